@@ -1,0 +1,63 @@
+"""The exceptions a user can meet, each with the exit code of the command that raised it. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EvaluationError(Exception):
+    """Base of every error this package raises on purpose. The message is one or more plain sentences."""
+
+    exit_code = 3
+
+
+class UsageError(EvaluationError):
+    """The user's input can't be used: wrong arguments, a config or data that breaks a rule."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """One or several faults in a config, all found before anything is loaded.
+
+    Attributes:
+        problems: One sentence a fault, with file and line where known.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(UsageError):
+    """Local data that breaks the documented layout; the message names file and line."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ModelError(EvaluationError):
+    """A model that can't be loaded or does not behave as its checkpoint declares."""
+
+
+class EncodingError(EvaluationError):
+    """Embeddings that must not become a score: NaN, infinite or zero vectors, or texts that can't be encoded."""
+
+
+class AuditError(EvaluationError):
+    """The text that reached the model is not what the protocol declares."""
+
+
+class StoreError(EvaluationError):
+    """A run folder that can't be read or written."""
+
+
+class MissingExtraError(UsageError):
+    """An optional package is not installed; the message names the install command."""
+
+
+class Interrupted(EvaluationError):
+    """The user pressed Ctrl-C; finished jobs are stored."""
+
+    exit_code = 130
