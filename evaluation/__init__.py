@@ -1,0 +1,32 @@
+"""Faithful, fast evaluation of E5 text-embedding models on MTEB and BEIR.
+
+The public names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evaluation.analysis.frame import results_frame
+    from evaluation.config_file import load_config
+    from evaluation.execution.runner import run
+
+__all__ = ["load_config", "results_frame", "run"]
+
+_HOMES = {
+    "load_config": "evaluation.config_file",
+    "run": "evaluation.execution.runner",
+    "results_frame": "evaluation.analysis.frame",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,143 @@
+"""An encoder under a protocol's rules for one task: what both adapters, mteb's and beir's, hand their texts to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.adapters.audit import InputAudit
+from evaluation.encoding.batching import SHARD_TEXTS
+from evaluation.encoding.encoder import Encoder
+from evaluation.encoding.pooling import l2_normalize
+from evaluation.errors import EncodingError
+from evaluation.protocols import Side, TaskRules
+from evaluation.search import ExactSearch, TopK
+
+CORPUS_BLOCK = SHARD_TEXTS
+"""Documents that are encoded and searched before the next are read."""
+
+
+class Documents(NamedTuple):
+    """A block of a corpus: N ids and N texts, titles joined."""
+
+    ids: list[str]
+    texts: list[str]
+
+
+@dataclass(slots=True)
+class RankedRun:
+    """A ranking: for each query the ids and scores of its documents, best first."""
+
+    document_ids: dict[str, list[str]] = field(default_factory=dict)
+    scores: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def as_results(self) -> dict[str, dict[str, float]]:
+        """query id -> document id -> score, as pytrec_eval takes it."""
+        return {
+            query: dict(zip(self.document_ids[query], self.scores[query].tolist(), strict=True))
+            for query in self.document_ids
+        }
+
+
+class TaskEmbedder:
+    """Encodes texts of one task as its protocol says, and searches with them.
+
+    Args:
+        encoder: The loaded model.
+        rules: The protocol's rules for the task.
+    """
+
+    def __init__(self, encoder: Encoder, rules: TaskRules) -> None:
+        self._encoder, self.rules = encoder, rules
+        checkpoint, settings = encoder.checkpoint, encoder.settings
+        self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]
+        self.similarity = checkpoint.similarity
+        resolved = asdict(settings)
+        vector_rules = {key: resolved[key] for key in ("pooling", "max_length", "dtype")}
+        self.audit = InputAudit(rules, {"normalize": self.normalize, **vector_rules})
+
+    def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
+        """(N, D) float32 vectors of N texts, input order, normalised if the protocol says so.
+
+        Raises:
+            EncodingError: A text is not a string, or a vector can't be used.
+        """
+        for text in texts:
+            if not isinstance(text, str):
+                raise EncodingError(f"the dataset holds {text!r} where a text is wanted (the {side} side).")
+        encoded = self._encoder.encode(texts, prefix=self.rules.prefix(side))
+        self.audit.add(side, texts, encoded)
+        return l2_normalize(encoded.vectors) if self.normalize else encoded.vectors
+
+    def search(
+        self, query_ids: Sequence[str], queries: NDArray[np.float32], corpus: Iterable[Documents], k: int
+    ) -> RankedRun:
+        """Exact search of a streamed corpus; cosine unless the checkpoint declares dot product.
+
+        Args:
+            query_ids: Q ids.
+            queries: (Q, D) vectors from `embed`.
+            corpus: Blocks of documents, encoded here.
+            k: Documents a query.
+        """
+        search = ExactSearch(self._directions(queries), k, device=self._encoder.settings.device)
+        ids: list[str] = []
+        for block in corpus:
+            search.add(self._directions(self.embed(block.texts, "passage")), block.ids)
+            ids.extend(block.ids)
+        return _ranked(query_ids, search.result(), ids)
+
+    def rerank(
+        self,
+        query_ids: Sequence[str],
+        queries: NDArray[np.float32],
+        corpus: Documents,
+        candidates: Mapping[str, Sequence[str]],
+    ) -> RankedRun:
+        """Order each query's candidates. Only documents that are a candidate somewhere are encoded.
+
+        Args:
+            query_ids: Q ids.
+            queries: (Q, D) vectors from `embed`.
+            corpus: All documents, or at least the candidates.
+            candidates: query id -> document ids; queries without an entry are left out.
+        """
+        wanted = {document for query in query_ids for document in candidates.get(query, ())}
+        rows = [row for row, document in enumerate(corpus.ids) if document in wanted]
+        place = {corpus.ids[row]: position for position, row in enumerate(rows)}
+        missing = next((document for document in wanted if document not in place), None)
+        if missing is not None:
+            raise EncodingError(f"candidate document {missing!r} is not in the corpus.")
+        vectors = self._directions(self.embed([corpus.texts[row] for row in rows], "passage"))
+        queries = self._directions(queries)
+        run = RankedRun()
+        for query, vector in zip(query_ids, queries, strict=True):
+            ids = list(dict.fromkeys(candidates.get(query, ())))
+            if not ids:
+                continue
+            search = ExactSearch(vector[None, :], len(ids))
+            search.add(vectors[[place[document] for document in ids]], ids)
+            one = _ranked([query], search.result(), ids)
+            run.document_ids.update(one.document_ids)
+            run.scores.update(one.scores)
+        return run
+
+    def _directions(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return l2_normalize(vectors) if self.similarity == "cosine" and not self.normalize else vectors
+
+
+def document_blocks(ids: Sequence[str], texts: Sequence[str]) -> Iterator[Documents]:
+    """Cut an in-memory corpus into blocks of `CORPUS_BLOCK`."""
+    for start in range(0, len(ids), CORPUS_BLOCK):
+        yield Documents(list(ids[start : start + CORPUS_BLOCK]), list(texts[start : start + CORPUS_BLOCK]))
+
+
+def _ranked(query_ids: Sequence[str], top: TopK, ids: Sequence[str]) -> RankedRun:
+    return RankedRun(
+        {query: [ids[place] for place in row] for query, row in zip(query_ids, top.positions.tolist(), strict=True)},
+        dict(zip(query_ids, top.scores, strict=True)),
+    )

@@ -1,0 +1,94 @@
+"""mteb's ModelMeta for the models we run: its registry's entry where it is right, ours for the E5 models it lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mteb
+from mteb.models.model_meta import ModelMeta
+
+from evaluation.encoding.checkpoint import Checkpoint
+from evaluation.encoding.encoder import EncoderSettings
+
+_E5_SIZES = {  # parameters, dimensions: model cards of intfloat/e5-{small,base,large}-unsupervised
+    "small": (33_360_000, 384),
+    "base": (109_482_240, 768),
+    "large": (335_141_888, 1024),
+}
+_E5_CITATION = "arXiv:2212.03533"
+_CONTRASTIVE_ONLY: set[str] = set()  # CCPairs: web pairs, no labelled dataset (arXiv 2212.03533, section 3.1)
+
+
+def model_meta(checkpoint: Checkpoint, settings: EncoderSettings, protocol: str) -> ModelMeta:
+    """Metadata that names weights, revision and, in experiment_kwargs, everything that departs from mteb's own run.
+
+    Args:
+        checkpoint: What was loaded.
+        settings: How it is run.
+        protocol: The protocol's name; `mteb` with the checkpoint's own settings is no experiment.
+    """
+    known = _known(checkpoint.name)
+    changes: dict[str, Any] = {
+        "name": checkpoint.name,
+        "revision": checkpoint.revision,
+        "experiment_kwargs": experiment_kwargs(checkpoint, settings, protocol),
+        "embed_dim": known.embed_dim or checkpoint.embedding_dim,
+        "max_tokens": checkpoint.max_length,
+    }
+    return known.model_copy(update=changes)
+
+
+def experiment_kwargs(checkpoint: Checkpoint, settings: EncoderSettings, protocol: str) -> dict[str, Any] | None:
+    """Protocol and settings that set this run apart from mteb's; None where nothing does."""
+    departures: dict[str, Any] = {}
+    if settings.max_length != checkpoint.max_length:
+        departures["max_length"] = settings.max_length
+    if settings.pooling != checkpoint.pooling:
+        departures["pooling"] = settings.pooling
+    if protocol == "mteb" and not departures:
+        return None
+    return {"protocol": protocol, **departures}
+
+
+def training_datasets(name: str) -> set[str] | None:
+    """mteb tasks whose training data the model has seen; None: unknown."""
+    known = _known(name).training_datasets
+    return None if known is None else set(known)
+
+
+def _known(name: str) -> ModelMeta:
+    base, _, quantised = name.removeprefix("builtin/").partition("-q4")
+    registered = {
+        "multilingual-e5-small": "intfloat/multilingual-e5-small",
+        "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
+    }.get(base, name)
+    del quantised
+    if registered.startswith("intfloat/e5-") and registered.endswith("-unsupervised"):
+        return _unsupervised_e5(registered)
+    try:
+        return mteb.get_model_meta(registered, fetch_from_hf=False)
+    except (KeyError, TypeError, ValueError):
+        return ModelMeta.create_empty(overwrites={"name": name})
+
+
+def _unsupervised_e5(name: str) -> ModelMeta:
+    size = name.removeprefix("intfloat/e5-").removesuffix("-unsupervised")
+    parameters, dimensions = _E5_SIZES.get(size, (None, None))
+    return ModelMeta.create_empty(
+        overwrites={
+            "name": name,
+            "languages": ["eng-Latn"],
+            "release_date": "2023-01-31",
+            "n_parameters": parameters,
+            "embed_dim": dimensions,
+            "max_tokens": 512,
+            "license": "mit",
+            "open_weights": True,
+            "reference": f"https://huggingface.co/{name}",
+            "similarity_fn_name": "cosine",
+            "framework": ["Sentence Transformers", "PyTorch", "safetensors"],
+            "use_instructions": True,
+            "training_datasets": _CONTRASTIVE_ONLY,
+            "citation": _E5_CITATION,
+        }
+    )

@@ -1,0 +1,172 @@
+"""Runs one job through mteb's own task class: it loads, splits and scores; we encode and search."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from mteb.abstasks.abstask import AbsTask
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
+from mteb.results import TaskResult
+
+from evaluation.adapters.embedding import TaskEmbedder
+from evaluation.adapters.job_result import JobResult
+from evaluation.adapters.model_meta import model_meta
+from evaluation.adapters.mteb_adapter import MtebModel, documents_of
+from evaluation.adapters.samples import (
+    TEXTS_DEPTH,
+    example_table,
+    per_query_table,
+    run_table,
+    texts_table,
+)
+from evaluation.encoding.encoder import Encoder
+from evaluation.errors import DataError
+from evaluation.plan import Job
+from evaluation.tasks.loading import load_task, make_task
+
+
+def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
+    """Load a job's task, evaluate the model on all its splits and subsets, keep what the scores come from.
+
+    Raises:
+        EvaluationError: Data, vectors or an audit that must not become a score.
+    """
+    started = time.perf_counter()
+    task = make_task(job.task, seed=job.seed)
+    counts = load_task(task, job.task, job.limit)
+    loaded = time.perf_counter()
+    if isinstance(task, AbsTaskRetrieval) and job.rules.ignore_identical_ids is not None:
+        task.ignore_identical_ids = job.rules.ignore_identical_ids
+    _check_judged(task, job)
+    embedder = TaskEmbedder(encoder, job.rules)
+    model = MtebModel(embedder, model_meta(encoder.checkpoint, encoder.settings, job.rules.protocol))
+    encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
+    evaluation = _Evaluation(task, model, store_texts=store_texts)
+    for split in job.task.splits:
+        for subsets in [task.hf_subsets] if isinstance(task, AbsTaskBitextMining) else [[name] for name in task.hf_subsets]:
+            evaluation.run(split, list(subsets))
+    ended = time.perf_counter()
+    result = TaskResult.from_task_results(task, evaluation.scores, evaluation_time=ended - started)
+    return JobResult(
+        scores={split: [dict(entry) for entry in entries] for split, entries in result.scores.items()},
+        audit=embedder.audit.finish(),
+        warnings=embedder.audit.warnings,
+        counts=counts,
+        timing={
+            "total_s": ended - started,
+            "loading_s": loaded - started,
+            "encoding_s": encoder.encoding_time_s - encoding_before,
+            "scoring_s": ended - loaded - (encoder.encoding_time_s - encoding_before),
+            "tokens": encoder.tokens_encoded - tokens_before,
+        },
+        tables={name: pa.concat_tables(parts, promote_options="permissive") for name, parts in evaluation.tables.items()},
+        mteb_files={} if job.limit else _mteb_files(result, model, job),
+    )
+
+
+class _Evaluation:
+    """One pass over a task's splits and subsets, collecting scores and tables."""
+
+    def __init__(self, task: AbsTask, model: MtebModel, *, store_texts: bool) -> None:
+        self._task, self._model, self._store_texts = task, model, store_texts
+        self.scores: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+        self.tables: dict[str, list[pa.Table]] = defaultdict(list)
+
+    def run(self, split: str, subsets: Sequence[str]) -> None:
+        """Evaluate some subsets of a split, in mteb's order (its samplers keep state)."""
+        task = self._task
+        if isinstance(task, AbsTaskRetrieval):
+            self._run_retrieval(task, split, subsets)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self.scores[split].update(self._evaluate(split, subsets, Path(folder)))
+            predictions = _read_predictions(Path(folder) / task.prediction_file_name)
+        for subset in subsets:
+            found = self._predictions_of(predictions, split, subset)
+            self.tables["samples"].append(example_table(task, split, subset, found, self.scores[split][subset]))
+
+    def _evaluate(self, split: str, subsets: Sequence[str], folder: Path | None = None) -> Mapping[str, Mapping[str, Any]]:
+        return self._task.evaluate(
+            self._model,  # type: ignore[arg-type]  # structurally a mteb encoder and search model
+            split,
+            list(subsets),
+            encode_kwargs={},
+            prediction_folder=folder,
+        )
+
+    def _predictions_of(self, predictions: Mapping[str, Any], split: str, subset: str) -> Any:
+        """mteb files parallel bitext subsets under one name, keyed by language pair."""
+        if subset in predictions:
+            return predictions[subset].get(split)
+        parallel = predictions.get("parallel", {}).get(split)
+        return parallel.get(subset) if parallel else None
+
+    def _run_retrieval(self, task: AbsTaskRetrieval, split: str, subsets: Sequence[str]) -> None:
+        per_query: dict[str, Mapping[str, Mapping[str, float]]] = {}
+        original = task.task_specific_scores
+
+        def keep(scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> dict[str, float]:
+            per_query[hf_subset] = scores
+            return original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
+
+        task.task_specific_scores = keep  # type: ignore[method-assign]
+        try:
+            self.scores[split].update(self._evaluate(split, subsets))
+        finally:
+            task.task_specific_scores = original  # type: ignore[method-assign]
+        for subset in subsets:
+            self.tables["samples"].append(per_query_table(split, subset, per_query[subset]))
+            self.tables["run"].append(run_table(split, subset, self._model.runs[split, subset]))
+            if self._store_texts:
+                self.tables["texts"].append(self._texts(task, split, subset))
+
+    def _texts(self, task: AbsTaskRetrieval, split: str, subset: str) -> pa.Table:
+        run, queries = self._model.runs[split, subset], self._model.query_texts[split, subset]
+        judged = {query: text for query, text in queries.items() if query in task.dataset[subset][split]["relevant_docs"]}
+        near_top = {document for query in judged for document in run.document_ids.get(query, [])[:TEXTS_DEPTH]}
+        documents = documents_of(self._model.corpora[split, subset], near_top, join_title=True)
+        return texts_table(split, subset, judged, dict(zip(documents.ids, documents.texts, strict=True)))
+
+
+def _read_predictions(file: Path) -> dict[str, Any]:
+    import json
+
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return content
+
+
+def _check_judged(task: AbsTask, job: Job) -> None:
+    """A split without examples or without a judged query must not become a score."""
+    for split in job.task.splits:
+        for subset in task.hf_subsets:
+            where = f"{job.task.name}, split {split!r}, subset {subset!r}"
+            assert task.dataset is not None, job.name
+            parts: Any = task.dataset[subset] if subset in task.dataset else task.dataset
+            if split not in parts:
+                raise DataError([f"{where}: the dataset has no such split (it has: {', '.join(map(str, parts))})."])
+            if isinstance(task, AbsTaskRetrieval):
+                data = parts[split]
+                queries = set(data["queries"]["id"][:])
+                if not any(judged and query in queries for query, judged in data["relevant_docs"].items()):
+                    raise DataError([f"{where}: no judged query."])
+                if len(data["corpus"]) == 0:
+                    raise DataError([f"{where}: the corpus is empty."])
+            elif len(parts[split]) == 0:
+                raise DataError([f"{where}: no examples."])
+
+
+def _mteb_files(result: TaskResult, model: MtebModel, job: Job) -> dict[str, Mapping[str, Any]]:
+    """The job in mteb's own file layout, so that ResultCache reads it."""
+    meta = model.mteb_model_meta
+    folder = f"{meta.model_name_as_path()}/{meta.revision}"
+    if meta.experiment_name:
+        folder += f"/experiments/{meta.experiment_name}"
+    content = result.to_dict() | {"dataset_revision": job.task.dataset_revision}
+    return {f"{folder}/{job.task.name}.json": content, f"{folder}/model_meta.json": meta.to_dict()}

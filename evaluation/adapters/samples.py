@@ -1,0 +1,170 @@
+"""What a score can be recomputed from, as tables: per-query metrics, or gold and prediction an example.
+
+Takes mteb's own predictions (its `prediction_folder`) and the task's gold columns; knows no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
+
+from evaluation.adapters.embedding import RankedRun
+from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+
+RUN_DEPTH, TEXTS_DEPTH = 100, 10
+
+
+def place_columns(split: str, subset: str, n: int) -> dict[str, Any]:
+    """The columns that every table begins with."""
+    return {"split": [split] * n, "subset": [subset] * n}
+
+
+def per_query_table(split: str, subset: str, scores: Mapping[str, Mapping[str, float]]) -> pa.Table:
+    """Query id and one column a metric, as pytrec_eval gives them."""
+    names = list(next(iter(scores.values()), {}))
+    columns: dict[str, Any] = {**place_columns(split, subset, len(scores)), "query_id": list(scores)}
+    for name in names:
+        columns[name] = [float(values[name]) for values in scores.values()]
+    return pa.table(columns)
+
+
+def run_table(split: str, subset: str, run: RankedRun) -> pa.Table:
+    """A TREC run to depth 100: query id, document id, rank from 1, score."""
+    queries, documents, ranks, scores = [], [], [], []
+    for query, ids in run.document_ids.items():
+        top = ids[:RUN_DEPTH]
+        queries += [query] * len(top)
+        documents += top
+        ranks += list(range(1, len(top) + 1))
+        scores += run.scores[query][:RUN_DEPTH].tolist()
+    columns = {"query_id": queries, "corpus_id": documents, "rank": pa.array(ranks, pa.int32()), "score": pa.array(scores, pa.float32())}
+    return pa.table({**place_columns(split, subset, len(queries)), **columns})
+
+
+def texts_table(split: str, subset: str, queries: Mapping[str, str], documents: Mapping[str, str]) -> pa.Table:
+    """Texts of queries and of documents near the top, without prefix."""
+    kinds = ["query"] * len(queries) + ["document"] * len(documents)
+    texts = [encodable(text) for text in [*queries.values(), *documents.values()]]
+    return pa.table({**place_columns(split, subset, len(kinds)), "kind": kinds, "id": [*queries, *documents], "text": texts})
+
+
+def encodable(text: str) -> str:
+    """Lone surrogates as U+FFFD, so that UTF-8 can hold the text."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scores: Mapping[str, Any]) -> pa.Table:
+    """Gold and prediction of each example of a task that is not retrieval.
+
+    Args:
+        task: With its data loaded.
+        predictions: What mteb saved for this split and subset; None for types without predictions.
+        scores: mteb's scores of this split and subset.
+    """
+    data = _split_data(task, split, subset)
+    match TASK_CLASS_BY_TYPE[task.metadata.type]:
+        case "AbsTaskClassification" | "AbsTaskRegression":
+            columns = _classification(task, data, predictions)
+        case "AbsTaskMultilabelClassification":
+            columns = _multilabel(task, data, split, predictions)
+        case "AbsTaskSTS":
+            columns = {"gold": [float(score) for score in data["score"][:]], **_pair_scores(predictions)}
+        case "AbsTaskPairClassification":
+            labels = data[task.label_column_name][:]  # type: ignore[attr-defined]
+            gold = labels[0] if len(labels) == 1 and isinstance(labels[0], list) else labels
+            columns = {"gold": [int(label) for label in gold], **_pair_scores(predictions)}
+        case "AbsTaskClustering":
+            columns = _clustering(scores)
+        case "AbsTaskSummarization":
+            columns = _summarization(predictions)
+        case "AbsTaskBitextMining":
+            columns = _bitext(data, predictions, subset)
+        case other:
+            raise AssertionError(f"no samples for {other}")
+    n = len(next(iter(columns.values())))
+    if "example" not in columns:
+        columns = {"example": list(range(n)), **columns}
+    return pa.table({**place_columns(split, subset, n), **columns})
+
+
+def _split_data(task: AbsTask, split: str, subset: str) -> Any:
+    assert task.dataset is not None, task.metadata.name
+    if subset in task.dataset:
+        return task.dataset[subset][split]
+    return task.dataset[split]
+
+
+def _pair_scores(predictions: Mapping[str, Sequence[float] | None]) -> dict[str, Any]:
+    return {name: list(values) for name, values in predictions.items() if values is not None}
+
+
+def _classification(task: Any, data: Any, predictions: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """One row an experiment and example; in cross-validation an experiment is a fold with its own examples."""
+    gold = data[task.label_column_name][:]
+    rows = [range(len(gold))] * len(predictions)
+    if task.is_cross_validation:
+        from sklearn.model_selection import KFold
+
+        folds = KFold(n_splits=task.n_splits, shuffle=True, random_state=task.seed)
+        rows = [list(held_out) for _, held_out in folds.split(range(len(gold)))]
+    return {
+        "experiment": [number for number, row in enumerate(rows) for _ in row],
+        "example": [int(example) for row in rows for example in row],
+        "gold": [gold[int(example)] for row in rows for example in row],
+        "prediction": [value for values in predictions for value in values],
+    }
+
+
+def _multilabel(task: Any, data: Any, split: str, predictions: Sequence[Sequence[Sequence[int]]]) -> dict[str, Any]:
+    """Binary label vectors; examples are those that mteb scored (it cuts large splits, with its seed)."""
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    if task.max_eval_samples is not None and len(data) > task.max_eval_samples:
+        label = task.label_column_name
+        cut = _multilabel_subsampling({split: data}, task.seed, [split], label, task.max_eval_samples)  # type: ignore[arg-type]
+        data = cut[split]
+    gold = MultiLabelBinarizer().fit_transform(data[task.label_column_name][:]).tolist()
+    n = len(gold)
+    return {
+        "experiment": [number for number in range(len(predictions)) for _ in range(n)],
+        "example": list(range(n)) * len(predictions),
+        "gold": gold * len(predictions),
+        "prediction": [list(values) for experiment in predictions for values in experiment],
+    }
+
+
+def _clustering(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """V-measure of each experiment (or legacy set): what the mean is made of."""
+    measures = scores["v_measures"]
+    by_level = measures if isinstance(measures, Mapping) else {"Level 0": measures}
+    return {
+        "level": [level for level, values in by_level.items() for _ in values],
+        "example": [number for values in by_level.values() for number in range(len(values))],
+        "v_measure": [float(value) for values in by_level.values() for value in values],
+    }
+
+
+def _summarization(predictions: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
+    """One row a machine summary: the text it belongs to, human score and similarities."""
+    lengths = [len(values) for values in predictions["human_scores"]]
+    columns: dict[str, Any] = {"example": [text for text, n in enumerate(lengths) for _ in range(n)]}
+    for name, values in predictions.items():
+        columns[name] = [float(value) for text in values for value in text]
+    return columns
+
+
+def _bitext(data: Any, predictions: Mapping[str, Any] | Sequence[Any], subset: str) -> dict[str, Any]:
+    """For each first sentence the position of its translation, and of the nearest neighbour."""
+    del subset
+    pairs = next(iter(predictions.values())) if isinstance(predictions, Mapping) else predictions
+    columns = getattr(data, "column_names", None) or list(data)
+    gold = [int(pair[1]) for pair in data["gold"]] if "gold" in columns else list(range(len(pairs)))
+    return {
+        "gold": gold[: len(pairs)],
+        "prediction": [int(pair["corpus_id"]) for pair in pairs],
+        "score": np.asarray([pair["score"] for pair in pairs], np.float64),
+    }

@@ -1,0 +1,106 @@
+"""How a running suite looks: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from evaluation.encoding.encoder import Progress as Step
+from evaluation.plan import Job
+from evaluation.records import JobRecord
+
+_LINE_EVERY_S = 15.0
+
+
+class ConsoleReporter:
+    """Shows jobs, texts, tokens/s and time left. Use as a context manager.
+
+    Args:
+        console: Where to write; a terminal gets a live bar, anything else a line every 15 seconds.
+        quiet: Show errors only.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
+        self._live = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed}/{task.total} jobs"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._weights: dict[str, float] = {}
+        self._done_weight = self._todo_weight = 0.0
+        self._started = self._job_started = self._last_line = time.monotonic()
+        self._texts = self._tokens = 0
+
+    def __enter__(self) -> ConsoleReporter:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
+        """Say how much there is to do."""
+        self._bar = self._live.add_task("", total=len(jobs), completed=stored, status="")
+        self._n_jobs, self._n_ended = len(jobs), stored
+        self._say(f"{len(jobs)} jobs, {stored} of them stored already" if stored else f"{len(jobs)} jobs")
+        self._started = time.monotonic()
+        self._n_to_run = len(jobs) - stored
+
+    def job_started(self, job: Job) -> None:
+        """Name the job."""
+        self._job_started = self._last_line = time.monotonic()
+        self._texts = self._tokens = 0
+        self._live.update(self._bar, description=escape(job.name))
+
+    def advanced(self, progress: Step) -> None:
+        """Update the live bar, or write a line now and then."""
+        self._texts += progress.texts
+        self._tokens += progress.tokens
+        now = time.monotonic()
+        status = f"{self._texts:,} texts, {self._rate(now):,.0f} tokens/s{self._left(now)}"
+        self._live.update(self._bar, status=status)
+        if not self._console.is_terminal and now - self._last_line >= _LINE_EVERY_S:
+            self._last_line = now
+            self._say(f"  ... {status}")
+
+    def job_ended(self, job: Job, record: JobRecord) -> None:
+        """One line a job."""
+        self._n_ended += 1
+        self._live.update(self._bar, completed=self._n_ended, status="")
+        count = f"[{self._n_ended}/{self._n_jobs}]"
+        if record.state == "done" and record.main_score is not None:
+            seconds = time.monotonic() - self._job_started
+            self._say(f"{count} {job.name}: {100 * record.main_score:.2f} {record.metric} ({seconds:.1f} s)")
+            for warning in record.warnings:
+                self._say(f"      warning: {warning}")
+        else:
+            message = record.error.message if record.error else "no score"
+            self._console.print(escape(f"{count} {job.name}: failed: {message}"), style="red", soft_wrap=True)
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            self._console.print(escape(line), highlight=False, soft_wrap=True)
+
+    def _rate(self, now: float) -> float:
+        return self._tokens / max(now - self._job_started, 1e-9)
+
+    def _left(self, now: float) -> str:
+        """Time left, from the jobs that ran so far."""
+        ran = self._n_ended - (self._n_jobs - self._n_to_run)
+        if ran < 1:
+            return ""
+        left = (self._n_to_run - ran) * (now - self._started) / (ran + 0.5)
+        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"

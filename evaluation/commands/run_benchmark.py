@@ -1,0 +1,50 @@
+"""run-benchmark: a config file -> stored results and a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluation.commands.console import command_line, print_version
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run_benchmark(
+    config: Annotated[Path, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")],
+    output: Annotated[Path | None, typer.Option(help="Folder of run folders; replaces the config's output.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Run tasks that match; repeatable.")] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run stored jobs again.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, such as runtime.device=cpu."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the table and errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Score the models of CONFIG on its tasks, store everything, print a table.
+
+    A second start runs only what is missing. Exit codes: 0 done, 2 wrong usage or config, 3 some jobs failed,
+    130 interrupted.
+    """
+    from evaluation.config_file import load_config
+
+    overrides = list(set_ or [])
+    if output is not None:
+        overrides.append(f"output={output}")
+    loaded = load_config(config, overrides=overrides)
+    from evaluation.plan import build_plan
+
+    build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
+    from evaluation.commands.running import run_and_report
+
+    run_and_report(loaded, only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, quiet=quiet)
+
+
+main = command_line(app, "run-benchmark")

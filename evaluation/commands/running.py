@@ -1,0 +1,101 @@
+"""The heavy half of run-benchmark: quiet libraries, a run, its table and summary files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from evaluation.analysis.tables import Table, render_markdown, score_table
+from evaluation.commands.progress import ConsoleReporter
+from evaluation.config import RunConfig
+from evaluation.records import JobRecord, write_text
+
+if TYPE_CHECKING:
+    from evaluation.execution.runner import RunOutcome
+
+LOG_FILE = "run.log"
+_SOME_FAILED = 3
+
+
+def run_and_report(
+    config: RunConfig, *, only: tuple[str, ...], models: tuple[str, ...], fresh: bool, quiet: bool
+) -> None:
+    """Run a config, print its table, write its summaries.
+
+    Raises:
+        typer.Exit: With code 3 where jobs failed.
+    """
+    quieten_libraries(config.run_folder / LOG_FILE)
+    from evaluation.execution.runner import RunOptions, run
+
+    messages = Console(stderr=True)
+    with ConsoleReporter(messages, quiet=quiet) as reporter:
+        outcome = run(config, RunOptions(only=only, models=models, fresh=fresh), reporter)
+    write_summaries(outcome.folder, outcome.records)
+    table = score_table(outcome.records)
+    print_table(table)
+    _conclude(messages, outcome, quiet=quiet)
+    if outcome.failed:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def quieten_libraries(log_file: Path) -> None:
+    """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()
+    for library in (datasets.logging, transformers.logging):
+        library.disable_propagation() if library is datasets.logging else library.disable_default_handler()
+        library.enable_propagation()
+    datasets.logging.get_logger("datasets").handlers.clear()
+
+
+def write_summaries(folder: Path, records: list[JobRecord]) -> None:
+    """summary.csv, a row a job, split and subset, and summary.md, the table."""
+    from evaluation.analysis.frame import records_frame
+
+    write_text(folder / "summary.csv", records_frame(records).to_csv(index=False))
+    write_text(folder / "summary.md", render_markdown(score_table(records)))
+
+
+def print_table(table: Table) -> None:
+    """The table on standard output, with means set apart."""
+    console = Console()
+    rich_table = RichTable(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
+    for position, name in enumerate(table.header):
+        rich_table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position == 0)
+    for position, row in enumerate(table.rows):
+        rich_table.add_row(*row, end_section=position == len(table.rows) - table.n_means - 1)
+    console.width = max(console.width, 200) if not console.is_terminal else console.width
+    console.print(rich_table)
+    for note in table.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+
+
+def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:
+    if quiet and not outcome.failed:
+        return
+    done = len(outcome.records) - len(outcome.failed)
+    failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+    line = f"{outcome.n_executed} jobs run now, {done} of {len(outcome.records)} have a score{failed}: {outcome.folder}"
+    messages.print(line, highlight=False, soft_wrap=True, markup=False)
+    if outcome.failed:
+        messages.print("Start the same command again to run the failed jobs once more.", soft_wrap=True)

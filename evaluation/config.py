@@ -1,0 +1,276 @@
+"""What a user declares: frozen models of the YAML config. Knows names and shapes, never loads data or a model.
+
+Every option of the package is declared here, once; the one-line description of a field is its documentation and
+goes into the JSON Schema that ships in configs/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
+
+TaskType = Literal[
+    "Retrieval",
+    "Reranking",
+    "STS",
+    "Classification",
+    "MultilabelClassification",
+    "Regression",
+    "Clustering",
+    "PairClassification",
+    "Summarization",
+    "BitextMining",
+    "InstructionRetrieval",
+    "InstructionReranking",
+]
+Backend = Literal["transformers", "sentence-transformers"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Pooling = Literal["mean", "cls", "last"]
+Normalize = Literal["always", "never", "checkpoint"]
+
+ConfigPath = tuple[str | int, ...]
+"""Where a value stands in a config: keys and list positions."""
+
+BUILTIN_PREFIX = "builtin:"
+NAMED_PROTOCOLS = ("e5", "mteb", "none")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@=-]{0,99}")
+
+
+class Declared(BaseModel):
+    """Base of all config models: frozen, unknown keys are errors, wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _check_label(value: str) -> str:
+    if not _LABEL.fullmatch(value) or value.endswith((".", " ")):
+        raise ValueError(
+            "it names a folder, so it may hold letters, digits, space and . _ + @ = - only, "
+            "must begin with a letter or digit, end with neither space nor dot, and have at most 100 characters"
+        )
+    return value
+
+
+class ModelConfig(Declared):
+    """One row of the comparison: a model under one protocol."""
+
+    label: str = Field(description="Unique name of this row in every table and of its folder.")
+    model: str = Field(description="Hub name, folder (relative to the config), or builtin:<name>.")
+    revision: str | None = Field(None, description="Hub commit or tag; null: the newest, resolved and recorded.")
+    protocol: str | None = Field(
+        None, description="e5, mteb, none, or a name under protocols:; null: e5 for E5 models, else none."
+    )
+    backend: Backend = Field("transformers", description="What runs the model.")
+    max_length: int | None = Field(None, ge=8, description="Tokens kept of a text; null: what the checkpoint declares.")
+    pooling: Pooling | None = Field(None, description="How token vectors become one; null: what the checkpoint declares.")
+    dtype: Dtype = Field("auto", description="Precision of the forward pass; auto: the fastest that keeps the scores.")
+    trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
+
+    _label = field_validator("label")(_check_label)
+
+    @property
+    def protocol_name(self) -> str:
+        """The declared protocol, or the default for this model's family."""
+        if self.protocol is not None:
+            return self.protocol
+        return "e5" if is_e5_name(self.model) else "none"
+
+
+def is_e5_name(model: str) -> bool:
+    """Whether a model's name says that it belongs to the E5 family with query: / passage: prefixes."""
+    name = model.removeprefix(BUILTIN_PREFIX).rstrip("/").rsplit("/", 1)[-1].lower()
+    return re.match(r"(multilingual-)?e5-(small|base|large)(-|$)", name) is not None and "instruct" not in name
+
+
+class _TaskChoice(Declared):
+    splits: tuple[str, ...] | None = Field(None, min_length=1, description="Splits to score; null: the protocol's choice.")
+    subsets: tuple[str, ...] | None = Field(None, min_length=1, description="Subsets to score; null: all of the task.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Named attributes of mteb's task class.")
+
+
+class MtebTask(_TaskChoice):
+    """A task by mteb's name, on the Hub's data or on a local folder."""
+
+    mteb: str = Field(description="mteb's name of the task.")
+    data: str | None = Field(None, description="Local folder in place of the Hub's dataset.")
+
+
+class BenchmarkTasks(Declared):
+    """The tasks of a named mteb benchmark, filtered."""
+
+    mteb_benchmark: str = Field(description='mteb\'s name of the benchmark, such as "MTEB(eng, v2)".')
+    types: tuple[TaskType, ...] | None = Field(None, min_length=1, description="Keep only these task types.")
+    languages: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only these languages, such as eng.")
+    only: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only tasks that match one of these globs.")
+    exclude: tuple[str, ...] = Field((), description="Leave out tasks that match one of these globs.")
+
+
+class BeirTask(Declared):
+    """A BEIR dataset, run and scored through beir."""
+
+    beir: str = Field(description="BEIR's name of the dataset, such as scifact; with data: any name.")
+    data: str | None = Field(None, description="Local folder in BEIR's layout in place of the Hub's dataset.")
+    splits: tuple[str, ...] | None = Field(None, min_length=1, description="Splits to score; null: the protocol's choice.")
+
+
+class LocalTask(_TaskChoice):
+    """A new task on local data, scored by mteb's task class of its type."""
+
+    local: str = Field(description="Name of the task.")
+    type: TaskType = Field(description="Task type, which decides the layout of the folder and the metrics.")
+    data: str = Field(description="Folder of the data.")
+    main_score: str | None = Field(None, description="Metric shown in tables; null: the usual one of the type.")
+    max_documents: int | None = Field(None, ge=2, description="Clustering: embed at most this many rows.")
+
+    _local = field_validator("local")(_check_label)
+
+
+TASK_KINDS = {"mteb": MtebTask, "mteb_benchmark": BenchmarkTasks, "beir": BeirTask, "local": LocalTask}
+
+
+def _task_kind(value: Any) -> str | None:
+    keys = value if isinstance(value, dict) else type(value).model_fields if isinstance(value, Declared) else ()
+    kinds = [kind for kind in TASK_KINDS if kind in keys]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+TaskConfig = Annotated[
+    Annotated[MtebTask, Tag("mteb")]
+    | Annotated[BenchmarkTasks, Tag("mteb_benchmark")]
+    | Annotated[BeirTask, Tag("beir")]
+    | Annotated[LocalTask, Tag("local")],
+    Discriminator(_task_kind),
+]
+
+
+class ProtocolChange(Declared):
+    """Changes to a protocol's rules; null leaves a rule as it is."""
+
+    query_prefix: str | None = Field(None, description="Put before queries.")
+    passage_prefix: str | None = Field(None, description="Put before documents.")
+    text_prefix: str | None = Field(None, description="Put before the texts of tasks without sides.")
+    join_title: bool | None = Field(None, description="Whether a document is title + space + text or text alone.")
+    normalize: Normalize | None = Field(None, description="L2-normalise: always, never, or as the checkpoint declares.")
+    ignore_identical_ids: bool | None = Field(None, description="Drop documents whose id is the query's.")
+
+
+class ProtocolConfig(ProtocolChange):
+    """A protocol of the user's own, as a change to a named one."""
+
+    base: Literal["e5", "mteb", "none"] = Field(description="The named protocol that is changed.")
+    types: dict[TaskType, ProtocolChange] = Field(default_factory=dict, description="Changes for single task types.")
+    tasks: dict[str, ProtocolChange] = Field(default_factory=dict, description="Changes for single tasks by name.")
+    allow_prefixed_text: bool = Field(False, description="Accept datasets whose texts already begin with a prefix.")
+
+
+class Limit(Declared):
+    """Cuts for smoke runs. Judged documents are always kept; results are marked and never exported."""
+
+    documents: int | None = Field(None, ge=1, description="Documents a retrieval corpus.")
+    queries: int | None = Field(None, ge=1, description="Queries a retrieval split.")
+    examples: int | None = Field(None, ge=1, description="Rows of a split of any other task.")
+
+
+class Runtime(Declared):
+    """How the work is done; can't change a score beyond rounding."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
+    executor: Literal["local"] = Field("local", description="Where jobs run.")
+    max_tokens: int | Literal["auto"] = Field("auto", description="Tokens a batch, padding included.")
+    seed: int = Field(42, description="Seed of mteb's task classes.")
+    store_texts: bool = Field(True, description="Keep the texts of judged queries and their top 10.")
+
+    @field_validator("max_tokens")
+    @classmethod
+    def _enough_tokens(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 512:
+            raise ValueError("at least 512 tokens are needed for one long text")
+        return value
+
+
+class RunConfig(Declared):
+    """A whole config file."""
+
+    name: str = Field(description="Name of the run and of its folder.")
+    models: tuple[ModelConfig, ...] = Field(min_length=1, description="The rows of the comparison.")
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="What they are scored on.")
+    protocols: dict[str, ProtocolConfig] = Field(default_factory=dict, description="Protocols of your own.")
+    limit: Limit | None = Field(None, description="Cuts for smoke runs.")
+    runtime: Runtime = Field(default_factory=lambda: Runtime.model_validate({}), description="How the work is done.")
+    output: str = Field("results", description="Folder of run folders, relative to the working directory.")
+    _base_dir: Path = PrivateAttr(default_factory=Path)
+    _source: Path | None = PrivateAttr(None)
+    _lines: dict[ConfigPath, int] = PrivateAttr(default_factory=dict)
+
+    _name = field_validator("name")(_check_label)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        rows = [(position, model.label, model.protocol_name) for position, model in enumerate(self.models)]
+        problems = name_problems(rows, list(self.protocols))
+        if problems:
+            raise ValueError("; ".join(sentence for _, sentence in problems))
+        return self
+
+    def read_from(self, file: Path, lines: dict[ConfigPath, int]) -> RunConfig:
+        """The same config, knowing its file: input paths are relative to it and messages name its lines."""
+        copy = self.model_copy()
+        copy._base_dir, copy._source, copy._lines = file.resolve().parent, file, lines
+        return copy
+
+    def place(self, path: ConfigPath) -> str:
+        """File and line of a value, as the beginning of a message; of the nearest key above it where it has none."""
+        if self._source is None:
+            return ""
+        depth = next((depth for depth in range(len(path), 0, -1) if path[:depth] in self._lines), 0)
+        line = self._lines.get(path[:depth])
+        return f"{self._source}, line {line}: " if line else f"{self._source}: "
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that input paths are relative to."""
+        return self._base_dir
+
+    def resolve_path(self, path: str) -> Path:
+        """An input path of the config: absolute as it is, others relative to the config file."""
+        return (self._base_dir / Path(path).expanduser()).resolve()
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run is stored."""
+        return Path(self.output) / self.name
+
+
+def name_problems(
+    rows: Sequence[tuple[int, str, str]], own_protocols: Sequence[str]
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """Labels used twice and protocols that are not defined, each with the path of the value.
+
+    Args:
+        rows: Position, label and protocol name of each model. Labels name folders: case does not tell them apart.
+        own_protocols: Names under protocols:.
+    """
+    problems: list[tuple[tuple[str | int, ...], str]] = []
+    first_with: dict[str, int] = {}
+    for position, label, _ in rows:
+        first = first_with.setdefault(label.casefold(), position)
+        if first != position:
+            problems.append((("models", position, "label"), f"label {label!r} is used twice (models[{first}] has it)"))
+    for name in own_protocols:
+        if name in NAMED_PROTOCOLS:
+            problems.append((("protocols", name), f"protocol {name!r} can't be redefined; choose another name"))
+        elif not _LABEL.fullmatch(name):
+            problems.append((("protocols", name), f"protocol name {name!r} must be made like a label"))
+    known = [*NAMED_PROTOCOLS, *own_protocols]
+    for position, _, protocol in rows:
+        if protocol not in known:
+            near = get_close_matches(protocol, known, 1, 0.5)
+            hint = f"; nearest: {near[0]!r}" if near else ""
+            sentence = f"unknown protocol {protocol!r}{hint} (allowed: {', '.join(known)})"
+            problems.append((("models", position, "protocol"), sentence))
+    return problems

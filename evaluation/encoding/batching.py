@@ -1,0 +1,60 @@
+"""Which texts go through the model together. Pure functions of lengths: no model, no device, no clock.
+
+Batches depend only on a shard's full list of unique texts, the token budget and nothing else, so that the bits of an
+embedding do not depend on what a cache already held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHARD_TEXTS = 16_384
+"""Unique texts that are length-sorted and encoded as one unit; large enough that batches hold texts of one length."""
+
+
+class UniqueTexts(NamedTuple):
+    """Distinct texts in order of first appearance, and for each input its place among them, (N,) int64."""
+
+    texts: list[str]
+    inverse: NDArray[np.int64]
+
+
+def unique_texts(texts: Sequence[str]) -> UniqueTexts:
+    """Drop repeated texts.
+
+    >>> unique_texts(["b", "a", "b"])
+    UniqueTexts(texts=['b', 'a'], inverse=array([0, 1, 0]))
+    """
+    place: dict[str, int] = {}
+    inverse = np.fromiter((place.setdefault(text, len(place)) for text in texts), dtype=np.int64, count=len(texts))
+    return UniqueTexts(list(place), inverse)
+
+
+def shard_bounds(n_texts: int, shard_texts: int = SHARD_TEXTS) -> list[tuple[int, int]]:
+    """Start and end of each shard of a list of unique texts."""
+    return [(start, min(start + shard_texts, n_texts)) for start in range(0, n_texts, shard_texts)]
+
+
+def plan_batches(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:
+    """Group texts of similar length into batches whose padded size stays within a budget.
+
+    Args:
+        lengths: (N,) tokens of each text, special tokens included.
+        max_tokens: Budget for rows x longest row of a batch. A single longer text gets a batch of its own.
+
+    Returns:
+        Index arrays that together hold each of 0..N-1 once, longest texts first (memory peaks at once, not at the end).
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    start = 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        end = start + max(1, max_tokens // longest)
+        batches.append(order[start:end])
+        start = end
+    return batches

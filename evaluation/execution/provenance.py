@@ -1,0 +1,88 @@
+"""Where a score comes from: versions, commit, hardware. Reads nothing of jobs or models."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_DISTRIBUTIONS = (
+    "e5-evaluation",
+    "mteb",
+    "beir",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "tokenizers",
+    "datasets",
+    "scikit-learn",
+    "scipy",
+    "numpy",
+    "pytrec-eval-terrier",
+)
+METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
+"""Libraries that compute the metrics: another version is another fingerprint."""
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Installed versions of the libraries that take part, and of Python."""
+    found = {"python": platform.python_version()}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def metric_versions() -> dict[str, str]:
+    """The part of `versions` that a fingerprint holds."""
+    return {name: version for name, version in versions().items() if name in METRIC_DISTRIBUTIONS}
+
+
+@cache
+def source_state() -> dict[str, Any]:
+    """Commit of this package's checkout and whether it has uncommitted changes; nulls outside a checkout."""
+    folder = Path(__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", str(folder.parent)) if commit else None
+    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and CUDA devices of this machine."""
+    import torch
+
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(pages * os.sysconf("SC_PAGE_SIZE") / 2**30, 1) if pages else None,
+        "cuda": [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())],
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

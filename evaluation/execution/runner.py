@@ -1,0 +1,185 @@
+"""Plan -> stored records: skips what is stored, isolates failures, keeps run.json true after every job."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from evaluation.config import RunConfig
+from evaluation.encoding.encoder import Progress
+from evaluation.execution.local_executor import JobOutcome, LocalExecutor
+from evaluation.execution.provenance import hardware, source_state, versions
+from evaluation.plan import Job, build_plan
+from evaluation.records import JobRecord, RunStore, write_json
+
+
+class Reporter(Protocol):
+    """Shows what happens. All methods are called from the running thread."""
+
+    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
+        """All jobs of the run, and how many of them are stored already."""
+
+    def job_started(self, job: Job) -> None:
+        """A job begins."""
+
+    def advanced(self, progress: Progress) -> None:
+        """A batch went through the model."""
+
+    def job_ended(self, job: Job, record: JobRecord) -> None:
+        """A job was stored, with a score or an error."""
+
+
+class SilentReporter:
+    """Shows nothing."""
+
+    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
+        """Nothing is shown."""
+
+    def job_started(self, job: Job) -> None:
+        """Nothing is shown."""
+
+    def advanced(self, progress: Progress) -> None:
+        """Nothing is shown."""
+
+    def job_ended(self, job: Job, record: JobRecord) -> None:
+        """Nothing is shown."""
+
+
+@dataclass(slots=True)
+class RunOutcome:
+    """What a run left behind.
+
+    Attributes:
+        folder: The run's folder.
+        records: Of all the run's jobs, in the config's order; jobs that were interrupted are missing.
+        n_executed: Jobs that ran now; the others were stored already.
+    """
+
+    folder: Path
+    records: list[JobRecord] = field(default_factory=list)
+    n_executed: int = 0
+
+    @property
+    def failed(self) -> list[JobRecord]:
+        """Records of jobs that have an error in place of a score."""
+        return [record for record in self.records if record.state == "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What to run of a config: task globs, labels (empty: all), and whether stored jobs run again."""
+
+    only: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    fresh: bool = False
+
+
+def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
+    """Run all jobs of a config that are not stored yet.
+
+    Args:
+        config: From `load_config`.
+        options: Part of the config to run.
+        reporter: Where progress is shown; silent by default.
+
+    Raises:
+        ConfigError: The plan has faults; nothing was run.
+        StoreError: The run folder can't be written.
+    """
+    options, reporter = options or RunOptions(), reporter or SilentReporter()
+    jobs = build_plan(config, only=options.only, models=options.models)
+    _check_options(jobs)
+    store = RunStore(config.run_folder)
+    executor = LocalExecutor(config, reporter.advanced)
+    ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
+    stored = {} if options.fresh else ledger.stored_records()
+    reporter.run_started(jobs, len(stored))
+    ledger.write()
+    outcome = RunOutcome(store.folder)
+    for job, identity in ledger.jobs:
+        record = stored.get(identity)
+        if record is None:
+            reporter.job_started(job)
+            record = _keep(store, executor.execute(job))
+            outcome.n_executed += 1
+            reporter.job_ended(job, record)
+        ledger.note(identity, record)
+        outcome.records.append(record)
+    ledger.finish()
+    return outcome
+
+
+def _check_options(jobs: Sequence[Job]) -> None:
+    """Named attributes of mteb's task classes are checked against them before the first job."""
+    tasks = {job.task.name: job for job in jobs if job.task.options}
+    if tasks:
+        from evaluation.tasks.loading import make_task
+
+        for job in tasks.values():
+            make_task(job.task, seed=job.seed)
+
+
+def _keep(store: RunStore, outcome: JobOutcome) -> JobRecord:
+    record = store.save(outcome.record, outcome.tables)
+    for name, content in outcome.mteb_files.items():
+        write_json(store.folder / "mteb" / "results" / name, content)
+    return record
+
+
+class _Ledger:
+    """run.json: the resolved config, versions, hardware and the state of every job."""
+
+    def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
+        self.jobs, self._store = jobs, store
+        self._states = {identity: "waiting" for _, identity in jobs}
+        self._content: dict[str, Any] = {
+            "schema_version": 1,
+            "name": config.name,
+            "config": config.model_dump(mode="json"),
+            "versions": versions(),
+            "source": source_state(),
+            "hardware": hardware(),
+            "started": _now(),
+            "ended": None,
+        }
+
+    def stored_records(self) -> dict[str, JobRecord]:
+        """Done records of these jobs; failed ones run again."""
+        found = {}
+        for job, identity in self.jobs:
+            record = self._store.load(job.model.label, job.task.name, identity)
+            if record is not None and record.state == "done":
+                found[identity] = record
+        return found
+
+    def note(self, identity: str, record: JobRecord) -> None:
+        """A job's state changed."""
+        self._states[identity] = record.state
+        self.write()
+
+    def finish(self) -> None:
+        """All jobs are through."""
+        self._content["ended"] = _now()
+        self.write()
+
+    def write(self) -> None:
+        """Store run.json. Jobs of earlier starts with a narrower choice stay listed."""
+        listed = [
+            {
+                "label": job.model.label,
+                "task": job.task.name,
+                "type": job.task.type,
+                "protocol": job.rules.protocol,
+                "fingerprint": identity,
+                "state": self._states[identity],
+            }
+            for job, identity in self.jobs
+        ]
+        self._store.write_run({**self._content, "jobs": listed})
+
+
+def _now() -> str:
+    return datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
