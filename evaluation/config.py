@@ -67,7 +67,9 @@ class ModelConfig(Declared):
     )
     backend: Backend = Field("transformers", description="What runs the model.")
     max_length: int | None = Field(None, ge=8, description="Tokens kept of a text; null: what the checkpoint declares.")
-    pooling: Pooling | None = Field(None, description="How token vectors become one; null: what the checkpoint declares.")
+    pooling: Pooling | None = Field(
+        None, description="How token vectors become one; null: what the checkpoint declares."
+    )
     dtype: Dtype = Field("auto", description="Precision of the forward pass; auto: the fastest that keeps the scores.")
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
 
@@ -88,7 +90,9 @@ def is_e5_name(model: str) -> bool:
 
 
 class _TaskChoice(Declared):
-    splits: tuple[str, ...] | None = Field(None, min_length=1, description="Splits to score; null: the protocol's choice.")
+    splits: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Splits to score; null: the protocol's choice."
+    )
     subsets: tuple[str, ...] | None = Field(None, min_length=1, description="Subsets to score; null: all of the task.")
     options: dict[str, Any] = Field(default_factory=dict, description="Named attributes of mteb's task class.")
 
@@ -106,7 +110,9 @@ class BenchmarkTasks(Declared):
     mteb_benchmark: str = Field(description='mteb\'s name of the benchmark, such as "MTEB(eng, v2)".')
     types: tuple[TaskType, ...] | None = Field(None, min_length=1, description="Keep only these task types.")
     languages: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only these languages, such as eng.")
-    only: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only tasks that match one of these globs.")
+    only: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Keep only tasks that match one of these globs."
+    )
     exclude: tuple[str, ...] = Field((), description="Leave out tasks that match one of these globs.")
 
 
@@ -115,7 +121,9 @@ class BeirTask(Declared):
 
     beir: str = Field(description="BEIR's name of the dataset, such as scifact; with data: any name.")
     data: str | None = Field(None, description="Local folder in BEIR's layout in place of the Hub's dataset.")
-    splits: tuple[str, ...] | None = Field(None, min_length=1, description="Splits to score; null: the protocol's choice.")
+    splits: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Splits to score; null: the protocol's choice."
+    )
 
 
 class LocalTask(_TaskChoice):
@@ -130,7 +138,12 @@ class LocalTask(_TaskChoice):
     _local = field_validator("local")(_check_label)
 
 
-TASK_KINDS = {"mteb": MtebTask, "mteb_benchmark": BenchmarkTasks, "beir": BeirTask, "local": LocalTask}
+TASK_KINDS: dict[str, type[Declared]] = {
+    "mteb": MtebTask,
+    "mteb_benchmark": BenchmarkTasks,
+    "beir": BeirTask,
+    "local": LocalTask,
+}
 
 
 def _task_kind(value: Any) -> str | None:
@@ -202,6 +215,9 @@ class RunConfig(Declared):
     protocols: dict[str, ProtocolConfig] = Field(default_factory=dict, description="Protocols of your own.")
     limit: Limit | None = Field(None, description="Cuts for smoke runs.")
     runtime: Runtime = Field(default_factory=lambda: Runtime.model_validate({}), description="How the work is done.")
+    data_root: str | None = Field(
+        None, description="Folder that data: paths are relative to; null: the config's folder."
+    )
     output: str = Field("results", description="Folder of run folders, relative to the working directory.")
     _base_dir: Path = PrivateAttr(default_factory=Path)
     _source: Path | None = PrivateAttr(None)
@@ -222,6 +238,10 @@ class RunConfig(Declared):
         copy = self.model_copy()
         copy._base_dir, copy._source, copy._lines = file.resolve().parent, file, lines
         return copy
+
+    def resolve_data(self, path: str) -> Path:
+        """A task's data folder."""
+        return (self.resolve_path(self.data_root or ".") / Path(path).expanduser()).resolve()
 
     def place(self, path: ConfigPath) -> str:
         """File and line of a value, as the beginning of a message; of the nearest key above it where it has none."""

@@ -209,7 +209,8 @@ def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
         model = ModelConfig
     elif path[:1] == ("tasks",):
         entry = _lookup(document, path)
-        model = next((TASK_KINDS[kind] for kind in TASK_KINDS if isinstance(entry, dict) and kind in entry), None)
+        kinds = [kind for kind in TASK_KINDS if isinstance(entry, dict) and kind in entry]
+        model = TASK_KINDS[kinds[0]] if kinds else None
     elif path[:1] == ("protocols",):
         model = ProtocolConfig if len(path) == 2 else ProtocolChange
     elif path[:1] == ("limit",):

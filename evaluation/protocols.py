@@ -102,7 +102,9 @@ def instructed_query(query: str, instruction: str | None) -> str:
     return query if instruction is None else f"{query} {instruction}"
 
 
-def task_rules(config: RunConfig, protocol: str, *, task: str, task_type: str, aliases: Sequence[str] = ()) -> TaskRules:
+def task_rules(
+    config: RunConfig, protocol: str, *, task: str, task_type: str, aliases: Sequence[str] = ()
+) -> TaskRules:
     """Resolve a protocol for a task.
 
     Args:

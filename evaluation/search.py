@@ -94,5 +94,8 @@ class ExactSearch:
 
     def _by_score_and_id(self, scores: NDArray[np.float32], positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Order by score, descending, then by the UTF-8 bytes of the id, descending."""
-        keys = [(float(score), self._ids[place].encode("utf-8", "surrogatepass")) for score, place in zip(scores, positions, strict=True)]
+        keys = [
+            (float(score), self._ids[place].encode("utf-8", "surrogatepass"))
+            for score, place in zip(scores, positions, strict=True)
+        ]
         return np.array(sorted(range(len(keys)), key=keys.__getitem__, reverse=True), np.int64)

@@ -1,0 +1,1 @@
+"""Our encoder and search in the interfaces of mteb and beir."""

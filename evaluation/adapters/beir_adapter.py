@@ -1,4 +1,4 @@
-"""Our encoder and search in beir's interfaces: encode_queries / encode_corpus, and a retriever for EvaluateRetrieval."""
+"""Our encoder and search in beir's interfaces: encode_queries and encode_corpus, and a retriever."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class BeirModel:
         return self._embedder.embed([document_text(title, text, join_title=join) for title, text in pairs], "passage")
 
 
-class BeirSearch(BaseSearch):
+class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
     """Our exact search as a beir retriever; keeps the ranking of its last search in `run`."""
 
     def __init__(self, embedder: TaskEmbedder) -> None:
@@ -93,6 +93,8 @@ def evaluate_beir(
     """Score a ranking with beir's EvaluateRetrieval (which rounds to five decimals) and pytrec_eval a query.
 
     Args:
+        qrels: query id -> document id -> grade.
+        results: query id -> document id -> score; changed in place where identical ids are dropped.
         ignore_identical_ids: Always passed on: beir's own default drops documents that have the query's id.
     """
     import pytrec_eval
@@ -159,6 +161,8 @@ def _split_tables(
     tables = {"samples": per_query_table(split, "default", found.per_query), "run": run_table(split, "default", run)}
     if store_texts:
         near_top = {document for ids in run.document_ids.values() for document in ids[:TEXTS_DEPTH]}
-        documents = {id_: f"{doc['title']} {doc['text']}".strip() for id_, doc in data.corpus.items() if id_ in near_top}
+        documents = {
+            id_: f"{doc['title']} {doc['text']}".strip() for id_, doc in data.corpus.items() if id_ in near_top
+        }
         tables["texts"] = texts_table(split, "default", data.queries, documents)
     return tables

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from mteb.models.model_meta import ModelMeta
 from mteb.similarity_functions import cos_sim, dot_score, pairwise_cos_sim, pairwise_dot_score
 from mteb.types import PromptType
@@ -13,9 +14,6 @@ from numpy.typing import NDArray
 
 from evaluation.adapters.embedding import CORPUS_BLOCK, Documents, RankedRun, TaskEmbedder
 from evaluation.protocols import Side, document_text
-
-if TYPE_CHECKING:
-    import torch
 
 _SIDES: dict[PromptType | None, Side] = {
     None: "text",
@@ -56,12 +54,13 @@ class MtebModel:
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """(N, M) similarity of all pairs, by the checkpoint's similarity function."""
-        return (cos_sim if self._embedder.similarity == "cosine" else dot_score)(embeddings1, embeddings2)
+        pairs = cos_sim if self._embedder.similarity == "cosine" else dot_score
+        return torch.as_tensor(pairs(embeddings1, embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """(N,) similarity of corresponding rows."""
         pairwise = pairwise_cos_sim if self._embedder.similarity == "cosine" else pairwise_dot_score
-        return pairwise(embeddings1, embeddings2)
+        return torch.as_tensor(pairwise(embeddings1, embeddings2))
 
     def index(self, corpus: Any, *, hf_split: str, hf_subset: str, **kwargs: Any) -> None:
         """Keep the corpus; it is encoded block by block while searching."""

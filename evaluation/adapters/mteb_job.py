@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import time
 from collections import defaultdict
@@ -29,7 +30,7 @@ from evaluation.adapters.samples import (
 from evaluation.encoding.encoder import Encoder
 from evaluation.errors import DataError
 from evaluation.plan import Job
-from evaluation.tasks.loading import load_task, make_task
+from evaluation.tasks.loading import load_task, make_task, subset_parts
 
 
 def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
@@ -50,7 +51,9 @@ def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
     evaluation = _Evaluation(task, model, store_texts=store_texts)
     for split in job.task.splits:
-        for subsets in [task.hf_subsets] if isinstance(task, AbsTaskBitextMining) else [[name] for name in task.hf_subsets]:
+        for subsets in (
+            [task.hf_subsets] if isinstance(task, AbsTaskBitextMining) else [[name] for name in task.hf_subsets]
+        ):
             evaluation.run(split, list(subsets))
     ended = time.perf_counter()
     result = TaskResult.from_task_results(task, evaluation.scores, evaluation_time=ended - started)
@@ -66,7 +69,9 @@ def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
             "scoring_s": ended - loaded - (encoder.encoding_time_s - encoding_before),
             "tokens": encoder.tokens_encoded - tokens_before,
         },
-        tables={name: pa.concat_tables(parts, promote_options="permissive") for name, parts in evaluation.tables.items()},
+        tables={
+            name: pa.concat_tables(parts, promote_options="permissive") for name, parts in evaluation.tables.items()
+        },
         mteb_files={} if job.limit else _mteb_files(result, model, job),
     )
 
@@ -92,9 +97,11 @@ class _Evaluation:
             found = self._predictions_of(predictions, split, subset)
             self.tables["samples"].append(example_table(task, split, subset, found, self.scores[split][subset]))
 
-    def _evaluate(self, split: str, subsets: Sequence[str], folder: Path | None = None) -> Mapping[str, Mapping[str, Any]]:
+    def _evaluate(
+        self, split: str, subsets: Sequence[str], folder: Path | None = None
+    ) -> Mapping[str, Mapping[str, Any]]:
         return self._task.evaluate(
-            self._model,  # type: ignore[arg-type]  # structurally a mteb encoder and search model
+            self._model,
             split,
             list(subsets),
             encode_kwargs={},
@@ -129,15 +136,15 @@ class _Evaluation:
 
     def _texts(self, task: AbsTaskRetrieval, split: str, subset: str) -> pa.Table:
         run, queries = self._model.runs[split, subset], self._model.query_texts[split, subset]
-        judged = {query: text for query, text in queries.items() if query in task.dataset[subset][split]["relevant_docs"]}
+        judged = {
+            query: text for query, text in queries.items() if query in task.dataset[subset][split]["relevant_docs"]
+        }
         near_top = {document for query in judged for document in run.document_ids.get(query, [])[:TEXTS_DEPTH]}
         documents = documents_of(self._model.corpora[split, subset], near_top, join_title=True)
         return texts_table(split, subset, judged, dict(zip(documents.ids, documents.texts, strict=True)))
 
 
 def _read_predictions(file: Path) -> dict[str, Any]:
-    import json
-
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return content
 
@@ -147,8 +154,7 @@ def _check_judged(task: AbsTask, job: Job) -> None:
     for split in job.task.splits:
         for subset in task.hf_subsets:
             where = f"{job.task.name}, split {split!r}, subset {subset!r}"
-            assert task.dataset is not None, job.name
-            parts: Any = task.dataset[subset] if subset in task.dataset else task.dataset
+            parts = subset_parts(task, subset)
             if split not in parts:
                 raise DataError([f"{where}: the dataset has no such split (it has: {', '.join(map(str, parts))})."])
             if isinstance(task, AbsTaskRetrieval):

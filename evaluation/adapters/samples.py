@@ -14,6 +14,7 @@ from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
 from evaluation.adapters.embedding import RankedRun
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.tasks.loading import subset_parts
 
 RUN_DEPTH, TEXTS_DEPTH = 100, 10
 
@@ -41,7 +42,12 @@ def run_table(split: str, subset: str, run: RankedRun) -> pa.Table:
         documents += top
         ranks += list(range(1, len(top) + 1))
         scores += run.scores[query][:RUN_DEPTH].tolist()
-    columns = {"query_id": queries, "corpus_id": documents, "rank": pa.array(ranks, pa.int32()), "score": pa.array(scores, pa.float32())}
+    columns = {
+        "query_id": queries,
+        "corpus_id": documents,
+        "rank": pa.array(ranks, pa.int32()),
+        "score": pa.array(scores, pa.float32()),
+    }
     return pa.table({**place_columns(split, subset, len(queries)), **columns})
 
 
@@ -49,7 +55,9 @@ def texts_table(split: str, subset: str, queries: Mapping[str, str], documents: 
     """Texts of queries and of documents near the top, without prefix."""
     kinds = ["query"] * len(queries) + ["document"] * len(documents)
     texts = [encodable(text) for text in [*queries.values(), *documents.values()]]
-    return pa.table({**place_columns(split, subset, len(kinds)), "kind": kinds, "id": [*queries, *documents], "text": texts})
+    return pa.table(
+        {**place_columns(split, subset, len(kinds)), "kind": kinds, "id": [*queries, *documents], "text": texts}
+    )
 
 
 def encodable(text: str) -> str:
@@ -62,10 +70,12 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
 
     Args:
         task: With its data loaded.
+        split: The split that was scored.
+        subset: The subset that was scored.
         predictions: What mteb saved for this split and subset; None for types without predictions.
         scores: mteb's scores of this split and subset.
     """
-    data = _split_data(task, split, subset)
+    data = subset_parts(task, subset)[split]
     match TASK_CLASS_BY_TYPE[task.metadata.type]:
         case "AbsTaskClassification" | "AbsTaskRegression":
             columns = _classification(task, data, predictions)
@@ -82,20 +92,13 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
         case "AbsTaskSummarization":
             columns = _summarization(predictions)
         case "AbsTaskBitextMining":
-            columns = _bitext(data, predictions, subset)
+            columns = _bitext(data, predictions)
         case other:
             raise AssertionError(f"no samples for {other}")
     n = len(next(iter(columns.values())))
     if "example" not in columns:
         columns = {"example": list(range(n)), **columns}
     return pa.table({**place_columns(split, subset, n), **columns})
-
-
-def _split_data(task: AbsTask, split: str, subset: str) -> Any:
-    assert task.dataset is not None, task.metadata.name
-    if subset in task.dataset:
-        return task.dataset[subset][split]
-    return task.dataset[split]
 
 
 def _pair_scores(predictions: Mapping[str, Sequence[float] | None]) -> dict[str, Any]:
@@ -105,16 +108,16 @@ def _pair_scores(predictions: Mapping[str, Sequence[float] | None]) -> dict[str,
 def _classification(task: Any, data: Any, predictions: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """One row an experiment and example; in cross-validation an experiment is a fold with its own examples."""
     gold = data[task.label_column_name][:]
-    rows = [range(len(gold))] * len(predictions)
+    rows: list[Sequence[int]] = [range(len(gold))] * len(predictions)
     if task.is_cross_validation:
         from sklearn.model_selection import KFold
 
         folds = KFold(n_splits=task.n_splits, shuffle=True, random_state=task.seed)
-        rows = [list(held_out) for _, held_out in folds.split(range(len(gold)))]
+        rows = [held_out.tolist() for _, held_out in folds.split(range(len(gold)))]
     return {
         "experiment": [number for number, row in enumerate(rows) for _ in row],
-        "example": [int(example) for row in rows for example in row],
-        "gold": [gold[int(example)] for row in rows for example in row],
+        "example": [example for row in rows for example in row],
+        "gold": [gold[example] for row in rows for example in row],
         "prediction": [value for values in predictions for value in values],
     }
 
@@ -125,7 +128,7 @@ def _multilabel(task: Any, data: Any, split: str, predictions: Sequence[Sequence
 
     if task.max_eval_samples is not None and len(data) > task.max_eval_samples:
         label = task.label_column_name
-        cut = _multilabel_subsampling({split: data}, task.seed, [split], label, task.max_eval_samples)  # type: ignore[arg-type]
+        cut = _multilabel_subsampling({split: data}, task.seed, [split], label, task.max_eval_samples)
         data = cut[split]
     gold = MultiLabelBinarizer().fit_transform(data[task.label_column_name][:]).tolist()
     n = len(gold)
@@ -157,9 +160,8 @@ def _summarization(predictions: Mapping[str, Sequence[Sequence[float]]]) -> dict
     return columns
 
 
-def _bitext(data: Any, predictions: Mapping[str, Any] | Sequence[Any], subset: str) -> dict[str, Any]:
+def _bitext(data: Any, predictions: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
     """For each first sentence the position of its translation, and of the nearest neighbour."""
-    del subset
     pairs = next(iter(predictions.values())) if isinstance(predictions, Mapping) else predictions
     columns = getattr(data, "column_names", None) or list(data)
     gold = [int(pair[1]) for pair in data["gold"]] if "gold" in columns else list(range(len(pairs)))

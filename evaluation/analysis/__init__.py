@@ -1,0 +1,1 @@
+"""Stored records -> frames, tables and verdicts. Loads no model and no task."""

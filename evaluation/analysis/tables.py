@@ -57,9 +57,7 @@ def task_scores(records: Sequence[JobRecord]) -> dict[tuple[str, str], float]:
         score = None if record.main_score is None else 100 * record.main_score
         parts.setdefault((record.aggregate or record.task, record.label), []).append(score)
     return {
-        key: mean(value for value in values if value is not None)
-        for key, values in parts.items()
-        if None not in values
+        key: mean(value for value in values if value is not None) for key, values in parts.items() if None not in values
     }
 
 
@@ -75,9 +73,7 @@ def _protocol_pairs(records: Sequence[JobRecord]) -> list[tuple[str, str]]:
     ]
 
 
-def _cells(
-    values: dict[str, float | None], labels: Sequence[str], pairs: Sequence[tuple[str, str]]
-) -> list[str]:
+def _cells(values: dict[str, float | None], labels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
     cells = [_MISSING if values[label] is None else f"{values[label]:.2f}" for label in labels]
     for first, second in pairs:
         a, b = values[first], values[second]

@@ -25,6 +25,7 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
     """The entry point of a command: our errors become sentences on stderr and an exit code, without a traceback."""
 
     def main() -> None:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which torch does
         try:
             app(prog_name=name, standalone_mode=True)
         except EvaluationError as error:

@@ -47,7 +47,6 @@ def run_and_report(
 
 def quieten_libraries(log_file: Path) -> None:
     """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off."""
-    os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,11 +60,11 @@ def quieten_libraries(log_file: Path) -> None:
     import transformers
 
     datasets.disable_progress_bars()
-    transformers.logging.disable_progress_bar()
-    for library in (datasets.logging, transformers.logging):
-        library.disable_propagation() if library is datasets.logging else library.disable_default_handler()
-        library.enable_propagation()
-    datasets.logging.get_logger("datasets").handlers.clear()
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for name in ("datasets", "transformers", "huggingface_hub", "sentence_transformers", "mteb"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
 
 
 def write_summaries(folder: Path, records: list[JobRecord]) -> None:

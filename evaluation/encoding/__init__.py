@@ -1,0 +1,1 @@
+"""Texts -> vectors. Knows nothing of tasks, jobs or records."""

@@ -97,7 +97,9 @@ def _from_hub(model: str, revision: str | None) -> Checkpoint:
             "a network, or give a folder."
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
-        raise ModelError(f"model {model!r} (revision {revision or 'newest'}) can't be fetched: {_first_line(error)}") from error
+        raise ModelError(
+            f"model {model!r} (revision {revision or 'newest'}) can't be fetched: {_first_line(error)}"
+        ) from error
     except OSError as error:
         raise ModelError(f"model {model!r} can't be fetched: {_first_line(error)}") from error
     return read_checkpoint(folder, name=model, revision=folder.name)
@@ -161,10 +163,14 @@ def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> PoolingNa
     declared = _read_json(folder / paths[0] / "config.json", required=True)
     mode = declared.get("pooling_mode")
     modes = [mode] if isinstance(mode, str) else [name for flag, name in _POOLING_FLAGS.items() if declared.get(flag)]
-    others = [flag for flag, on in declared.items() if flag.startswith("pooling_mode_") and on and flag not in _POOLING_FLAGS]
+    others = [
+        flag for flag, on in declared.items() if flag.startswith("pooling_mode_") and on and flag not in _POOLING_FLAGS
+    ]
     modes = [{"lasttoken": "last"}.get(mode, mode) for mode in modes]
     if len(modes) != 1 or others or modes[0] not in {"mean", "cls", "last"}:
-        raise ModelError(f"{folder / paths[0]} declares a pooling other than mean, cls or last token: {modes + others}.")
+        raise ModelError(
+            f"{folder / paths[0]} declares a pooling other than mean, cls or last token: {modes + others}."
+        )
     return cast(PoolingName, modes[0])
 
 

@@ -76,7 +76,8 @@ class Encoder:
         self.checkpoint, self.settings = checkpoint, settings
         if settings.max_length > checkpoint.max_positions:
             raise ModelError(
-                f"max_length {settings.max_length} is more than the {checkpoint.max_positions} positions of {checkpoint.name}."
+                f"max_length {settings.max_length} is more than the {checkpoint.max_positions} positions "
+                f"of {checkpoint.name}."
             )
         self._device = torch.device(settings.device)
         self._tokenizer = TextTokenizer(checkpoint.folder, settings.max_length)
@@ -153,12 +154,10 @@ def _load_forward(checkpoint: Checkpoint, settings: EncoderSettings, device: tor
     if settings.backend == "sentence-transformers":
         if settings.pooling != checkpoint.pooling:
             raise ModelError(
-                f"pooling {settings.pooling!r} differs from the {checkpoint.pooling!r} that {checkpoint.name} declares; "
+                f"pooling {settings.pooling!r} differs from the {checkpoint.pooling!r} {checkpoint.name} declares; "
                 "the sentence-transformers backend runs the declared one: use backend: transformers."
             )
-        return sentence_transformers_forward(
-            checkpoint, dtype, device, trust_remote_code=settings.trust_remote_code
-        )
+        return sentence_transformers_forward(checkpoint, dtype, device, trust_remote_code=settings.trust_remote_code)
     return transformers_forward(
         checkpoint, settings.pooling, dtype, device, trust_remote_code=settings.trust_remote_code
     )

@@ -37,4 +37,5 @@ def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, how: PoolingName) -
 def l2_normalize(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows of unit length; (N, D) float32 -> (N, D) float32, a zero row stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, np.float32(1e-12))).astype(np.float32, copy=False)
+    unit: NDArray[np.float32] = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit

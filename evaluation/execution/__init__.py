@@ -1,0 +1,1 @@
+"""Plans -> stored records."""

@@ -320,7 +320,7 @@ def _build_in_subprocess(path: Path, version: str) -> None:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise EvaluationError(
             f"The task index for mteb {version} could not be written to {path}: {reason}. "
-            f"Set {CACHE_VARIABLE} to a folder that can be written, or run `python {' '.join(command[1:])}` to see more."
+            f"Set {CACHE_VARIABLE} to a folder that can be written, or run `python {' '.join(command[1:])}` for more."
         )
 
 

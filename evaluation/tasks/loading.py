@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import mteb
 from datasets import Dataset, DatasetDict
@@ -17,7 +17,7 @@ from mteb.abstasks.task_metadata import TaskMetadata
 
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
-from evaluation.plan import TaskChoice
+from evaluation.tasks.choosing import TaskChoice
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit, read_local_data
 
@@ -59,13 +59,15 @@ def _option_names(task: type[AbsTask]) -> set[str]:
         name
         for kind in task.__mro__
         for name, value in vars(kind).items()
-        if not name.startswith("_") and isinstance(value, plain) and name not in {"abstask_prompt", "data_loaded", "dataset"}
+        if not name.startswith("_")
+        and isinstance(value, plain)
+        and name not in {"abstask_prompt", "data_loaded", "dataset"}
     }
 
 
 def _mteb_task(choice: TaskChoice, seed: int) -> AbsTask:
-    kind = mteb.get_task_class(choice.source) if hasattr(mteb, "get_task_class") else type(mteb.get_task(choice.source or ""))
-    task = kind(seed=seed)
+    assert choice.source is not None, choice.name
+    task = type(mteb.get_task(choice.source))(seed=seed)
     task._eval_splits = list(choice.splits)
     task.hf_subsets = list(choice.subsets)
     if choice.data is not None:
@@ -82,7 +84,7 @@ def _local_task(choice: TaskChoice, seed: int) -> AbsTask:
         name=choice.name,
         description="A task on local data.",
         dataset={"path": choice.dataset, "revision": choice.dataset_revision},
-        type=choice.type,
+        type=cast(Any, choice.type),
         eval_splits=list(choice.splits),
         eval_langs=languages if choice.subsets == ("default",) else dict.fromkeys(choice.subsets, languages),
         main_score=choice.main_score,
@@ -254,10 +256,16 @@ def apply_limit(task: AbsTask, choice: TaskChoice, limit: Limit) -> None:
             for split in choice.splits:
                 apply_limit_to_retrieval(task.dataset[subset][split], limit)
         elif limit.examples is not None:
-            parts: Any = task.dataset if subset == "default" and subset not in task.dataset else task.dataset[subset]
+            parts: Any = subset_parts(task, subset)
             for split in choice.splits:
                 if split != getattr(task, "train_split", None) and not isinstance(parts[split], dict):
                     parts[split] = _limit_rows(task, parts[split], limit.examples)
+
+
+def subset_parts(task: AbsTask, subset: str) -> Any:
+    """Split -> data of one subset; a task with one subset may hold its splits directly."""
+    dataset: Any = task.dataset
+    return dataset.get(subset, dataset)
 
 
 def _limit_rows(task: AbsTask, rows: Dataset, n: int) -> Dataset:
@@ -268,7 +276,7 @@ def _limit_rows(task: AbsTask, rows: Dataset, n: int) -> Dataset:
 
 
 def apply_limit_to_retrieval(data: RetrievalSplitData, limit: Limit) -> None:
-    """Cut one retrieval split in place: first judged queries; judged documents and candidates, then the first others."""
+    """Cut one retrieval split in place: the first judged queries; their documents and candidates, then others."""
     if limit.queries is not None:
         judged = [row for row, id_ in enumerate(data["queries"]["id"][:]) if data["relevant_docs"].get(id_)]
         data["queries"] = data["queries"].select(judged[: limit.queries])

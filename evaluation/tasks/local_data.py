@@ -128,9 +128,7 @@ def _check_names(notes: Notes, folder: Path, kind: str, names: Sequence[str] | N
             notes.problem(folder, f"{show(name)} can't be the name of a {kind}; {rule}.")
 
 
-def _choose_subsets(
-    notes: Notes, folder: Path, task_type: str, subsets: Sequence[str] | None
-) -> dict[str, Path]:
+def _choose_subsets(notes: Notes, folder: Path, task_type: str, subsets: Sequence[str] | None) -> dict[str, Path]:
     """Subset to its folder; those asked for, or all."""
     if task_type not in _TYPES:
         one_of = f"one of {', '.join(_TYPES)}.{suggest(task_type, _TYPES)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import difflib
 import hashlib
-import importlib
 import io
 import json
 import re
@@ -70,9 +69,7 @@ class Notes:
             real = path.resolve()
             if real.is_relative_to(self.root.resolve()):
                 return True
-            self.problem(
-                path, f"is a symbolic link out of the folder (to {real}); copy the data into the folder."
-            )
+            self.problem(path, f"is a symbolic link out of the folder (to {real}); copy the data into the folder.")
         except (OSError, RuntimeError) as error:  # a link to itself
             self.problem(path, f"is a symbolic link that can't be followed: {error}.")
         return False
@@ -105,7 +102,7 @@ class Notes:
             if line and not line.isspace():
                 yield number, line
 
-    def parse_json(self, text: str, names: Sequence[str] = ()) -> Any:  # noqa: ANN401 - any JSON
+    def parse_json(self, text: str, names: Sequence[str] = ()) -> Any:
         """The JSON value with lone surrogates replaced and counted; of an object, in the keys `names` alone.
 
         Raises:
@@ -123,7 +120,7 @@ class Notes:
             value = {name: value[name] for name in names if name in value}
         return self._clean(value)
 
-    def _clean(self, value: Any) -> Any:  # noqa: ANN401
+    def _clean(self, value: Any) -> Any:
         match value:
             case str():
                 cleaned, found = _LONE_SURROGATE.subn("\ufffd", value)
@@ -191,9 +188,7 @@ class Rows:
         """The column's strings; blank ones are kept and counted."""
         column = self.columns.get(name, [])
         if set(map(type, column)) != {str}:
-            column = self.convert(
-                name, "a string", lambda value: value if isinstance(value, str) else REFUSED
-            )
+            column = self.convert(name, "a string", lambda value: value if isinstance(value, str) else REFUSED)
         self.count_blank(column)
         return column
 
@@ -216,9 +211,7 @@ class Rows:
         return ids
 
 
-def read_rows(
-    notes: Notes, path: Path, names: Sequence[str], needs: str, *, optional: Sequence[str] = ()
-) -> Rows:
+def read_rows(notes: Notes, path: Path, names: Sequence[str], needs: str, *, optional: Sequence[str] = ()) -> Rows:
     """The columns `names` and `optional` of a file; problems go to `notes`. No row at all is one.
 
     Raises:
@@ -238,7 +231,7 @@ def read_rows(
     return rows
 
 
-def as_id(value: Any) -> Any:  # noqa: ANN401 - a check answers a string or REFUSED
+def as_id(value: Any) -> Any:  # a check answers a string or REFUSED
     """The id as a string; REFUSED for what can't be one."""
     return value if isinstance(value, str) and value else str(value) if type(value) is int else REFUSED
 
@@ -267,21 +260,13 @@ def list_folder(folder: Path) -> str:
 
 def find_file(notes: Notes, folder: Path, stem: str, formats: Sequence[str] = FORMATS) -> Path | None:
     """The folder's one file with this stem; None, and a problem, where there is none or several."""
-    found = [
-        path
-        for path in (folder / f"{stem}{suffix}" for suffix in formats)
-        if path.is_file() or path.is_symlink()
-    ]
+    found = [path for path in (folder / f"{stem}{suffix}" for suffix in formats) if path.is_file() or path.is_symlink()]
     if len(found) == 1:
         return found[0]
     if found:
         notes.problem(folder, f"holds {' and '.join(path.name for path in found)}; keep only one of them.")
         return None
-    missing = (
-        f"{stem}{formats[0]}"
-        + (f" (or {', '.join(formats[1:])})" if len(formats) > 1 else "")
-        + " is missing"
-    )
+    missing = f"{stem}{formats[0]}" + (f" (or {', '.join(formats[1:])})" if len(formats) > 1 else "") + " is missing"
     if folder.is_dir():
         notes.problem(folder, f"{missing}; the folder {list_folder(folder)}.")
     else:
@@ -305,9 +290,7 @@ def _read_jsonl(notes: Notes, path: Path, names: Sequence[str], needs: str) -> R
             notes.problem(f"{path}, line {number}", f"is not valid JSON: {error}.")
             continue
         if not isinstance(row, dict):
-            notes.problem(
-                f"{path}, line {number}", f"is {show(row)}; a line must be a JSON object, and {needs}."
-            )
+            notes.problem(f"{path}, line {number}", f"is {show(row)}; a line must be a JSON object, and {needs}.")
             continue
         numbers.append(number)
         for name, column in fields:
@@ -354,9 +337,7 @@ def _open_columns(rows: Rows, names: Sequence[str]) -> list[tuple[int, list[Any]
     line, header = rows.header
     for name in names:
         if header.count(name) > 1:
-            rows.notes.problem(
-                f"{rows.path}, line {line}", f'the column "{name}" comes {header.count(name)} times.'
-            )
+            rows.notes.problem(f"{rows.path}, line {line}", f'the column "{name}" comes {header.count(name)} times.')
         if name in header:
             rows.columns[name] = []
     return [(header.index(name), column) for name, column in rows.columns.items()]
@@ -364,8 +345,8 @@ def _open_columns(rows: Rows, names: Sequence[str]) -> list[tuple[int, list[Any]
 
 def _read_parquet(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Rows:
     try:
-        # By name, because pyarrow carries no types for mypy.
-        arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+        import pyarrow
+        from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError(
             f"{path}: reading Parquet needs pyarrow; install it with: pip install pyarrow"
@@ -376,11 +357,11 @@ def _read_parquet(notes: Notes, path: Path, names: Sequence[str], needs: str) ->
     if notes.total > before:
         return rows
     try:
-        file = parquet.ParquetFile(arrow.BufferReader(data))
+        file = parquet.ParquetFile(pyarrow.BufferReader(data))
         header = list(file.schema_arrow.names)
         table = file.read(columns=[name for name in names if name in header])
         rows.columns = {name: table.column(name).to_pylist() for name in names if name in header}
-    except (arrow.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         notes.problem(path, f"is not a Parquet file that can be read: {error}.")
         return rows
     rows.header = (0, header)

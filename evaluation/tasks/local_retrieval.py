@@ -60,9 +60,7 @@ class _Judgement(NamedTuple):
     score: int
 
 
-def read_retrieval(
-    notes: Notes, folder: Path, task_type: str, splits: Sequence[str]
-) -> dict[str, RetrievalSplit]:
+def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[str]) -> dict[str, RetrievalSplit]:
     """The splits of one subset; empty where there was a problem, which `notes` then holds."""
     before = notes.total
     corpus, queries = _read_corpus(notes, folder), _read_queries(notes, folder)
@@ -70,9 +68,7 @@ def read_retrieval(
     judged = {split: _read_qrels(notes, folder / "qrels", split) for split in splits}
     candidates: dict[str, dict[str, list[str]]] = {}
     if task_type in _RERANKING_TYPES:
-        candidates = {
-            split: _read_top_ranked(notes, folder / "top_ranked", split, corpus) for split in splits
-        }
+        candidates = {split: _read_top_ranked(notes, folder / "top_ranked", split, corpus) for split in splits}
     if notes.total > before or corpus is None or queries is None:
         return {}
     read: dict[str, RetrievalSplit] = {}
@@ -130,7 +126,7 @@ def _read_records(notes: Notes, path: Path, needs: str, *, optional: Sequence[st
     return rows, "id" if "id" in rows.columns and "_id" not in rows.columns else "_id"
 
 
-def _as_title(value: Any) -> Any:  # noqa: ANN401 - a check answers a string or REFUSED
+def _as_title(value: Any) -> Any:  # a check answers a string or REFUSED
     return "" if value is None else value if isinstance(value, str) else REFUSED
 
 
@@ -165,9 +161,7 @@ def _add_judgement(
 ) -> None:
     place = f"{path}, line {number}"
     if len(fields) != 3 or not fields[0] or not fields[1]:
-        got = (
-            "an empty id" if len(fields) == 3 else "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-        )
+        got = "an empty id" if len(fields) == 3 else "1 field" if len(fields) == 1 else f"{len(fields)} fields"
         notes.problem(place, f"has {got}; a line is query-id, corpus-id, score with tabs between.")
         return
     query_id, document_id, score = fields
@@ -233,7 +227,7 @@ def _read_top_ranked(notes: Notes, folder: Path, split: str, corpus: _Corpus | N
     return dict(zip(query_ids, lists, strict=True))
 
 
-def _as_ids(value: Any) -> Any:  # noqa: ANN401
+def _as_ids(value: Any) -> Any:
     if not isinstance(value, list):
         return REFUSED
     ids = [as_id(item) for item in value]

@@ -132,7 +132,7 @@ def _read_number_lists(rows: Rows, name: str) -> list[Any]:
 def _read_lists(rows: Rows, name: str, must_be: str, check: _Check, least: int) -> list[Any]:
     """Lists of at least `least` items that each pass `check`; a csv cell holds one as JSON."""
 
-    def as_list(value: Any) -> Any:  # noqa: ANN401 - a check answers the value to keep or REFUSED
+    def as_list(value: Any) -> Any:  # a check answers the value to keep or REFUSED
         if rows.is_csv:
             try:
                 value = rows.notes.parse_json(value)
@@ -156,9 +156,7 @@ def _one_kind(rows: Rows, name: str, labels: list[Any]) -> list[Any]:
             elif _kind(label) != first[0]:
                 before = rows.place(first[1]).removeprefix(f"{rows.path}, ")
                 mixed = f'"{name}" holds the {_kind(label)} {show(label)}, but {before} has the {first[0]}'
-                rows.notes.problem(
-                    rows.place(at), f"{mixed} {show(first[2])}; use one kind in the whole file."
-                )
+                rows.notes.problem(rows.place(at), f"{mixed} {show(first[2])}; use one kind in the whole file.")
                 return labels
     return labels
 
@@ -176,23 +174,23 @@ def _kind(label: object) -> str:
     return "string" if isinstance(label, str) else "integer"
 
 
-def _as_text(value: Any) -> Any:  # noqa: ANN401
+def _as_text(value: Any) -> Any:
     return value if isinstance(value, str) else REFUSED
 
 
-def _as_label(value: Any) -> Any:  # noqa: ANN401
+def _as_label(value: Any) -> Any:
     return value if (isinstance(value, str) and value) or type(value) is int else REFUSED
 
 
-def _as_flag(value: Any) -> Any:  # noqa: ANN401
+def _as_flag(value: Any) -> Any:
     return int(value) if isinstance(value, int) and value in (0, 1) else REFUSED  # true is an int
 
 
-def _as_cell_flag(cell: str) -> Any:  # noqa: ANN401
+def _as_cell_flag(cell: str) -> Any:
     return _CSV_FLAGS.get(cell.strip().lower(), REFUSED)
 
 
-def _as_number(value: Any) -> Any:  # noqa: ANN401
+def _as_number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return REFUSED
     try:
@@ -201,7 +199,7 @@ def _as_number(value: Any) -> Any:  # noqa: ANN401
         return REFUSED
 
 
-def _as_cell_number(cell: str) -> Any:  # noqa: ANN401
+def _as_cell_number(cell: str) -> Any:
     return _as_number(float(cell)) if _NUMBER.fullmatch(cell.strip()) else REFUSED
 
 

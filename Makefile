@@ -1,0 +1,42 @@
+# Everything installs into .venv; a fresh machine needs Python 3.11 or newer and a package index, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install quickstart test test-full check format task-index schema clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[quickstart,dev]"
+	touch $(STAMP)
+
+quickstart: install
+	$(BIN)/run-benchmark configs/quickstart.yaml
+
+test: install
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layering.py
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+task-index: install
+	$(BIN)/python -m evaluation.tasks.build_index --output evaluation/tasks/index.json
+
+schema: install
+	$(BIN)/python -m evaluation.config_schema
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
