@@ -196,6 +196,10 @@ class Runtime(Declared):
     executor: Literal["local"] = Field("local", description="Where jobs run.")
     max_tokens: int | Literal["auto"] = Field("auto", description="Tokens a batch, padding included.")
     seed: int = Field(42, description="Seed of mteb's task classes.")
+    cache: bool = Field(True, description="Keep vectors in the user's cache folder, for all protocols, tasks and runs.")
+    cache_gib: float = Field(
+        20.0, gt=0, description="Size limit of that cache; what was unused for longest is dropped."
+    )
     store_texts: bool = Field(True, description="Keep the texts of judged queries and their top 10.")
 
     @field_validator("max_tokens")

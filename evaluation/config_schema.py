@@ -1,4 +1,4 @@
-"""RunConfig -> configs/schema.json, so that editors complete and check configs. Run as `python -m evaluation.config_schema`.
+"""RunConfig -> configs/schema.json, so that editors complete and check configs (python -m evaluation.config_schema).
 
 Knows nothing of the options themselves: names, types and descriptions are those of `evaluation.config`.
 """

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evaluation.commands.console import command_line, print_version
+from evaluation.errors import Interrupted
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -42,9 +43,13 @@ def run_benchmark(
     from evaluation.plan import build_plan
 
     build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
-    from evaluation.commands.running import run_and_report
+    try:
+        from evaluation.commands.running import run_and_report
 
-    run_and_report(loaded, only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, quiet=quiet)
+        run_and_report(loaded, only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, quiet=quiet)
+    except KeyboardInterrupt:
+        message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
+        raise Interrupted(message) from None
 
 
 main = command_line(app, "run-benchmark")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from evaluation.encoding.backends import Forward, sentence_transformers_forward, transformers_forward
 from evaluation.encoding.batching import plan_batches, shard_bounds, unique_texts
+from evaluation.encoding.cache import CachedShard, EmbeddingCache, hash_texts
 from evaluation.encoding.checkpoint import Checkpoint, PoolingName
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
 from evaluation.errors import EncodingError, ModelError
@@ -65,6 +66,11 @@ class Progress(NamedTuple):
 class Encoder:
     """A loaded model.
 
+    Args:
+        checkpoint: From `locate` or `read_checkpoint`.
+        settings: With nothing left to resolve.
+        cache: Where vectors are looked up first; None encodes everything.
+
     Attributes:
         checkpoint, settings: What was loaded and how.
         dim: Width of the vectors.
@@ -72,8 +78,10 @@ class Encoder:
         on_progress: Called after every batch.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: EncoderSettings) -> None:
-        self.checkpoint, self.settings = checkpoint, settings
+    def __init__(
+        self, checkpoint: Checkpoint, settings: EncoderSettings, *, cache: EmbeddingCache | None = None
+    ) -> None:
+        self.checkpoint, self.settings, self._cache = checkpoint, settings, cache
         if settings.max_length > checkpoint.max_positions:
             raise ModelError(
                 f"max_length {settings.max_length} is more than the {checkpoint.max_positions} positions "
@@ -110,7 +118,19 @@ class Encoder:
         n_truncated = int((full_lengths > self.settings.max_length).sum())
         return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]))
 
-    def _encode_shard(self, texts: list[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _encode_shard(self, texts: list[str]) -> CachedShard:
+        """A shard from the cache, whole, or through the model, whole."""
+        if self._cache is None:
+            return self._encode_texts(texts)
+        hashes = hash_texts(texts)
+        shard = self._cache.get(hashes)
+        if shard is None:
+            shard = self._encode_texts(texts)
+            _check_vectors(shard.vectors, texts)
+            self._cache.put(hashes, shard)
+        return shard
+
+    def _encode_texts(self, texts: list[str]) -> CachedShard:
         tokens = self._tokenize(texts)
         vectors: NDArray[np.float32] | None = None
         for batch in plan_batches(tokens.lengths, self.settings.max_tokens):
@@ -123,7 +143,7 @@ class Encoder:
             if self.on_progress is not None:
                 self.on_progress(Progress(len(batch), n_tokens))
         assert vectors is not None, "a shard has at least one text"
-        return vectors, tokens.full_lengths
+        return CachedShard(vectors, tokens.full_lengths)
 
     def _tokenize(self, texts: list[str]) -> Tokenized:
         parts = [self._tokenizer(texts[start:end]) for start, end in shard_bounds(len(texts), _TOKENIZE_CHUNK)]

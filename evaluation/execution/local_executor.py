@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.config import ModelConfig, RunConfig
+from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.checkpoint import Checkpoint, locate
 from evaluation.encoding.encoder import (
     Encoder,
@@ -131,7 +132,10 @@ class LocalExecutor:
         loaded = self._encoder
         if loaded is None or (loaded.checkpoint, loaded.settings) != (resolved.checkpoint, resolved.settings):
             self._encoder = None  # free the old model before the next is loaded
-            self._encoder = Encoder(resolved.checkpoint, resolved.settings)
+            runtime = self._config.runtime
+            max_bytes = int(runtime.cache_gib * 2**30)
+            cache = EmbeddingCache(resolved.identity, max_bytes=max_bytes) if runtime.cache else None
+            self._encoder = Encoder(resolved.checkpoint, resolved.settings, cache=cache)
             self._encoder.on_progress = self._on_progress
         assert self._encoder is not None, "just loaded"
         return self._encoder

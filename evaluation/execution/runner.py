@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from evaluation.config import RunConfig
 from evaluation.encoding.encoder import Progress
+from evaluation.errors import StoreError
 from evaluation.execution.local_executor import JobOutcome, LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.plan import Job, build_plan
@@ -95,6 +96,8 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     store = RunStore(config.run_folder)
     executor = LocalExecutor(config, reporter.advanced)
     ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
+    if options.only or options.models:
+        ledger.keep_others(build_plan(config))
     stored = {} if options.fresh else ledger.stored_records()
     reporter.run_started(jobs, len(stored))
     ledger.write()
@@ -134,6 +137,7 @@ class _Ledger:
 
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
+        self._others: list[dict[str, Any]] = []
         self._states = {identity: "waiting" for _, identity in jobs}
         self._content: dict[str, Any] = {
             "schema_version": 1,
@@ -155,6 +159,16 @@ class _Ledger:
                 found[identity] = record
         return found
 
+    def keep_others(self, all_jobs: Sequence[Job]) -> None:
+        """Go on listing what earlier starts did of the config's jobs that this start does not choose."""
+        chosen = {(job.model.label, job.task.name) for job, _ in self.jobs}
+        others = {(job.model.label, job.task.name) for job in all_jobs} - chosen
+        try:
+            listed = self._store.read_run()["jobs"]
+        except StoreError:
+            return
+        self._others = [job for job in listed if (job["label"], job["task"]) in others]
+
     def note(self, identity: str, record: JobRecord) -> None:
         """A job's state changed."""
         self._states[identity] = record.state
@@ -166,7 +180,7 @@ class _Ledger:
         self.write()
 
     def write(self) -> None:
-        """Store run.json. Jobs of earlier starts with a narrower choice stay listed."""
+        """Store run.json."""
         listed = [
             {
                 "label": job.model.label,
@@ -178,7 +192,7 @@ class _Ledger:
             }
             for job, identity in self.jobs
         ]
-        self._store.write_run({**self._content, "jobs": listed})
+        self._store.write_run({**self._content, "jobs": [*listed, *self._others]})
 
 
 def _now() -> str:
