@@ -260,7 +260,7 @@ def test_other_pooling_is_refused_by_the_sentence_transformers_backend(bert_fold
 
 
 @pytest.mark.parametrize("backend", ["transformers", "sentence-transformers"])
-@pytest.mark.parametrize("content", [b"", b"\x00" * 50, b"PK\x03\x04 no safetensors"])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 50, b"PK\x03\x04 no safetensors"], ids=["empty", "zeros", "zip"])
 def test_damaged_weights_are_a_model_error(bert_copy: Path, backend: str, content: bytes) -> None:
     (bert_copy / "model.safetensors").write_bytes(content)
     with pytest.raises(ModelError, match=r"local/tiny-bert can't be loaded from .*tiny-bert"):
