@@ -1,4 +1,4 @@
-"""What most tests share: a random tiny checkpoint, real texts, local data written to disk, configs and captured texts."""
+"""What most tests share: random tiny checkpoints, real texts, local data written to disk, configs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ NOT_TEXT = {"_id", "title", "label", "score", "relevance", "query-id", "corpus-i
 
 
 @pytest.fixture
-def single_thread() -> Iterator[None]:
-    """One thread for torch, BLAS and OpenMP: small problems are faster so, and busy machines stay usable."""
+def single_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One thread for torch, BLAS and OpenMP: small problems are faster so. Tests marked `full` keep all threads."""
     import torch
     from threadpoolctl import threadpool_limits
 
+    if request.node.get_closest_marker("full"):
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with threadpool_limits(1):
@@ -133,32 +137,34 @@ def dot_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def load_encoder() -> Callable[..., Any]:
-    """A function: checkpoint folder or builtin:<name> -> Encoder in float32 on the CPU, each loaded once."""
+def open_encoder() -> Callable[..., Any]:
+    """A function: checkpoint folder or builtin:<name>, and backend -> a new Encoder in float32 on the CPU."""
     from evaluation.encoding.checkpoint import locate
-    from evaluation.encoding.encoder import Encoder, EncoderSettings
-
-    loaded: dict[tuple[str, str], Encoder] = {}
+    from evaluation.encoding.encoder import Encoder
+    from evaluation.encoding.settings import EncoderSettings
 
     def load(model: Path | str, backend: str = "transformers") -> Encoder:
-        key = (str(model), backend)
-        if key not in loaded:
-            checkpoint = locate(str(model), None, Path())
-            settings = EncoderSettings(
-                backend=backend,
-                pooling=checkpoint.pooling,
-                max_length=checkpoint.max_length,
-                dtype="float32",
-                device="cpu",
-                max_tokens=4096,
-            )
-            loaded[key] = Encoder(checkpoint, settings)
-        return loaded[key]
+        checkpoint = locate(str(model), None, Path())
+        settings = EncoderSettings(
+            backend=backend,
+            pooling=checkpoint.pooling,
+            max_length=checkpoint.max_length,
+            dtype="float32",
+            device="cpu",
+            max_tokens=4096,
+        )
+        return Encoder(checkpoint, settings)
 
     return load
 
 
-# ------------------------------------------------------------------------------------------------------ data and configs
+@pytest.fixture(scope="session")
+def load_encoder(open_encoder: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for small models, each loaded once in the session."""
+    return cache(open_encoder)
+
+
+# ----------------------------------------------------------------------------------------------------- data and configs
 
 
 @pytest.fixture
@@ -188,13 +194,14 @@ def make_config(tmp_path: Path) -> Callable[..., Any]:
     def make(
         tasks: Sequence[Mapping[str, Any]], model: Path | str, *protocols: str, own: Mapping[str, Any] | None = None
     ) -> Any:
+        listed = [{name: str(value) if name == "data" else value for name, value in task.items()} for task in tasks]
         document = {
             "name": "test",
             "models": [
                 {"label": f"tiny {protocol}", "model": str(model), "protocol": protocol, "dtype": "float32"}
                 for protocol in protocols
             ],
-            "tasks": [{name: str(value) if name == "data" else value for name, value in task.items()} for task in tasks],
+            "tasks": listed,
             "protocols": own or {},
             "runtime": {"device": "cpu"},
             "output": str(tmp_path / "results"),

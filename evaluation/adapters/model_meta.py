@@ -8,7 +8,7 @@ import mteb
 from mteb.models.model_meta import ModelMeta
 
 from evaluation.encoding.checkpoint import Checkpoint
-from evaluation.encoding.encoder import EncoderSettings
+from evaluation.encoding.settings import EncoderSettings
 
 _E5_SIZES = {  # parameters, dimensions: model cards of intfloat/e5-{small,base,large}-unsupervised
     "small": (33_360_000, 384),

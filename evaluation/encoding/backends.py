@@ -1,33 +1,40 @@
-"""The forward pass: token ids -> raw pooled vectors, by transformers or by sentence-transformers.
+"""The forward pass: token ids -> raw pooled vectors. Three ways, one result.
 
-Both return the same vectors: a checkpoint's Normalize module is detached, because normalising belongs to the protocol.
+`transformers`: padding-free for the BERT family (packed_bert), the model class of transformers for all else.
+`sentence-transformers`: the checkpoint's own modules; a Normalize module is detached, normalising is the protocol's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 
 from evaluation.encoding.checkpoint import Checkpoint
-from evaluation.encoding.pooling import PoolingName, pool
+from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
+from evaluation.encoding.pooling import pool
+from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import ModelError
 
-Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(B, T) int64 ids and (B, T) int64 mask, on the model's device -> (B, D) float32 raw pooled vectors there."""
+Rows = Sequence[Sequence[int]]
+Forward = Callable[[Rows], torch.Tensor]
+"""B sequences of token ids, special tokens included -> (B, D) float32 raw pooled vectors on the model's device."""
 
 
-def transformers_forward(
-    checkpoint: Checkpoint, pooling: PoolingName, dtype: torch.dtype, device: torch.device, *, trust_remote_code: bool
-) -> Forward:
-    """A transformers encoder with our pooling in float32.
+def load_forward(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
+    """Load a model.
+
+    Args:
+        checkpoint: Its files.
+        settings: How it is run.
+        pad_id: Token that fills rows up where the forward pass wants padding; it is masked out.
 
     Raises:
-        ModelError: The weights can't be loaded, or the checkpoint has layers after pooling.
+        ModelError: It can't be loaded, or the backend does not do what the checkpoint declares.
     """
-    from transformers import AutoModel
-
+    if settings.backend == "sentence-transformers":
+        return _sentence_transformers(checkpoint, settings, pad_id)
     if checkpoint.other_modules:
         extra = ", ".join(checkpoint.other_modules)
         raise ModelError(
@@ -35,46 +42,71 @@ def transformers_forward(
             "use backend: sentence-transformers."
         )
     try:
+        packed = PackedBert.load(
+            checkpoint.folder, dtype=settings.torch_dtype, device=torch.device(settings.device)
+        ).eval()
+    except UnsupportedArchitecture:
+        return _transformers(checkpoint, settings, pad_id)
+    return lambda rows: packed(rows, settings.pooling)
+
+
+def _transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
+    from transformers import AutoModel
+
+    try:
         model = AutoModel.from_pretrained(
-            str(checkpoint.folder), dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code
+            str(checkpoint.folder),
+            dtype=settings.torch_dtype,
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error
-    model = model.to(device).eval()
+    model = model.to(settings.device).eval()
 
-    def forward(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        whole = bool(mask.all())  # no padding: attention needs no mask
-        hidden = model(input_ids=ids, attention_mask=None if whole else mask).last_hidden_state  # (B, T, D)
-        return pool(hidden, mask, pooling)
+    @torch.inference_mode()
+    def forward(rows: Rows) -> torch.Tensor:
+        ids, mask = _padded(rows, pad_id, settings.device)
+        hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, D)
+        return pool(hidden, mask, settings.pooling)
 
     return forward
 
 
-def sentence_transformers_forward(
-    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, trust_remote_code: bool
-) -> Forward:
-    """All modules of a sentence-transformers checkpoint but Normalize, fed with token ids.
-
-    Raises:
-        ModelError: The checkpoint can't be loaded.
-    """
+def _sentence_transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
     from sentence_transformers import SentenceTransformer
 
+    if settings.pooling != checkpoint.pooling:
+        raise ModelError(
+            f"pooling {settings.pooling!r} differs from the {checkpoint.pooling!r} {checkpoint.name} declares; "
+            "the sentence-transformers backend runs the declared one: use backend: transformers."
+        )
     try:
         model = SentenceTransformer(
             str(checkpoint.folder),
-            device=str(device),
-            trust_remote_code=trust_remote_code,
-            model_kwargs={"dtype": dtype, "use_safetensors": True},
+            device=settings.device,
+            trust_remote_code=settings.trust_remote_code,
+            model_kwargs={"dtype": settings.torch_dtype, "use_safetensors": True},
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error
     modules = [module for module in model.eval() if type(module).__name__ != "Normalize"]
 
-    def forward(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    @torch.inference_mode()
+    def forward(rows: Rows) -> torch.Tensor:
+        ids, mask = _padded(rows, pad_id, settings.device)
         features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         for module in modules:
             features = module(features)
         return cast(torch.Tensor, features["sentence_embedding"]).float()  # (B, D)
 
     return forward
+
+
+def _padded(rows: Rows, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T) int64 ids, right-padded, and (B, T) int64 mask."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    return ids.to(device), mask.to(device)

@@ -8,36 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.encoding.backends import Forward, sentence_transformers_forward, transformers_forward
+from evaluation.encoding.backends import load_forward
 from evaluation.encoding.batching import plan_batches, shard_bounds, unique_texts
 from evaluation.encoding.cache import CachedShard, EmbeddingCache, hash_texts
-from evaluation.encoding.checkpoint import Checkpoint, PoolingName
+from evaluation.encoding.checkpoint import Checkpoint
+from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
 from evaluation.errors import EncodingError, ModelError
 
-DtypeName = Literal["float32", "bfloat16", "float16"]
-_CPU_TOKENS, _ACCELERATOR_TOKENS = 4_096, 32_768
 _TOKENIZE_CHUNK = 2_048
-
-
-@dataclass(frozen=True, slots=True)
-class EncoderSettings:
-    """Everything that decides an embedding beside the weights, resolved: no `auto` left."""
-
-    backend: Literal["transformers", "sentence-transformers"]
-    pooling: PoolingName
-    max_length: int
-    dtype: DtypeName
-    device: str
-    max_tokens: int
-    trust_remote_code: bool = False
 
 
 class Encoded(NamedTuple):
@@ -75,6 +60,7 @@ class Encoder:
         checkpoint, settings: What was loaded and how.
         dim: Width of the vectors.
         tokens_encoded, encoding_time_s: Totals since loading, for throughput.
+        n_out_of_memory: How often a batch had to be halved, which moves the last bits of its vectors.
         on_progress: Called after every batch.
     """
 
@@ -87,10 +73,9 @@ class Encoder:
                 f"max_length {settings.max_length} is more than the {checkpoint.max_positions} positions "
                 f"of {checkpoint.name}."
             )
-        self._device = torch.device(settings.device)
         self._tokenizer = TextTokenizer(checkpoint.folder, settings.max_length)
-        self._forward = _load_forward(checkpoint, settings, self._device)
-        self.tokens_encoded = 0
+        self._forward = load_forward(checkpoint, settings, self._tokenizer.pad_id)
+        self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
 
@@ -131,18 +116,19 @@ class Encoder:
         return shard
 
     def _encode_texts(self, texts: list[str]) -> CachedShard:
+        """All of a shard through the model. Vectors stay on the device until the last batch is under way."""
         tokens = self._tokenize(texts)
-        vectors: NDArray[np.float32] | None = None
-        for batch in plan_batches(tokens.lengths, self.settings.max_tokens):
-            pooled = self._run([tokens.ids[row] for row in batch])  # (B, D)
-            if vectors is None:
-                vectors = np.empty((len(texts), pooled.shape[1]), np.float32)
-            vectors[batch] = pooled
+        batches = plan_batches(tokens.lengths, self.settings.max_tokens)
+        pooled = []
+        for batch in batches:
+            pooled.append(self._run([tokens.ids[row] for row in batch]))  # (B, D)
             n_tokens = int(tokens.lengths[batch].sum())
             self.tokens_encoded += n_tokens
             if self.on_progress is not None:
                 self.on_progress(Progress(len(batch), n_tokens))
-        assert vectors is not None, "a shard has at least one text"
+        sorted_vectors = torch.cat(pooled).cpu().numpy()
+        vectors = np.empty_like(sorted_vectors)
+        vectors[np.concatenate(batches)] = sorted_vectors
         return CachedShard(vectors, tokens.full_lengths)
 
     def _tokenize(self, texts: list[str]) -> Tokenized:
@@ -153,34 +139,24 @@ class Encoder:
             np.concatenate([part.lengths for part in parts]),
         )
 
-    def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
-        """Pad one batch, run it, bring the vectors to the host."""
-        width = max(map(len, rows))
-        ids = np.full((len(rows), width), self._tokenizer.pad_id, np.int64)
-        mask = np.zeros((len(rows), width), np.int64)
-        for row, tokens in enumerate(rows):
-            ids[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        with torch.inference_mode():
-            pooled = self._forward(
-                torch.from_numpy(ids).to(self._device), torch.from_numpy(mask).to(self._device)
-            )  # (B, D)
-        array: NDArray[np.float32] = pooled.cpu().numpy()
-        return array
+    def _run(self, rows: list[list[int]]) -> torch.Tensor:
+        """(B, D) vectors of one batch on the device; halves the batch where memory does not suffice.
 
-
-def _load_forward(checkpoint: Checkpoint, settings: EncoderSettings, device: torch.device) -> Forward:
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    if settings.backend == "sentence-transformers":
-        if settings.pooling != checkpoint.pooling:
-            raise ModelError(
-                f"pooling {settings.pooling!r} differs from the {checkpoint.pooling!r} {checkpoint.name} declares; "
-                "the sentence-transformers backend runs the declared one: use backend: transformers."
-            )
-        return sentence_transformers_forward(checkpoint, dtype, device, trust_remote_code=settings.trust_remote_code)
-    return transformers_forward(
-        checkpoint, settings.pooling, dtype, device, trust_remote_code=settings.trust_remote_code
-    )
+        Raises:
+            EncodingError: One text alone does not fit.
+        """
+        try:
+            return self._forward(rows)
+        except torch.OutOfMemoryError as error:
+            if len(rows) == 1:
+                raise EncodingError(
+                    f"one text of {len(rows[0])} tokens does not fit into the memory of {self.settings.device}; "
+                    "lower max_length or use another device."
+                ) from error
+        self.n_out_of_memory += 1
+        torch.cuda.empty_cache()
+        middle = len(rows) // 2
+        return torch.cat([self._run(rows[:middle]), self._run(rows[middle:])])
 
 
 def _check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
@@ -193,40 +169,3 @@ def _check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
         raise EncodingError(
             f"{int(bad.sum())} of {len(texts)} vectors can't be used: the one of {texts[first][:80]!r} is {kind}."
         )
-
-
-def resolve_device(device: str) -> str:
-    """`auto`: cuda where there is one, else mps, else cpu.
-
-    Raises:
-        ModelError: A device that this machine does not have.
-    """
-    cuda = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
-    if device.startswith("cuda") and not cuda:
-        raise ModelError(f"device {device!r} was asked for, but torch finds no CUDA device here.")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("device 'mps' was asked for, but torch finds none here.")
-    return device
-
-
-def resolve_dtype(dtype: str, device: str) -> DtypeName:
-    """`auto`: float16 on CUDA, bfloat16 on processors with such instructions, float32 elsewhere."""
-    if dtype != "auto":
-        return dtype  # type: ignore[return-value]  # the config admits only DtypeName and auto
-    if device.startswith("cuda"):
-        return "float16"
-    return "bfloat16" if device == "cpu" and _cpu_has_bfloat16() else "float32"
-
-
-def resolve_max_tokens(max_tokens: int | str, device: str) -> int:
-    """`auto`: what measured best, for processors (their caches) and for accelerators."""
-    if isinstance(max_tokens, int):
-        return max_tokens
-    return _CPU_TOKENS if device == "cpu" else _ACCELERATOR_TOKENS
-
-
-def _cpu_has_bfloat16() -> bool:
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evaluation.config import ModelConfig, RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.checkpoint import Checkpoint, locate
-from evaluation.encoding.encoder import (
-    Encoder,
-    EncoderSettings,
-    Progress,
-    resolve_device,
-    resolve_dtype,
-    resolve_max_tokens,
-)
+from evaluation.encoding.encoder import Encoder, Progress
+from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.errors import EvaluationError
 from evaluation.execution.provenance import hardware, metric_versions, source_state, versions
 from evaluation.plan import Job, fingerprint
@@ -123,7 +117,7 @@ class LocalExecutor:
             max_length=model.max_length or checkpoint.max_length,
             dtype=resolve_dtype(model.dtype, device),
             device=device,
-            max_tokens=resolve_max_tokens(self._config.runtime.max_tokens, device),
+            max_tokens=resolve_max_tokens(self._config.runtime.max_tokens, device, checkpoint.embedding_dim),
             trust_remote_code=model.trust_remote_code,
         )
         return ResolvedModel(checkpoint, settings)

@@ -116,6 +116,12 @@ PREFIXES: dict[str, dict[str, tuple[str, str]]] = {
     "Clustering, legacy": {"e5": (Q, ""), "mteb": ("", ""), "none": ("", "")},
     "Summarization": {"e5": (Q, ""), "mteb": ("", ""), "none": ("", "")},
 }
+QUICK = {
+    "Classification": {"n_experiments": 1},
+    "MultilabelClassification": {"n_experiments": 1},
+    "Regression": {"n_experiments": 1},
+    "Clustering": {"n_clusters": 1, "max_documents_per_cluster": 20},
+}
 NEVER_NORMALIZED_BY_E5 = {"Classification", "MultilabelClassification", "Regression"}
 
 
@@ -151,8 +157,7 @@ def lengths(monkeypatch):
 def task_of(name: str, data) -> dict[str, Any]:
     if name == "Clustering, legacy":
         return {"mteb": "TwentyNewsgroupsClustering", "data": data}
-    options = {"n_experiments": 1} if "Classification" in name and name != "PairClassification" else {}
-    return {"local": "Own", "type": name, "data": data, "options": options}
+    return {"local": "Own", "type": name, "data": data, "options": QUICK.get(name, {})}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -164,19 +169,29 @@ def test_prefixes_follow_task_type_and_protocol(name, protocol, write_data, run_
     assert sorted(set(arrived)) == sorted({*(first + text for text in texts), *(second + text for text in documents)})
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("name", DATA)
-def test_e5_normalizes_all_but_classification_and_the_others_follow_the_checkpoint(
+def test_e5_normalizes_all_but_classification_whatever_the_checkpoint_declares(
+    name, write_data, run_job, tiny_checkpoint, raw_checkpoint, lengths
+):
+    unit = name not in NEVER_NORMALIZED_BY_E5
+    result = run_job(task_of(name, write_data("data", DATA[name])), raw_checkpoint if unit else tiny_checkpoint, "e5")
+    is_unit = np.isclose(lengths, 1, atol=1e-4)
+    assert is_unit.all() if unit else not is_unit.any()
+    assert {side["normalize"] for side in result.audit["sides"].values()} == {unit}
+
+
+@pytest.mark.parametrize("protocol", ["mteb", "none"])
+@pytest.mark.parametrize("name", ["Retrieval", "STS", "Classification", "Clustering"])
+def test_mteb_and_none_normalize_as_the_checkpoint_declares(
     name, protocol, write_data, run_job, tiny_checkpoint, raw_checkpoint, lengths
 ):
-    data = write_data("data", DATA[name])
+    task = task_of(name, write_data("data", DATA[name]))
     for checkpoint, declared in ((tiny_checkpoint, True), (raw_checkpoint, False)):
         lengths.clear()
-        result = run_job(task_of(name, data), checkpoint, protocol)
-        unit = name not in NEVER_NORMALIZED_BY_E5 if protocol == "e5" else declared
+        result = run_job(task, checkpoint, protocol)
         is_unit = np.isclose(lengths, 1, atol=1e-4)
-        assert is_unit.all() if unit else not is_unit.any()
-        assert {side["normalize"] for side in result.audit["sides"].values()} == {unit}
+        assert is_unit.all() if declared else not is_unit.any()
+        assert {side["normalize"] for side in result.audit["sides"].values()} == {declared}
 
 
 @pytest.mark.parametrize(
@@ -226,7 +241,9 @@ def test_own_protocol_changes_prefix_and_title_of_one_type(write_data, run_job, 
 
 
 def test_audit_holds_strings_and_counts_of_each_side(write_data, run_job, tiny_checkpoint):
-    result = run_job({"local": "Own", "type": "Retrieval", "data": write_data("data", RETRIEVAL)}, tiny_checkpoint, "e5")
+    result = run_job(
+        {"local": "Own", "type": "Retrieval", "data": write_data("data", RETRIEVAL)}, tiny_checkpoint, "e5"
+    )
     query, passage = result.audit["sides"]["query"], result.audit["sides"]["passage"]
     assert query["examples"] == ["query: when do the bells ring", "query:  where to park "]
     assert passage["examples"] == [P + JOINED[0], P + JOINED[1]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,10 @@ mteb = pytest.importorskip("mteb")
 from datasets import Dataset, DatasetDict  # noqa: E402
 from mteb import abstasks  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
+
+from evaluation import run  # noqa: E402
+from evaluation.adapters import mteb_adapter  # noqa: E402
+from evaluation.errors import ConfigError  # noqa: E402
 
 PROMPTS = {"query": "query: ", "document": "passage: "}  # mteb 2.26, model_implementations/e5_models.py
 TOLERANCE = 1e-4
@@ -55,7 +59,7 @@ def _spread(pool: Sequence[str], n: int, start: int = 0) -> list[str]:
 
 
 def _short(pool: Sequence[str]) -> list[str]:
-    """Texts that are not truncated: of a text and its half both cut to one length, the similarity is 1 but for rounding."""
+    """Texts that are not truncated: a text and its half cut to one length would be alike but for rounding."""
     return [text for text in pool if len(text) < 200]
 
 
@@ -100,8 +104,8 @@ def _retrieval(pool: list[str], task_type: str, main_score: str, *, rerank: bool
     """Queries are half of a document; a third of the documents has no title."""
     texts = _spread(pool, 150)
     corpus = [
-        {"id": f"d{number}", "title": _half(text) if number % 3 else "", "text": f" {text}\n" if number % 5 == 0 else text}
-        for number, text in enumerate(texts)
+        {"id": f"d{row}", "title": _half(text) if row % 3 else "", "text": text if row % 5 else f" {text}\n"}
+        for row, text in enumerate(texts)
     ]
     queries = [{"id": f"q{number}", "text": _half(text, second=True)} for number, text in enumerate(texts[:110])]
     instructions = {query["id"]: f"Prefer {_half(texts[-1 - row])}" for row, query in enumerate(queries)}
@@ -157,13 +161,24 @@ def _pair_classification(pool: list[str]) -> Case:
 
 def _classification(pool: list[str]) -> Case:
     files = {
-        f"{split}.jsonl": [{"text": text, "label": f"block {_block(pool, text, 6)}"} for text in _spread(pool, 120, start)]
+        f"{split}.jsonl": [
+            {"text": text, "label": f"part {_block(pool, text, 6)}"} for text in _spread(pool, 120, start)
+        ]
         for split, start in (("train", 0), ("test", 7))
     }
     dataset = DatasetDict({name.removesuffix(".jsonl"): _columns(rows) for name, rows in files.items()})
-    options = {"n_experiments": 4}
+    options = {"n_experiments": 2}
     reference = _own_task("AbsTaskClassification", "Classification", "accuracy", dataset, **options)
     return Case(_local("Classification", options=options), files, reference)
+
+
+def _cross_validation(pool: list[str]) -> Case:
+    """Learnt and scored on five folds of the one split there is."""
+    rows = [{"text": text, "label": _block(pool, text, 4)} for text in _spread(pool, 120)]
+    options = {"is_cross_validation": True, "train_split": "test", "n_experiments": 5}
+    dataset = DatasetDict(test=_columns(rows))
+    reference = _own_task("AbsTaskClassification", "Classification", "accuracy", dataset, **options)
+    return Case(_local("Classification", options=options), {"test.jsonl": rows}, reference)
 
 
 def _multilabel(pool: list[str]) -> Case:
@@ -186,7 +201,7 @@ def _regression(pool: list[str]) -> Case:
         for split, start in (("train", 0), ("test", 5))
     }
     dataset = DatasetDict({name.removesuffix(".jsonl"): _columns(rows) for name, rows in files.items()})
-    options = {"n_samples": 100, "n_experiments": 4}
+    options = {"n_samples": 100, "n_experiments": 2}
     reference = _own_task("AbsTaskRegression", "Regression", "kendalltau", dataset, **options)
     return Case(_local("Regression", options=options), files, reference)
 
@@ -216,7 +231,7 @@ def _legacy_clustering(pool: list[str]) -> Case:
 
 
 def _summarization(pool: list[str]) -> Case:
-    texts = _spread(pool, 110)
+    texts = _spread(pool, 100)
     rows = [
         {
             "text": text,
@@ -237,6 +252,23 @@ def _bitext(pool: list[str]) -> Case:
     return Case(_local("BitextMining"), {"test.jsonl": rows}, reference)
 
 
+def _parallel_bitext(pool: list[str]) -> Case:
+    """Subsets that are language pairs of one table in mteb; on local data each pair has its own folder."""
+    texts = _spread(pool, 110)
+    table = {"asm_Beng": [_half(text) for text in texts], "ben_Beng": [_half(text, second=True) for text in texts]}
+    pairs = [("asm_Beng", "ben_Beng"), ("ben_Beng", "asm_Beng")]
+    files = {
+        f"{first}-{second}/test.jsonl": [
+            {"sentence1": one, "sentence2": other} for one, other in zip(table[first], table[second], strict=True)
+        ]
+        for first, second in pairs
+    }
+    subsets = [f"{first}-{second}" for first, second in pairs]
+    reference = _registered("IN22GenBitextMining", DatasetDict(test=Dataset.from_dict(table)), hf_subsets=subsets)
+    assert reference.parallel_subsets
+    return Case({"mteb": "IN22GenBitextMining", "subsets": subsets}, files, reference)
+
+
 def _multilingual_classification(pool: list[str]) -> Case:
     """One subset of a registered task with two splits, between which the task's sampler goes on."""
     files = {
@@ -245,8 +277,8 @@ def _multilingual_classification(pool: list[str]) -> Case:
     }
     dataset = {"en": DatasetDict({Path(name).stem: _columns(rows) for name, rows in files.items()})}
     reference = _registered("AmazonCounterfactualClassification", dataset, hf_subsets=["en"])
-    reference.n_experiments = 4
-    task = {"mteb": "AmazonCounterfactualClassification", "subsets": ["en"], "options": {"n_experiments": 4}}
+    reference.n_experiments = 2
+    task = {"mteb": "AmazonCounterfactualClassification", "subsets": ["en"], "options": {"n_experiments": 2}}
     return Case(task, files, reference)
 
 
@@ -281,6 +313,7 @@ CASES: dict[str, Callable[[list[str]], Case]] = {
     "STS": _sts,
     "PairClassification": _pair_classification,
     "Classification": _classification,
+    "Classification, cross-validated": _cross_validation,
     "MultilabelClassification": _multilabel,
     "Regression": _regression,
     "Clustering": lambda pool: _clustering(pool, levels=False),
@@ -288,6 +321,7 @@ CASES: dict[str, Callable[[list[str]], Case]] = {
     "Clustering, legacy": _legacy_clustering,
     "Summarization": _summarization,
     "BitextMining": _bitext,
+    "BitextMining, parallel subsets": _parallel_bitext,
     "Classification, one subset of four": _multilingual_classification,
     "Clustering, two subsets": _multilingual_clustering,
 }
@@ -330,12 +364,14 @@ def _mteb_model(folder: str) -> Any:
     return SentenceTransformerEncoderWrapper(folder, device="cpu", model_prompts=PROMPTS)
 
 
-def _assert_parity(case: Case, folder: Path, write_data, run_job, model: Path | str) -> None:
-    data = write_data("data", case.files)
-    ours = run_job({**case.task, "data": data}, model, "mteb")
+def _mteb_scores(case: Case, folder: Path) -> dict[str, Any]:
     done = mteb.evaluate(_mteb_model(str(folder)), case.reference, cache=None, show_progress_bar=False)
-    expected = _by_place(done.task_results[0].scores)
-    found = _by_place(ours.scores)
+    return _by_place(done.task_results[0].scores)
+
+
+def _assert_parity(case: Case, folder: Path, write_data, run_job, model: Path | str) -> None:
+    ours = run_job({**case.task, "data": write_data("data", case.files)}, model, "mteb")
+    found, expected = _by_place(ours.scores), _mteb_scores(case, folder)
     assert found.keys() == expected.keys()
     different = {key: (found[key], value) for key, value in expected.items() if not _same(found[key], value)}
     assert different == {}, "path: (ours, mteb's)"
@@ -358,9 +394,53 @@ def test_scores_equal_mteb_without_a_normalize_module(name, text_pool, raw_check
     _assert_parity(CASES[name](text_pool), raw_checkpoint, write_data, run_job, raw_checkpoint)
 
 
-@pytest.mark.parametrize("name", ["Retrieval", "Reranking", "STS", "PairClassification", "Summarization", "BitextMining"])
+COMPARED = ["Retrieval", "Reranking", "STS", "PairClassification", "Summarization", "BitextMining"]
+
+
+@pytest.mark.parametrize("name", COMPARED)
 def test_scores_equal_mteb_with_dot_product(name, text_pool, dot_checkpoint, write_data, run_job):
     _assert_parity(CASES[name](text_pool), dot_checkpoint, write_data, run_job, dot_checkpoint)
+
+
+def test_comparison_notices_a_missing_prefix(text_pool, tiny_checkpoint, write_data, run_job):
+    case = CASES["Retrieval"](text_pool)
+    bare = _by_place(run_job({**case.task, "data": write_data("data", case.files)}, tiny_checkpoint, "none").scores)
+    main_score = "/test/default/main_score"
+    assert not _same(bare[main_score], _mteb_scores(case, tiny_checkpoint)[main_score])
+
+
+def test_corpus_in_many_blocks_gives_the_same_ranking(text_pool, tiny_checkpoint, write_data, run_job, monkeypatch):
+    case = CASES["Retrieval"](text_pool)
+    task = {**case.task, "data": write_data("data", case.files)}
+    whole = run_job(task, tiny_checkpoint, "mteb")
+    monkeypatch.setattr(mteb_adapter, "corpus_blocks", partial(mteb_adapter.corpus_blocks, block=16))
+    in_blocks = run_job(task, tiny_checkpoint, "mteb")
+    assert in_blocks.audit["sides"]["passage"]["texts"] == whole.audit["sides"]["passage"]["texts"] == 150
+    found, expected = _by_place(in_blocks.scores), _by_place(whole.scores)
+    assert {key: (found[key], value) for key, value in expected.items() if not _same(found[key], value)} == {}
+
+
+def test_single_pair_is_scored_as_mteb_scores_it(tiny_checkpoint, write_data, run_job):
+    """mteb takes a table of one row for its old layout, in which that row held whole columns."""
+    row = {"sentence1": "The ferry is late.", "sentence2": "The ferry has not come yet.", "label": 1}
+    columns = {"sentence1": [[row["sentence1"]]], "sentence2": [[row["sentence2"]]], "labels": [[1]]}
+    dataset = DatasetDict(test=Dataset.from_dict(columns))
+    reference = _own_task("AbsTaskPairClassification", "PairClassification", "max_ap", dataset)
+    case = Case(_local("PairClassification"), {"test.jsonl": [row]}, reference)
+    _assert_parity(case, tiny_checkpoint, write_data, run_job, tiny_checkpoint)
+
+
+def test_clustering_label_that_mteb_leaves_out_is_refused_or_counted(make_config, tiny_checkpoint, write_data):
+    """The integer -1 stands for "no label at this level" in mteb: rows with it are not scored."""
+    rows = [{"text": f"tree {row}", "label": row % 3 - 1} for row in range(60)]
+    options = {"max_documents_per_cluster": 60, "n_clusters": 1}
+    task = _local("Clustering", data=write_data("data", {"test.jsonl": rows}), options=options)
+    try:
+        (record,) = run(make_config([task], tiny_checkpoint, "mteb")).records
+    except ConfigError as error:
+        assert "-1" in str(error)
+    else:
+        assert record.state == "failed" or record.counts or record.warnings
 
 
 @pytest.mark.full
