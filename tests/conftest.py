@@ -138,12 +138,12 @@ def dot_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="session")
 def open_encoder() -> Callable[..., Any]:
-    """A function: checkpoint folder or builtin:<name>, and backend -> a new Encoder in float32 on the CPU."""
+    """A function: checkpoint folder or builtin:<name>, backend, cache -> a new Encoder in float32 on the CPU."""
     from evaluation.encoding.checkpoint import locate
     from evaluation.encoding.encoder import Encoder
     from evaluation.encoding.settings import EncoderSettings
 
-    def load(model: Path | str, backend: str = "transformers") -> Encoder:
+    def load(model: Path | str, backend: str = "transformers", *, cache: Any = None) -> Encoder:
         checkpoint = locate(str(model), None, Path())
         settings = EncoderSettings(
             backend=backend,
@@ -153,7 +153,7 @@ def open_encoder() -> Callable[..., Any]:
             device="cpu",
             max_tokens=4096,
         )
-        return Encoder(checkpoint, settings)
+        return Encoder(checkpoint, settings, cache=cache)
 
     return load
 
@@ -203,7 +203,7 @@ def make_config(tmp_path: Path) -> Callable[..., Any]:
             ],
             "tasks": listed,
             "protocols": own or {},
-            "runtime": {"device": "cpu"},
+            "runtime": {"device": "cpu", "cache": False},
             "output": str(tmp_path / "results"),
         }
         file = tmp_path / "config.yaml"

@@ -341,7 +341,7 @@ def test_fault_is_a_sentence(tmp_path: Path, text: str, messages: list[str]) -> 
 
 @pytest.mark.parametrize(
     "label",
-    ["../x", "/etc/x", "a/b", "a\\\\b", "", " a", "a ", "a.", ".", "..", ".hidden", "a\\nb", "a\\0b", "é", "x" * 101],
+    ["../x", "/etc/x", "a/b", "a\\\\b", "", " a", "a ", "a.", ".", "..", ".hidden", "a\\nb", "é", "x" * 101],
 )
 def test_label_and_name_that_are_no_folder_names_are_refused(tmp_path: Path, label: str) -> None:
     text = MINIMAL.replace("label: e5", f'label: "{label}"').replace("name: small", f'name: "{label}"')
@@ -393,7 +393,7 @@ def test_values_that_yaml_has_and_configs_have_not_are_refused(tmp_path: Path, v
         MINIMAL + "---\nname: second\n",
         MINIMAL + "? [a, b]\n: 3\n",
         MINIMAL + 'output: "\x07"\n',
-        "limit: " + "[" * 5_000 + "]" * 5_000 + "\n",
+        "limit: " + "[" * 2_000 + "]" * 2_000 + "\n",
     ],
     ids=["tab", "open list", "alias", "two documents", "list as key", "control character", "deep"],
 )
@@ -443,6 +443,10 @@ def test_config_made_in_python_is_checked_alike() -> None:
 def test_shipped_schema_is_the_one_of_the_models() -> None:
     assert (CONFIGS / "schema.json").read_text(encoding="utf-8") == config_schema.render_schema()
     assert config_schema.build_schema() == config_schema.build_schema()
+
+
+def test_shipped_reference_is_the_one_of_the_models() -> None:
+    assert (CONFIGS / "README.md").read_text(encoding="utf-8") == config_schema.render_reference()
 
 
 def test_schema_is_written_where_it_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -185,6 +187,27 @@ def test_modules_have_no_circle() -> None:
         visit(module, ())
 
 
+def places_of_the_map() -> list[str]:
+    """Files, globs and folders that CONTRIBUTING.md's table names, relative to the package."""
+    places = []
+    for line in (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        names = re.findall(r"`([^`]+)`", line.split("|")[1]) if line.startswith("| `evaluation/") else []
+        folder = names[0].rpartition("/")[0] if names else ""
+        places += [names[0], *(f"{folder}/{name}" for name in names[1:])] if names else []
+    return [place.removeprefix("evaluation/") for place in places]
+
+
+def test_map_of_the_house_is_true() -> None:
+    places = places_of_the_map()
+    files = [file.relative_to(PACKAGE).as_posix() for file in modules().values() if file.name != "__init__.py"]
+    missing = [
+        file for file in files if not any(file.startswith(p) if p[-1] == "/" else fnmatch(file, p) for p in places)
+    ]
+    assert missing == [], "give it a line in CONTRIBUTING.md"
+    gone = [place for place in places if not list(PACKAGE.glob(place.rstrip("/")))]
+    assert gone == [], "CONTRIBUTING.md names what is not there"
+
+
 def test_package_itself_is_imported_by_nobody() -> None:
     found = [
         f"{module}, line {item.line}"
@@ -249,7 +272,7 @@ def test_unknown_public_name_is_an_attribute_error() -> None:
         evaluation.evaluate  # noqa: B018
 
 
-# ---------------------------------------------------------------------------------------------------- what a start costs
+# --------------------------------------------------------------------------------------------------- what a start costs
 
 STARTS = """\
 import importlib, json, sys

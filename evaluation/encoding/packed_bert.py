@@ -26,6 +26,16 @@ from evaluation.errors import ModelError
 
 # What precedes the keys of a checkpoint that also holds a head, for each supported model_type.
 _KEY_PREFIXES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta."}
+# Entries of config.json that size a model.
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+    "type_vocab_size",
+    "max_position_embeddings",
+)
 # Beginnings of keys that don't decide a token vector.
 _UNUSED_KEYS = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
 # Parts of transformers' keys and what they are called here; earlier lines first.
@@ -118,22 +128,23 @@ def choose_attention(device: torch.device, dtype: torch.dtype, head_dim: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a supported config.json declares.
+    """What a supported config.json declares, by its names there where nothing else is said.
 
     Attributes:
+        key_prefix: What precedes the keys of a checkpoint that also holds a head.
         pad_id: None where positions count from 0 (BERT). Else they count from pad_id + 1, and a token equal to pad_id
             gets the position pad_id (RoBERTa).
     """
 
     key_prefix: str
     hidden_size: int
-    n_layers: int
-    n_heads: int
-    feed_forward_size: int
-    vocabulary_size: int
-    n_token_types: int
-    max_positions: int
-    norm_eps: float
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    vocab_size: int
+    type_vocab_size: int
+    max_position_embeddings: int
+    layer_norm_eps: float
     pad_id: int | None
 
 
@@ -151,23 +162,27 @@ def read_architecture(folder: Path) -> Architecture:
         known = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
         strange = [key for key, value in known.items() if config.get(key, value) != value]
         strange += filter(config.get, ("is_decoder", "add_cross_attention", "quantization_config", "auto_map"))
+        sizes = {key: _size(config, key) for key in _SIZES}
+        if sizes["hidden_size"] % sizes["num_attention_heads"]:
+            strange += ["hidden_size", "num_attention_heads"]
         if strange:
             declared = ", ".join(f"{key} {config[key]!r}" for key in strange)
             raise UnsupportedArchitecture(f"{folder} declares {declared}.")
         return Architecture(
             key_prefix=_KEY_PREFIXES[kind],
-            hidden_size=config["hidden_size"],
-            n_layers=config["num_hidden_layers"],
-            n_heads=config["num_attention_heads"],
-            feed_forward_size=config["intermediate_size"],
-            vocabulary_size=config["vocab_size"],
-            n_token_types=config["type_vocab_size"],
-            max_positions=config["max_position_embeddings"],
-            norm_eps=config.get("layer_norm_eps", 1e-12),
+            layer_norm_eps=float(config.get("layer_norm_eps", 1e-12)),
             pad_id=None if kind == "bert" else config.get("pad_token_id", 1),
+            **sizes,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsupportedArchitecture(f"{folder / 'config.json'} can't be understood: {error!r}.") from error
+
+
+def _size(config: dict[str, Any], key: str) -> int:
+    size = config[key]
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"{key} is {size!r}")
+    return size
 
 
 def supports(folder: Path) -> bool:
@@ -182,20 +197,20 @@ def supports(folder: Path) -> bool:
 class _Layer(nn.Module):
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
-        width, wide = arch.hidden_size, arch.feed_forward_size
-        self.n_heads = arch.n_heads
+        width, wide = arch.hidden_size, arch.intermediate_size
+        self.n_heads = arch.num_attention_heads
         self.to_qkv = nn.Linear(width, 3 * width)
         self.from_heads = nn.Linear(width, width)
-        self.attention_norm = nn.LayerNorm(width, arch.norm_eps)
+        self.attention_norm = nn.LayerNorm(width, arch.layer_norm_eps)
         self.widen = nn.Linear(width, wide)
         self.narrow = nn.Linear(wide, width)
-        self.output_norm = nn.LayerNorm(width, arch.norm_eps)
+        self.output_norm = nn.LayerNorm(width, arch.layer_norm_eps)
 
     def forward(self, hidden: torch.Tensor, attention: AttentionKernel, segments: Segments) -> torch.Tensor:
         query, key, value = self.to_qkv(hidden).view(len(hidden), 3, self.n_heads, -1).unbind(1)  # (N, H, d) each
         mixed = attention(query, key, value, segments).flatten(1)  # (N, D)
         hidden = self.attention_norm(self.from_heads(mixed).add_(hidden))
-        wide = torch.ops.aten.gelu_(self.widen(hidden))  # (N, feed_forward_size)
+        wide = torch.ops.aten.gelu_(self.widen(hidden))  # (N, intermediate_size)
         return cast(torch.Tensor, self.output_norm(self.narrow(wide).add_(hidden)))
 
 
@@ -206,11 +221,11 @@ class PackedBert(nn.Module):
         super().__init__()
         self.architecture, self.attention = architecture, attention
         width = architecture.hidden_size
-        self.words = nn.Embedding(architecture.vocabulary_size, width)
-        self.positions = nn.Embedding(architecture.max_positions, width)
-        self.token_types = nn.Embedding(architecture.n_token_types, width)
-        self.norm = nn.LayerNorm(width, architecture.norm_eps)
-        self.layers = nn.ModuleList(_Layer(architecture) for _ in range(architecture.n_layers))
+        self.words = nn.Embedding(architecture.vocab_size, width)
+        self.positions = nn.Embedding(architecture.max_position_embeddings, width)
+        self.token_types = nn.Embedding(architecture.type_vocab_size, width)
+        self.norm = nn.LayerNorm(width, architecture.layer_norm_eps)
+        self.layers = nn.ModuleList(_Layer(architecture) for _ in range(architecture.num_hidden_layers))
 
     @classmethod
     def load(
@@ -235,7 +250,7 @@ class PackedBert(nn.Module):
             UnsupportedArchitecture: The folder holds anything else.
         """
         arch = read_architecture(folder)
-        kernel = attention or choose_attention(device, dtype, arch.hidden_size // arch.n_heads)
+        kernel = attention or choose_attention(device, dtype, arch.hidden_size // arch.num_attention_heads)
         with torch.device("meta"):
             model = cls(arch, kernel)
         try:
@@ -243,7 +258,7 @@ class PackedBert(nn.Module):
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise UnsupportedArchitecture(f"The weights in {folder} are not what config.json says: {error}.") from error
         model.requires_grad_(False).to(device, dtype)
-        if _blocking_pays(device, dtype) if blocked is None else blocked:
+        if blocked or (blocked is None and _blocking_pays(device, dtype)):
             for layer in model.layers:
                 for name, part in layer.named_children():
                     if isinstance(part, nn.Linear):
@@ -282,7 +297,7 @@ class PackedBert(nn.Module):
             totals = np.cumsum(counted)
             before = (totals - counted)[bounds[:-1]]  # (B,) counted tokens of earlier sequences
             positions = pad_id + (totals - np.repeat(before, lengths)) * counted
-        limit = self.architecture.max_positions
+        limit = self.architecture.max_position_embeddings
         assert positions.max() < limit, f"position {positions.max()} of {limit}"
         device = self.words.weight.device
         both = _upload(np.stack([ids, positions]), device)  # (2, N)
@@ -329,7 +344,7 @@ def _read_weights(folder: Path, arch: Architecture) -> dict[str, torch.Tensor]:
         for old, new in _NEW_NAMES.items():
             key = key.replace(old, new)
         weights[key] = tensor
-    for layer, kind in product(range(arch.n_layers), ("weight", "bias")):
+    for layer, kind in product(range(arch.num_hidden_layers), ("weight", "bias")):
         parts = [weights.pop(f"layers.{layer}.attention.self.{part}.{kind}") for part in ("query", "key", "value")]
         weights[f"layers.{layer}.to_qkv.{kind}"] = torch.cat(parts)
     return weights

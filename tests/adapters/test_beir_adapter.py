@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,11 +17,21 @@ from beir.retrieval.search.dense import DenseRetrievalExactSearch  # noqa: E402
 
 from evaluation.adapters.beir_adapter import BeirModel, BeirSearch, evaluate_beir  # noqa: E402
 from evaluation.adapters.embedding import TaskEmbedder  # noqa: E402
+from evaluation.encoding.cache import EmbeddingCache  # noqa: E402
 from evaluation.plan import build_plan  # noqa: E402
 
 CUTS = (1, 3, 5, 10, 100)
 KEYS = [f"{metric}_at_{k}" for metric in ("ndcg", "map", "recall", "precision") for k in CUTS]
 MINILM = "builtin:all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def load_encoder(open_encoder, tmp_path_factory):
+    """Encoders with a cache of this module's own: the public data go through the model once."""
+    folder = tmp_path_factory.mktemp("embeddings")
+    return cache(
+        lambda model: open_encoder(model, cache=EmbeddingCache({"model": str(model)}, folder, max_bytes=2**30))
+    )
 
 
 def beir_files(pool, *, query_id: str = "q{}") -> dict[str, list[Any]]:

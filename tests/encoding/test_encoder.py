@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from evaluation.encoding.checkpoint import read_checkpoint
 from evaluation.encoding.encoder import Encoder, Progress
-from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
+from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
 
 TEXTS = ["cat", "", "a much longer text than the others", "dog 1", "cat", "§", "query: cat"]
@@ -129,6 +129,11 @@ def test_same_call_gives_the_same_bits(bert_folder: Path, encoder: Encoder) -> N
     first = vectors_of(encoder, texts)
     assert np.array_equal(vectors_of(encoder, texts), first)
     assert np.array_equal(vectors_of(load(bert_folder), texts), first)
+
+
+def test_copied_checkpoint_gives_the_same_bits(bert_folder: Path, tmp_path: Path, encoder: Encoder) -> None:
+    copied = shutil.copytree(bert_folder, tmp_path / "other name")
+    assert np.array_equal(vectors_of(load(copied), TEXTS), vectors_of(encoder, TEXTS))
 
 
 def test_many_shards_are_put_together_in_order(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,37 +296,3 @@ def test_checkpoint_with_a_head_is_loaded(bert_copy: Path, encoder: Encoder, bac
     weights["cls.predictions.bias"] = torch.zeros(3)
     save_file(weights, bert_copy / "model.safetensors", metadata={"format": "pt"})
     assert largest_difference(vectors_of(load(bert_copy, backend=backend), TEXTS), vectors_of(encoder, TEXTS)) < 1e-5
-
-
-# ---------------------------------------------------------------------------------------------------------- resolving
-
-
-def test_auto_is_resolved_for_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    from evaluation.encoding import encoder as module
-
-    monkeypatch.setattr(module, "_cpu_has_bfloat16", lambda: False)
-    assert resolve_dtype("auto", "cpu") == "float32"
-    monkeypatch.setattr(module, "_cpu_has_bfloat16", lambda: True)
-    assert resolve_dtype("auto", "cpu") == "bfloat16"
-    assert resolve_dtype("auto", "cuda:1") == "float16"
-    assert resolve_dtype("auto", "mps") == "float32"
-    assert resolve_dtype("float32", "cuda") == "float32"
-
-
-def test_missing_device_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert resolve_device("auto") == "cpu"
-    for device in ("cuda", "cuda:1", "mps"):
-        with pytest.raises(ModelError, match=f"device '{device}' was asked for"):
-            resolve_device(device)
-
-
-def test_given_token_budget_is_kept() -> None:
-    assert resolve_max_tokens(700, "cuda") == 700
-    assert resolve_max_tokens("auto", "cpu") < resolve_max_tokens("auto", "cuda")
-
-
-def test_copied_checkpoint_gives_the_same_bits(bert_folder: Path, tmp_path: Path, encoder: Encoder) -> None:
-    copied = shutil.copytree(bert_folder, tmp_path / "other name")
-    assert np.array_equal(vectors_of(load(copied), TEXTS), vectors_of(encoder, TEXTS))

@@ -1,0 +1,78 @@
+"""What `auto` becomes on which machine, and devices that are not there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from evaluation.encoding import settings
+from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
+from evaluation.errors import ModelError
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device", "has_bfloat16", "expected"),
+    [
+        ("auto", "cpu", False, "float32"),
+        ("auto", "cpu", True, "bfloat16"),
+        ("auto", "cuda:1", False, "float16"),
+        ("auto", "mps", True, "float32"),
+        ("float32", "cuda", True, "float32"),
+        ("bfloat16", "cpu", False, "bfloat16"),
+    ],
+)
+def test_precision_is_the_fastest_that_keeps_the_scores(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, device: str, has_bfloat16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(settings, "_cpu_has_bfloat16", lambda: has_bfloat16)
+    assert resolve_dtype(dtype, device) == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"), (True, True, "cuda")],
+)
+def test_auto_takes_the_best_device(monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device("auto") == expected
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_missing_device_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    for device in ("cuda", "cuda:1", "mps"):
+        with pytest.raises(ModelError, match=f"device '{device}' was asked for"):
+            resolve_device(device)
+
+
+def test_device_number_that_is_not_there_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == "cuda:1"
+    with pytest.raises(ModelError, match="cuda:7"):
+        resolve_device("cuda:7")
+
+
+def test_given_token_budget_is_kept() -> None:
+    assert resolve_max_tokens(700, "cpu", 384) == resolve_max_tokens(700, "cuda", 384) == 700
+
+
+def test_token_budget_of_a_processor_fits_its_caches() -> None:
+    assert resolve_max_tokens("auto", "cpu", 384) == resolve_max_tokens("auto", "mps", 1_024) == 4_096
+
+
+@pytest.mark.parametrize(("gib", "expected"), [(80, 131_072), (8, 65_536), (0.1, 4_096)])
+def test_token_budget_of_a_gpu_follows_its_memory(monkeypatch: pytest.MonkeyPatch, gib: float, expected: int) -> None:
+    """8 GiB: a quarter of 2**33 bytes by 32 * 1024 bytes a token are 65,536 tokens."""
+    memory = SimpleNamespace(total_memory=int(gib * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: memory)
+    assert resolve_max_tokens("auto", "cuda", 1_024) == expected
+
+
+def test_dtype_is_torch_s() -> None:
+    chosen = EncoderSettings("transformers", "mean", 512, "bfloat16", "cpu", 4_096)
+    assert chosen.torch_dtype is torch.bfloat16
