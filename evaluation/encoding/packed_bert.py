@@ -311,8 +311,11 @@ def pool_segments(hidden: torch.Tensor, segments: Segments, how: PoolingName) ->
             return hidden[segments.bounds[:-1]].float()
         case "last":
             return hidden[segments.bounds[1:] - 1].float()
-        case "mean":  # unsafe: leaves out a check of the lengths that would wait for the device
+        case "mean" if hidden.device.type in {"cpu", "cuda"}:
+            # unsafe: leaves out a check of the lengths that would wait for the device
             return torch.segment_reduce(hidden.float(), "mean", lengths=segments.bounds.diff(), axis=0, unsafe=True)
+        case "mean":
+            return torch.stack([part.float().mean(dim=0) for part in torch.split(hidden, segments.lengths)])
 
 
 class _BlockedLinear(nn.Module):

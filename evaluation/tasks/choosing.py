@@ -220,6 +220,8 @@ class TaskChooser:
         task_type = "Retrieval" if wanted.via == "beir" else entry.type
         aliases = [name for name in (wanted.alias, wanted.aggregate) if name]
         rules = task_rules(self._config, protocol, task=entry.name, task_type=task_type, aliases=aliases)
+        if rules.ignore_identical_ids is None:
+            rules = replace(rules, ignore_identical_ids=entry.ignore_identical_ids)
         choice = TaskChoice(
             name=wanted.name or entry.name,
             type=task_type,

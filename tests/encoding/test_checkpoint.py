@@ -171,7 +171,9 @@ def pooling(text: str) -> Callable[[Path], None]:
         pytest.param(remove("config.json"), r"config\.json is missing", id="no config.json"),
         pytest.param(write("config.json", "{"), r"config\.json can't be read as JSON", id="config.json cut short"),
         pytest.param(write("config.json", "[]"), r"config\.json", id="config.json is a list"),
-        pytest.param(write("config.json", '{"max_position_embeddings": "many"}'), "max_position", id="positions no number"),
+        pytest.param(
+            write("config.json", '{"max_position_embeddings": "many"}'), "max_position", id="positions in words"
+        ),
         pytest.param(remove("model.safetensors"), r"no \*\.safetensors", id="no weights"),
         pytest.param(pickled_only, "pickled weights are not read.*save_pretrained", id="pickled weights only"),
         pytest.param(remove("tokenizer.json"), "no tokenizer", id="no tokenizer"),
