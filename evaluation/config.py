@@ -202,11 +202,11 @@ class Runtime(Declared):
     )
     store_texts: bool = Field(True, description="Keep the texts of judged queries and their top 10.")
 
-    @field_validator("max_tokens")
+    @field_validator("max_tokens", mode="before")
     @classmethod
-    def _enough_tokens(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 512:
-            raise ValueError("at least 512 tokens are needed for one long text")
+    def _enough_tokens(cls, value: Any) -> Any:
+        if value != "auto" and (type(value) is not int or value < 512):
+            raise ValueError("auto or a whole number is wanted; at least 512 tokens are needed for one long text")
         return value
 
 

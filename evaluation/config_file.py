@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -24,6 +25,9 @@ from evaluation.config import (
 )
 from evaluation.errors import ConfigError
 
+_MAX_DEPTH = 50
+_FOREIGN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "set", "omap", "pairs"))
+
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:
     """Read and check a config file.
@@ -38,17 +42,17 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     """
     file = Path(path)
     document, lines = _parse(file)
-    for override in overrides:
-        _apply_override(document, override)
+    overridden = {_apply_override(document, override): override for override in overrides}
     if not isinstance(document, dict):
         raise ConfigError([f"{file}: a config is a mapping with name, models and tasks, not {_kind(document)}."])
     try:
-        text = json.dumps(document, default=str)
+        text = json.dumps(document, default=_as_text)
         config = RunConfig.model_validate_json(text)
     except ValidationError as error:
-        report = _Report(file, lines, document)
+        report = _Report(file, lines, document, overridden)
         sentences = [report.sentence(detail) for detail in error.errors() if not report.follows_from_others(detail)]
-        raise ConfigError(list(dict.fromkeys([*sentences, *report.name_sentences()]))) from None
+        sentences = list(dict.fromkeys([*sentences, *report.name_sentences()]))
+        raise ConfigError(sentences or [f"{file}: {error.errors()[0]['msg']}."]) from None
     return config.read_from(file, lines)
 
 
@@ -65,68 +69,99 @@ def _parse(file: Path) -> tuple[Any, dict[ConfigPath, int]]:
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise ConfigError([f"{file}, line {line}: not valid UTF-8; save the file as UTF-8."]) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError([f"{file}{where}: not valid YAML ({getattr(error, 'problem', None) or error})."]) from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError([f"{file}: not valid YAML ({error})."]) from None
-    lines: dict[ConfigPath, int] = {}
-    repeated: list[str] = []
-    if node is not None:
-        _collect_lines(node, (), lines, repeated)
-    if repeated:
-        raise ConfigError([f"{file}, {fault}" for fault in repeated])
+    data, lines, faults = _read_yaml(text)
+    if faults:
+        raise ConfigError([f"{file}{', ' if fault.startswith('line ') else ': '}{fault}" for fault in faults])
     if data is None:
         raise ConfigError([f"{file}: the file is empty; a config needs name, models and tasks."])
     return data, lines
 
 
-def _collect_lines(node: yaml.Node, path: ConfigPath, lines: dict[ConfigPath, int], repeated: list[str]) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
+def _read_yaml(text: str) -> tuple[Any, dict[ConfigPath, int], list[str]]:
+    """Plain data, the line of every key and list item, and what is wrong, beginning with the line where known."""
+    lines: dict[ConfigPath, int] = {}
+    faults: list[str] = []
+    try:
+        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        if node is not None:
+            _collect_lines(node, (), lines, faults)
+        return data, lines, faults
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        return None, lines, [f"{where}not valid YAML ({reason})."]
+    except (ValueError, RecursionError) as error:
+        return None, lines, [f"not valid YAML ({error})."]
+
+
+def _collect_lines(node: yaml.Node, path: ConfigPath, lines: dict[ConfigPath, int], faults: list[str]) -> None:
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > _MAX_DEPTH:  # deeper than any config, or an anchor that holds itself
+        if not any("nested" in fault for fault in faults):
+            faults.append(f"line {line}: {path[0]} is nested too deeply.")
+        return
+    if node.tag in _FOREIGN_TAGS:
+        faults.append(f"line {line}: {_dotted(path)} is a YAML {node.tag.rpartition(':')[2]}, which no option takes.")
+        return
+    if isinstance(node, yaml.ScalarNode) and (bad := next(filter(_is_unusable, node.value), None)) is not None:
+        faults.append(f"line {line}: {_dotted(path)} holds the character U+{ord(bad):04X}, which no option takes.")
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
             line = key.start_mark.line + 1
             if key.value in seen and key.value != "<<":
-                repeated.append(f"line {line}: key {key.value!r} is given twice (first in line {seen[key.value]}).")
+                faults.append(f"line {line}: key {key.value!r} is given twice (first in line {seen[key.value]}).")
             seen[key.value] = line
             lines[(*path, key.value)] = line
-            _collect_lines(value, (*path, key.value), lines, repeated)
+            _collect_lines(value, (*path, key.value), lines, faults)
     elif isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
             lines[(*path, position)] = item.start_mark.line + 1
-            _collect_lines(item, (*path, position), lines, repeated)
+            _collect_lines(item, (*path, position), lines, faults)
 
 
-def _apply_override(document: Any, override: str) -> None:
-    """Set one dotted key in the plain data; missing mappings on the way are made."""
+def _is_unusable(character: str) -> bool:
+    """A null byte ends paths, and lone surrogates can't be encoded."""
+    return character == "\0" or "\ud800" <= character <= "\udfff"
+
+
+def _as_text(value: Any) -> str:
+    """YAML's dates, which people write without quotes."""
+    assert isinstance(value, datetime.date), value
+    return str(value)
+
+
+def _apply_override(document: Any, override: str) -> ConfigPath:
+    """Set one dotted key in the plain data; missing mappings on the way are made. Returns where."""
     key, separator, raw = override.partition("=")
     if not separator or not key:
         raise ConfigError([f"--set {override!r}: write it as key=value, such as runtime.device=cpu."])
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        raise ConfigError([f"--set {override!r}: the value is not valid YAML."]) from None
+    value, _, faults = _read_yaml(raw)
+    if faults:
+        reason = "the value is not valid YAML." if "not valid YAML" in faults[0] else faults[0].partition(": ")[2]
+        raise ConfigError([f"--set {override!r}: {reason}"])
     target = document
     *parents, last = key.split(".")
+    path: ConfigPath = ()
     for part in parents:
+        path = (*path, int(part) if isinstance(target, list) and part.isdecimal() else part)
         target = _child(target, part, override)
     if isinstance(target, list):
         _child(target, last, override)
         target[int(last)] = value
-    elif isinstance(target, dict):
+        return (*path, int(last))
+    if isinstance(target, dict):
         target[last] = value
-    else:
-        raise ConfigError([f"--set {override!r}: {'.'.join(parents)} holds a plain value, not keys."])
+        return (*path, last)
+    what = ".".join(parents) or "the config"
+    raise ConfigError([f"--set {override!r}: {what} holds a plain value, not keys."])
 
 
 def _child(target: Any, part: str, override: str) -> Any:
     if isinstance(target, list):
-        if not part.isdigit() or int(part) >= len(target):
+        if not part.isdecimal() or int(part) >= len(target):
             raise ConfigError([f"--set {override!r}: {part!r} is not an index of a list with {len(target)} items."])
         return target[int(part)]
     if isinstance(target, dict):
@@ -139,8 +174,10 @@ def _child(target: Any, part: str, override: str) -> Any:
 class _Report:
     """Says pydantic's errors as sentences with file, line, value and what is allowed."""
 
-    def __init__(self, file: Path, lines: Mapping[ConfigPath, int], document: Any) -> None:
-        self.file, self.lines, self.document = file, lines, document
+    def __init__(
+        self, file: Path, lines: Mapping[ConfigPath, int], document: Any, overridden: Mapping[ConfigPath, str]
+    ) -> None:
+        self.file, self.lines, self.document, self.overridden = file, lines, document, overridden
 
     def follows_from_others(self, detail: Any) -> bool:
         """Errors that pydantic adds to others: a list counted as empty for its bad items, the whole config's check."""
@@ -161,6 +198,9 @@ class _Report:
             case "union_tag_not_found" | "union_tag_invalid":
                 kinds = ", ".join(TASK_KINDS)
                 return f"{self.place(path)}{where} needs exactly one of the keys {kinds}; it is {value}."
+            case "literal_error" if detail["loc"][-1] == "[key]":
+                allowed = [name.strip("' ") for name in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+                return f"{self.place(path)}{parent} has the key {path[-1]!r}{_near(str(path[-1]), allowed)}."
             case "literal_error":
                 allowed = [name.strip("' ") for name in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
                 return f"{self.place(path)}{where} is {value}{_near(str(raw), allowed)}."
@@ -180,7 +220,10 @@ class _Report:
         return [f"{self.place(path)}{sentence}." for path, sentence in problems]
 
     def place(self, path: ConfigPath) -> str:
-        """File and line of a value, or of the nearest key above it."""
+        """File and line of a value, or of the nearest key above it; the option where one set the value."""
+        for depth in range(len(path), 0, -1):
+            if path[:depth] in self.overridden:
+                return f"--set {self.overridden[path[:depth]]!r}: "
         for depth in range(len(path), -1, -1):
             if path[:depth] in self.lines:
                 return f"{self.file}, line {self.lines[path[:depth]]}: "
@@ -188,7 +231,9 @@ class _Report:
 
 
 def _plain_location(location: Sequence[str | int]) -> ConfigPath:
-    """pydantic's location without the tag of the task union, which is no key of the file."""
+    """pydantic's location without the tag of the task union and the mark of a key, which are no keys of the file."""
+    if location and location[-1] == "[key]":
+        location = location[:-1]
     if len(location) > 2 and location[0] == "tasks":
         return (*location[:2], *location[3:])
     return tuple(location)

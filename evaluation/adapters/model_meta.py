@@ -45,6 +45,8 @@ def experiment_kwargs(checkpoint: Checkpoint, settings: EncoderSettings, protoco
         departures["max_length"] = settings.max_length
     if settings.pooling != checkpoint.pooling:
         departures["pooling"] = settings.pooling
+    if settings.dtype != "float32":
+        departures["dtype"] = settings.dtype
     if protocol == "mteb" and not departures:
         return None
     return {"protocol": protocol, **departures}

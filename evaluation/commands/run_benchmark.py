@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,7 @@ def run_benchmark(
 
     overrides = list(set_ or [])
     if output is not None:
-        overrides.append(f"output={output}")
+        overrides.append(f"output={json.dumps(str(output), ensure_ascii=False)}")  # JSON text is YAML text
     loaded = load_config(config, overrides=overrides)
     from evaluation.plan import build_plan
 

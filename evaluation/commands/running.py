@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from rich.table import Table as RichTable
 from evaluation.analysis.tables import Table, render_markdown, score_table
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
-from evaluation.records import JobRecord, write_text
+from evaluation.errors import StoreError
+from evaluation.records import JobRecord, RunStore, write_text
 
 if TYPE_CHECKING:
     from evaluation.execution.runner import RunOutcome
@@ -37,7 +39,7 @@ def run_and_report(
     messages = Console(stderr=True)
     with ConsoleReporter(messages, quiet=quiet) as reporter:
         outcome = run(config, RunOptions(only=only, models=models, fresh=fresh), reporter)
-    write_summaries(outcome.folder, outcome.records)
+    write_summaries(outcome.folder, RunStore(outcome.folder).current_records())
     table = score_table(outcome.records)
     print_table(table)
     _conclude(messages, outcome, quiet=quiet)
@@ -49,8 +51,10 @@ def quieten_libraries(log_file: Path) -> None:
     """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
+    above = next(folder for folder in log_file.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise StoreError(f"{log_file.parent} can't be made: {above} is not a folder that can be written.")
+    handler = _LateFile(log_file, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
@@ -65,6 +69,14 @@ def quieten_libraries(log_file: Path) -> None:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+
+
+class _LateFile(logging.FileHandler):
+    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind."""
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
 
 
 def write_summaries(folder: Path, records: list[JobRecord]) -> None:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 
 from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import ModelError
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 Rows = Sequence[Sequence[int]]
 Forward = Callable[[Rows], torch.Tensor]
@@ -51,18 +54,7 @@ def load_forward(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int)
 
 
 def _transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
-    from transformers import AutoModel
-
-    try:
-        model = AutoModel.from_pretrained(
-            str(checkpoint.folder),
-            dtype=settings.torch_dtype,
-            use_safetensors=True,
-            trust_remote_code=settings.trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error
-    model = model.to(settings.device).eval()
+    model = _load_transformer(checkpoint, settings).to(settings.device).eval()
 
     @torch.inference_mode()
     def forward(rows: Rows) -> torch.Tensor:
@@ -73,6 +65,29 @@ def _transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int
     return forward
 
 
+def _load_transformer(checkpoint: Checkpoint, settings: EncoderSettings) -> Any:
+    """The model class of transformers, refused where it would fill missing weights in with random numbers."""
+    from transformers import AutoModel
+
+    try:
+        model, report = AutoModel.from_pretrained(
+            str(checkpoint.folder),
+            dtype=settings.torch_dtype,
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code,
+            output_loading_info=True,
+        )
+    except _LOADING_ERRORS as error:
+        raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error
+    missing = sorted(name for name in report["missing_keys"] if "pooler." not in name)  # BERT's own pooler is not used
+    if missing:
+        raise ModelError(
+            f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {len(missing)} weights are missing from its "
+            f"files, {missing[0]} among them."
+        )
+    return model
+
+
 def _sentence_transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
     from sentence_transformers import SentenceTransformer
 
@@ -81,6 +96,7 @@ def _sentence_transformers(checkpoint: Checkpoint, settings: EncoderSettings, pa
             f"pooling {settings.pooling!r} differs from the {checkpoint.pooling!r} {checkpoint.name} declares; "
             "the sentence-transformers backend runs the declared one: use backend: transformers."
         )
+    _load_transformer(checkpoint, settings)  # sentence-transformers does not say which weights it made up
     try:
         model = SentenceTransformer(
             str(checkpoint.folder),
@@ -88,7 +104,7 @@ def _sentence_transformers(checkpoint: Checkpoint, settings: EncoderSettings, pa
             trust_remote_code=settings.trust_remote_code,
             model_kwargs={"dtype": settings.torch_dtype, "use_safetensors": True},
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _LOADING_ERRORS as error:
         raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error
     modules = [module for module in model.eval() if type(module).__name__ != "Normalize"]
 

@@ -22,6 +22,7 @@ _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
+_KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -129,22 +130,24 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     sbert = _read_json(transformer / "sentence_bert_config.json")
     if sbert.get("do_lower_case"):
         raise ModelError(f"{folder} declares do_lower_case in sentence_bert_config.json, which is not supported.")
-    positions = _max_positions(config)
-    weights_hash = _hash_files([folder / "config.json", *weights])
-    tokenizer_hash = _hash_files(tokenizer_files)
+    positions = _max_positions(folder, config)
+    extra = [folder / path for kind, path in modules if kind not in _KNOWN_MODULES]
+    extra_files = sorted(file for inner in extra if inner != folder for file in inner.rglob("*") if file.is_file())
+    weights_hash = _hash_files(folder, [folder / "config.json", *weights, *extra_files])
+    tokenizer_hash = _hash_files(folder, tokenizer_files)
     return Checkpoint(
         folder=folder,
         name=name,
         revision=revision or hashlib.sha256(f"{weights_hash} {tokenizer_hash}".encode()).hexdigest()[:40],
         pooling=_declared_pooling(folder, modules),
-        max_length=min(sbert.get("max_seq_length") or min(positions, 512), positions),
+        max_length=min(_integer(transformer, sbert, "max_seq_length") or min(positions, 512), positions),
         max_positions=positions,
         normalize="Normalize" in kinds,
         similarity=_declared_similarity(folder),
-        other_modules=tuple(kind for kind in kinds if kind not in {"Transformer", "Pooling", "Normalize"}),
+        other_modules=tuple(kind for kind in kinds if kind not in _KNOWN_MODULES),
         weights_hash=weights_hash,
         tokenizer_hash=tokenizer_hash,
-        embedding_dim=int(config.get("hidden_size", 0)),
+        embedding_dim=_integer(folder, config, "hidden_size") or 0,
     )
 
 
@@ -153,7 +156,10 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     file = folder / "modules.json"
     if not file.is_file():
         return []
-    return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in _load_json(file)]
+    modules = _load_json(file)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) and "type" in module for module in modules):
+        raise ModelError(f"{file} is no list of modules with a type each.")
+    return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in modules]
 
 
 def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> PoolingName:
@@ -181,9 +187,9 @@ def _declared_similarity(folder: Path) -> Literal["cosine", "dot"]:
     return cast(Literal["cosine", "dot"], name)
 
 
-def _max_positions(config: dict[str, Any]) -> int:
+def _max_positions(folder: Path, config: dict[str, Any]) -> int:
     """Tokens a text may have. RoBERTa-like models number positions from padding_idx + 1."""
-    positions = int(config.get("max_position_embeddings") or 512)
+    positions = _integer(folder, config, "max_position_embeddings") or 512
     return positions - 2 if config.get("model_type") in {"roberta", "xlm-roberta", "camembert", "mpnet"} else positions
 
 
@@ -192,7 +198,18 @@ def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
         if required:
             raise ModelError(f"{file} is missing; a model folder needs it.")
         return {}
-    return cast(dict[str, Any], _load_json(file))
+    content = _load_json(file)
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} holds no JSON object.")
+    return cast(dict[str, Any], content)
+
+
+def _integer(folder: Path, declared: dict[str, Any], name: str) -> int | None:
+    """A whole number that a checkpoint's file declares, if it does."""
+    value = declared.get(name)
+    if value is not None and type(value) is not int:
+        raise ModelError(f"{folder} declares {name} {value!r}, which is no whole number.")
+    return value
 
 
 def _load_json(file: Path) -> Any:
@@ -202,10 +219,10 @@ def _load_json(file: Path) -> Any:
         raise ModelError(f"{file} can't be read as JSON: {error}.") from error
 
 
-def _hash_files(files: list[Path]) -> str:
+def _hash_files(folder: Path, files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.name} {content}\n".encode())
+        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()

@@ -11,7 +11,7 @@ from evaluation.encoding.checkpoint import PoolingName
 from evaluation.errors import ModelError
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
-_CPU_TOKENS, _CUDA_TOKENS = 4_096, 131_072
+_CPU_TOKENS, _CUDA_TOKENS = 2_048, 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ def resolve_device(device: str) -> str:
         return "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
     if device.startswith("cuda") and not cuda:
         raise ModelError(f"device {device!r} was asked for, but torch finds no CUDA device here.")
+    if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+        raise ModelError(f"device {device!r} was asked for, but this machine has {torch.cuda.device_count()} of them.")
     if device == "mps" and not torch.backends.mps.is_available():
         raise ModelError("device 'mps' was asked for, but torch finds none here.")
     return device

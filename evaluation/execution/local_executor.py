@@ -38,10 +38,19 @@ class ResolvedModel:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of the model can move a number."""
+        """What of the model can move a vector."""
         settings = asdict(self.settings)
         parts = {key: settings[key] for key in ("backend", "pooling", "max_length", "dtype")}
         return {"weights": self.checkpoint.weights_hash, "tokenizer": self.checkpoint.tokenizer_hash, **parts}
+
+    @property
+    def scoring_identity(self) -> dict[str, Any]:
+        """What of the model can move a number: how vectors are used, where the protocol leaves it to the checkpoint."""
+        return {
+            **self.identity,
+            "normalize": self.checkpoint.normalize,
+            "similarity": self.checkpoint.similarity,
+        }
 
 
 class LocalExecutor:
@@ -62,7 +71,7 @@ class LocalExecutor:
         resolved = self._resolve(job.model)
         if isinstance(resolved, EvaluationError):
             return fingerprint(job, {"declared": job.model.model_dump()}, metric_versions())
-        return fingerprint(job, resolved.identity, metric_versions())
+        return fingerprint(job, resolved.scoring_identity, metric_versions())
 
     def execute(self, job: Job) -> JobOutcome:
         """Run one job. Whatever goes wrong becomes the record's error, never an exception."""

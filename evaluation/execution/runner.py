@@ -102,14 +102,14 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     reporter.run_started(jobs, len(stored))
     ledger.write()
     outcome = RunOutcome(store.folder)
-    for job, identity in ledger.jobs:
-        record = stored.get(identity)
+    for job, _ in ledger.jobs:
+        record = stored.get(_key(job))
         if record is None:
             reporter.job_started(job)
             record = _keep(store, executor.execute(job))
             outcome.n_executed += 1
             reporter.job_ended(job, record)
-        ledger.note(identity, record)
+        ledger.note(job, record)
         outcome.records.append(record)
     ledger.finish()
     return outcome
@@ -126,10 +126,10 @@ def _check_options(jobs: Sequence[Job]) -> None:
 
 
 def _keep(store: RunStore, outcome: JobOutcome) -> JobRecord:
-    record = store.save(outcome.record, outcome.tables)
+    """Store a job, its record last: without it the job runs again."""
     for name, content in outcome.mteb_files.items():
         write_json(store.folder / "mteb" / "results" / name, content)
-    return record
+    return store.save(outcome.record, outcome.tables)
 
 
 class _Ledger:
@@ -138,7 +138,7 @@ class _Ledger:
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
         self._others: list[dict[str, Any]] = []
-        self._states = {identity: "waiting" for _, identity in jobs}
+        self._states = {_key(job): "waiting" for job, _ in jobs}
         self._content: dict[str, Any] = {
             "schema_version": 1,
             "name": config.name,
@@ -150,13 +150,13 @@ class _Ledger:
             "ended": None,
         }
 
-    def stored_records(self) -> dict[str, JobRecord]:
+    def stored_records(self) -> dict[tuple[str, str], JobRecord]:
         """Done records of these jobs; failed ones run again."""
         found = {}
         for job, identity in self.jobs:
             record = self._store.load(job.model.label, job.task.name, identity)
             if record is not None and record.state == "done":
-                found[identity] = record
+                found[_key(job)] = record
         return found
 
     def keep_others(self, all_jobs: Sequence[Job]) -> None:
@@ -169,9 +169,9 @@ class _Ledger:
             return
         self._others = [job for job in listed if (job["label"], job["task"]) in others]
 
-    def note(self, identity: str, record: JobRecord) -> None:
+    def note(self, job: Job, record: JobRecord) -> None:
         """A job's state changed."""
-        self._states[identity] = record.state
+        self._states[_key(job)] = record.state
         self.write()
 
     def finish(self) -> None:
@@ -188,11 +188,16 @@ class _Ledger:
                 "type": job.task.type,
                 "protocol": job.rules.protocol,
                 "fingerprint": identity,
-                "state": self._states[identity],
+                "state": self._states[_key(job)],
             }
             for job, identity in self.jobs
         ]
         self._store.write_run({**self._content, "jobs": [*listed, *self._others]})
+
+
+def _key(job: Job) -> tuple[str, str]:
+    """What tells the jobs of a run apart; two rows of one model share their fingerprints."""
+    return job.model.label, job.task.name
 
 
 def _now() -> str:

@@ -344,6 +344,8 @@ class TaskChooser:
         """`test` where there is one, else all splits but the training split; empty after a fault."""
         try:
             there = available_splits(folder, task_type)
+            if not there:
+                read_local_data(folder, task_type)  # raises: it says what is missing
         except DataError as error:
             place = self._config.place(("tasks", position, "data"))
             self.problems.extend(f"{place}{fault}" for fault in error.problems)

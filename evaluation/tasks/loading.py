@@ -14,6 +14,7 @@ from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
@@ -71,6 +72,8 @@ def _mteb_task(choice: TaskChoice, seed: int) -> AbsTask:
     task._eval_splits = list(choice.splits)
     task.hf_subsets = list(choice.subsets)
     if choice.data is not None:
+        if isinstance(task, AbsTaskBitextMining):
+            task.parallel_subsets = False  # a folder for each pair, in place of one table with a column a language
         dataset = {**task.metadata.dataset, "revision": choice.dataset_revision}
         task.metadata = task.metadata.model_copy(update={"dataset": dataset})
     return task
@@ -108,7 +111,7 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
     counts: dict[str, int] = {}
     if choice.data is not None:
         data = read_choice(choice, train_split=getattr(task, "train_split", None))
-        counts = data.counts
+        counts = {**data.counts, **_left_out(task, data)}
         _place_local(task, data)
     else:
         _load_from_hub(task)
@@ -173,6 +176,7 @@ def _place_local(task: AbsTask, data: LocalData) -> None:
             for subset, splits in by_subset.items()
         }
     else:
+        by_subset = {name: _numbered_labels(task, splits) for name, splits in by_subset.items()}
         placed = {
             subset: DatasetDict(
                 {split: _table(task, part) for split, part in splits.items() if isinstance(part, TableSplit)}
@@ -181,6 +185,38 @@ def _place_local(task: AbsTask, data: LocalData) -> None:
         }
         task.dataset = placed if task.metadata.is_multilingual else next(iter(placed.values()))
     task.data_loaded = True
+
+
+def _left_out(task: AbsTask, data: LocalData) -> dict[str, int]:
+    """Rows that mteb does not score: to its `_evaluate_clustering_bootstrapped` the label -1 means none."""
+    if not isinstance(task, AbsTaskClustering):
+        return {}
+    tables = [
+        part.columns for parts in data.subsets.values() for part in parts.values() if isinstance(part, TableSplit)
+    ]
+    n_unlabelled = sum(columns.get("label", []).count(-1) for columns in tables)
+    return {"rows labelled -1, which mteb leaves out": n_unlabelled} if n_unlabelled else {}
+
+
+def _numbered_labels(
+    task: AbsTask, splits: dict[str, RetrievalSplit | TableSplit]
+) -> dict[str, RetrievalSplit | TableSplit]:
+    """Class names as numbers from 0 in their order, which scikit-learn gives them too.
+
+    mteb's average precision of two classes takes the class 1 as the positive one (`_calculate_scores`), and fails
+    where there is none. Three and more numbers stay as they are.
+    """
+    parts = {name: part for name, part in splits.items() if isinstance(part, TableSplit)}
+    if TASK_CLASS_BY_TYPE.get(task.metadata.type) != "AbsTaskClassification":
+        return splits
+    classes = sorted({label for part in parts.values() for label in part.columns["label"]})
+    if len(classes) > 2 and not isinstance(classes[0], str):
+        return splits
+    number = {label: place for place, label in enumerate(classes)}
+    return {
+        name: TableSplit({**part.columns, "label": [number[label] for label in part.columns["label"]]})
+        for name, part in parts.items()
+    }
 
 
 def retrieval_data(part: RetrievalSplit) -> RetrievalSplitData:
@@ -202,7 +238,10 @@ def _table(task: AbsTask, part: TableSplit) -> Dataset:
     if isinstance(task, AbsTaskClustering | AbsTaskClusteringLegacy):
         return Dataset.from_dict(_clustering_columns(task, columns))
     names = _column_names(task)
-    return Dataset.from_dict({names.get(name, name): values for name, values in columns.items()})
+    named = {names.get(name, name): values for name, values in columns.items()}
+    if task.metadata.type == "PairClassification" and len(columns["label"]) == 1:
+        named = {name: [values] for name, values in named.items()}  # mteb reads one row as one that holds whole columns
+    return Dataset.from_dict(named)
 
 
 def _column_names(task: AbsTask) -> dict[str, str]:

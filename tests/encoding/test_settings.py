@@ -62,10 +62,10 @@ def test_given_token_budget_is_kept() -> None:
 
 
 def test_token_budget_of_a_processor_fits_its_caches() -> None:
-    assert resolve_max_tokens("auto", "cpu", 384) == resolve_max_tokens("auto", "mps", 1_024) == 4_096
+    assert resolve_max_tokens("auto", "cpu", 384) == resolve_max_tokens("auto", "mps", 1_024) == 2_048
 
 
-@pytest.mark.parametrize(("gib", "expected"), [(80, 131_072), (8, 65_536), (0.1, 4_096)])
+@pytest.mark.parametrize(("gib", "expected"), [(80, 131_072), (8, 65_536), (0.1, 2_048)])
 def test_token_budget_of_a_gpu_follows_its_memory(monkeypatch: pytest.MonkeyPatch, gib: float, expected: int) -> None:
     """8 GiB: a quarter of 2**33 bytes by 32 * 1024 bytes a token are 65,536 tokens."""
     memory = SimpleNamespace(total_memory=int(gib * 2**30))
