@@ -15,7 +15,7 @@ from evaluation.encoding.encoder import Encoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
 from evaluation.protocols import Side, TaskRules
-from evaluation.search import ExactSearch, TopK
+from evaluation.search import ExactSearch, rank_candidates
 
 CORPUS_BLOCK = SHARD_TEXTS
 """Documents that are encoded and searched before the next are read."""
@@ -85,11 +85,13 @@ class TaskEmbedder:
             k: Documents a query.
         """
         search = ExactSearch(self._directions(queries), k, device=self._encoder.settings.device)
-        ids: list[str] = []
         for block in corpus:
             search.add(self._directions(self.embed(block.texts, "passage")), block.ids)
-            ids.extend(block.ids)
-        return _ranked(query_ids, search.result(), ids)
+        top = search.result()
+        return RankedRun(
+            dict(zip(query_ids, search.document_ids(top.positions), strict=True)),
+            dict(zip(query_ids, top.scores, strict=True)),
+        )
 
     def rerank(
         self,
@@ -119,11 +121,9 @@ class TaskEmbedder:
             ids = list(dict.fromkeys(candidates.get(query, ())))
             if not ids:
                 continue
-            search = ExactSearch(vector[None, :], len(ids))
-            search.add(vectors[[place[document] for document in ids]], ids)
-            one = _ranked([query], search.result(), ids)
-            run.document_ids.update(one.document_ids)
-            run.scores.update(one.scores)
+            top = rank_candidates(vector, vectors[[place[document] for document in ids]], ids)
+            run.document_ids[query] = [ids[position] for position in top.positions[0].tolist()]
+            run.scores[query] = top.scores[0]
         return run
 
     def _directions(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -134,10 +134,3 @@ def document_blocks(ids: Sequence[str], texts: Sequence[str]) -> Iterator[Docume
     """Cut an in-memory corpus into blocks of `CORPUS_BLOCK`."""
     for start in range(0, len(ids), CORPUS_BLOCK):
         yield Documents(list(ids[start : start + CORPUS_BLOCK]), list(texts[start : start + CORPUS_BLOCK]))
-
-
-def _ranked(query_ids: Sequence[str], top: TopK, ids: Sequence[str]) -> RankedRun:
-    return RankedRun(
-        {query: [ids[place] for place in row] for query, row in zip(query_ids, top.positions.tolist(), strict=True)},
-        dict(zip(query_ids, top.scores, strict=True)),
-    )

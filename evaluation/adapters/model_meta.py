@@ -7,8 +7,8 @@ from typing import Any
 import mteb
 from mteb.models.model_meta import ModelMeta
 
+from evaluation.config import ModelConfig
 from evaluation.encoding.checkpoint import Checkpoint
-from evaluation.encoding.settings import EncoderSettings
 
 _E5_SIZES = {  # parameters, dimensions: model cards of intfloat/e5-{small,base,large}-unsupervised
     "small": (33_360_000, 384),
@@ -19,34 +19,39 @@ _E5_CITATION = "arXiv:2212.03533"
 _CONTRASTIVE_ONLY: set[str] = set()  # CCPairs: web pairs, no labelled dataset (arXiv 2212.03533, section 3.1)
 
 
-def model_meta(checkpoint: Checkpoint, settings: EncoderSettings, protocol: str) -> ModelMeta:
+def model_meta(checkpoint: Checkpoint, declared: ModelConfig, protocol: str) -> ModelMeta:
     """Metadata that names weights, revision and, in experiment_kwargs, everything that departs from mteb's own run.
 
     Args:
         checkpoint: What was loaded.
-        settings: How it is run.
+        declared: How the config wants it run.
         protocol: The protocol's name; `mteb` with the checkpoint's own settings is no experiment.
     """
     known = _known(checkpoint.name)
     changes: dict[str, Any] = {
         "name": checkpoint.name,
         "revision": checkpoint.revision,
-        "experiment_kwargs": experiment_kwargs(checkpoint, settings, protocol),
+        "experiment_kwargs": experiment_kwargs(checkpoint, declared, protocol),
         "embed_dim": known.embed_dim or checkpoint.embedding_dim,
         "max_tokens": checkpoint.max_length,
     }
     return known.model_copy(update=changes)
 
 
-def experiment_kwargs(checkpoint: Checkpoint, settings: EncoderSettings, protocol: str) -> dict[str, Any] | None:
-    """Protocol and settings that set this run apart from mteb's; None where nothing does."""
-    departures: dict[str, Any] = {}
-    if settings.max_length != checkpoint.max_length:
-        departures["max_length"] = settings.max_length
-    if settings.pooling != checkpoint.pooling:
-        departures["pooling"] = settings.pooling
-    if settings.dtype != "float32":
-        departures["dtype"] = settings.dtype
+def experiment_kwargs(checkpoint: Checkpoint, declared: ModelConfig, protocol: str) -> dict[str, Any] | None:
+    """Protocol and declared settings that set a run apart from mteb's; None where nothing does.
+
+    Two rows of a config that differ in any of them get folders of their own. A precision that `auto` chose is none.
+    """
+    usual = {
+        "max_length": (None, checkpoint.max_length),
+        "pooling": (None, checkpoint.pooling),
+        "dtype": ("auto", "float32"),
+        "backend": ("transformers",),
+    }
+    departures = {
+        name: getattr(declared, name) for name, values in usual.items() if getattr(declared, name) not in values
+    }
     if protocol == "mteb" and not departures:
         return None
     return {"protocol": protocol, **departures}

@@ -47,7 +47,7 @@ def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
         task.ignore_identical_ids = job.rules.ignore_identical_ids
     _check_judged(task, job)
     embedder = TaskEmbedder(encoder, job.rules)
-    model = MtebModel(embedder, model_meta(encoder.checkpoint, encoder.settings, job.rules.protocol))
+    model = MtebModel(embedder, model_meta(encoder.checkpoint, job.model, job.rules.protocol))
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
     evaluation = _Evaluation(task, model, store_texts=store_texts)
     for split in job.task.splits:

@@ -79,6 +79,10 @@ def _mteb_task(choice: TaskChoice, seed: int) -> AbsTask:
     return task
 
 
+class _NewTask:
+    """Marks the classes of tasks that mteb does not know."""
+
+
 def _local_task(choice: TaskChoice, seed: int) -> AbsTask:
     """A new task on local data, of mteb's class for its type."""
     base = getattr(abstasks, TASK_CLASS_BY_TYPE[choice.type])
@@ -97,7 +101,7 @@ def _local_task(choice: TaskChoice, seed: int) -> AbsTask:
         attributes["max_fraction_of_documents_to_embed"] = None
     if choice.type == "Summarization":
         attributes |= {"min_score": 1, "max_score": 5}
-    task: AbsTask = type("LocalTask", (base,), attributes)(seed=seed)
+    task: AbsTask = type("LocalTask", (_NewTask, base), attributes)(seed=seed)
     return task
 
 
@@ -176,7 +180,7 @@ def _place_local(task: AbsTask, data: LocalData) -> None:
             for subset, splits in by_subset.items()
         }
     else:
-        by_subset = {name: _numbered_labels(task, splits) for name, splits in by_subset.items()}
+        by_subset = {name: _two_classes_numbered(task, splits) for name, splits in by_subset.items()}
         placed = {
             subset: DatasetDict(
                 {split: _table(task, part) for split, part in splits.items() if isinstance(part, TableSplit)}
@@ -194,27 +198,27 @@ def _left_out(task: AbsTask, data: LocalData) -> dict[str, int]:
     tables = [
         part.columns for parts in data.subsets.values() for part in parts.values() if isinstance(part, TableSplit)
     ]
-    n_unlabelled = sum(columns.get("label", []).count(-1) for columns in tables)
-    return {"rows labelled -1, which mteb leaves out": n_unlabelled} if n_unlabelled else {}
+    rows = [label for columns in tables for label in columns.get("label") or columns["labels"]]
+    n_unlabelled = sum(row.count(-1) if isinstance(row, list) else row == -1 for row in rows)
+    return {"labels -1, which mteb leaves out": n_unlabelled} if n_unlabelled else {}
 
 
-def _numbered_labels(
+def _two_classes_numbered(
     task: AbsTask, splits: dict[str, RetrievalSplit | TableSplit]
 ) -> dict[str, RetrievalSplit | TableSplit]:
-    """Class names as numbers from 0 in their order, which scikit-learn gives them too.
+    """Two class names as 0 and 1 in their order, and of a new task two other numbers as well.
 
     mteb's average precision of two classes takes the class 1 as the positive one (`_calculate_scores`), and fails
-    where there is none. Three and more numbers stay as they are.
+    where there is none.
     """
     parts = {name: part for name, part in splits.items() if isinstance(part, TableSplit)}
     if TASK_CLASS_BY_TYPE.get(task.metadata.type) != "AbsTaskClassification":
         return splits
     classes = sorted({label for part in parts.values() for label in part.columns["label"]})
-    if len(classes) > 2 and not isinstance(classes[0], str):
+    if len(classes) > 2 or not (isinstance(classes[0], str) or isinstance(task, _NewTask)):
         return splits
-    number = {label: place for place, label in enumerate(classes)}
     return {
-        name: TableSplit({**part.columns, "label": [number[label] for label in part.columns["label"]]})
+        name: TableSplit({**part.columns, "label": [classes.index(label) for label in part.columns["label"]]})
         for name, part in parts.items()
     }
 

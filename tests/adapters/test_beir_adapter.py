@@ -216,5 +216,6 @@ def test_default_of_beir_changes_cranfield(shared_data, run_job, make_config, lo
     corpus, queries, qrels = GenericDataLoader(str(data)).load(split="test")
     assert set(queries) <= set(corpus)
     search = BeirSearch(embedder_of(make_config, load_encoder, data, MINILM, "none"))
-    default = EvaluateRetrieval.evaluate(qrels, search.search(corpus, queries, 1000), list(CUTS))[0]
-    assert default["NDCG@10"] != pytest.approx(ours["ndcg_at_10"], abs=1e-4)
+    _, _, default, _ = EvaluateRetrieval.evaluate(qrels, search.search(corpus, queries, 1000), list(CUTS))
+    # measured: 78.83 and 78.94; none of these documents is among the first ten of its query
+    assert default["Recall@100"] > ours["recall_at_100"] + 5e-4
