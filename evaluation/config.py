@@ -266,8 +266,8 @@ class RunConfig(Declared):
 
     @property
     def run_folder(self) -> Path:
-        """Where the run is stored."""
-        return Path(self.output) / self.name
+        """Where the run is stored; limited runs lie apart, so that they never displace real scores."""
+        return Path(self.output) / (self.name if self.limit is None else f"{self.name}-limited")
 
 
 def name_problems(

@@ -81,7 +81,10 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
                 )
                 if job.task != task:
                     place = config.place(("tasks", position))
-                    problems.append(f"{place}task {task.name!r} is chosen twice, with different options.")
+                    problems.append(
+                        f"{place}task {task.name!r} is chosen twice, with different options; "
+                        "leave one out (a benchmark takes exclude: [...])."
+                    )
     problems += chooser.problems
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))

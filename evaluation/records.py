@@ -107,8 +107,10 @@ class RunStore:
         return stored
 
     def load(self, label: str, task: str, fingerprint: str) -> JobRecord | None:
-        """The stored record of a job; None where it never ran or its record can't be read."""
-        return read_record(self.job_folder(label, task, fingerprint) / RECORD_FILE)
+        """The stored record of a job; None where it never ran, or its record or a file beside it is gone."""
+        folder = self.job_folder(label, task, fingerprint)
+        record = read_record(folder / RECORD_FILE)
+        return record if record is not None and all((folder / name).is_file() for name in record.files) else None
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Store run.json."""

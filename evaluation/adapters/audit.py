@@ -70,7 +70,8 @@ class InputAudit:
             found, total = entry["already_prefixed"], entry["texts"]
             if not found:
                 continue
-            sentence = f"{found} of {total} texts of the {side} side already begin with {' or '.join(_KNOWN_PREFIXES)}"
+            known = " or ".join(map(repr, _KNOWN_PREFIXES))
+            sentence = f"{found} of {total} texts of the {side} side already begin with {known}"
             if found > MAX_PREFIXED_SHARE * total and not self._rules.allow_prefixed_text:
                 raise AuditError(
                     f"{sentence}: the dataset seems to be prefixed already, and the model would see a prefix twice. "

@@ -46,7 +46,7 @@ def score_table(records: Sequence[JobRecord]) -> Table:
         n_means = 1
     notes = [f"{label}: protocol {protocols[label]}" for label in labels]
     if any(record.limit for record in records):
-        notes.append("Limited run: these are no scores to report.")
+        notes.append("Limited run: these are no scores to report")
     return Table(header, rows, n_means, ["Scores in points. " + "; ".join(notes) + "."])
 
 

@@ -55,7 +55,8 @@ class ConsoleReporter:
         """Say how much there is to do."""
         self._bar = self._live.add_task("", total=len(jobs), completed=stored, status="")
         self._n_jobs, self._n_ended = len(jobs), stored
-        self._say(f"{len(jobs)} jobs, {stored} of them stored already" if stored else f"{len(jobs)} jobs")
+        count = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"
+        self._say(f"{count}, {stored} of them stored already" if stored else count)
         self._started = time.monotonic()
         self._n_to_run = len(jobs) - stored
 
@@ -86,6 +87,8 @@ class ConsoleReporter:
             self._say(f"{count} {job.name}: {100 * record.main_score:.2f} {record.metric} ({seconds:.1f} s)")
             for warning in record.warnings:
                 self._say(f"      warning: {warning}")
+            for what, found in record.counts.items():
+                self._say(f"      noticed in the data: {found:,} {what}")
         else:
             message = record.error.message if record.error else "no score"
             self._console.print(escape(f"{count} {job.name}: failed: {message}"), style="red", soft_wrap=True)

@@ -109,4 +109,6 @@ def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:
     line = f"{outcome.n_executed} jobs run now, {done} of {len(outcome.records)} have a score{failed}: {outcome.folder}"
     messages.print(line, highlight=False, soft_wrap=True, markup=False)
     if outcome.failed:
-        messages.print("Start the same command again to run the failed jobs once more.", soft_wrap=True)
+        messages.print(
+            "Mend what the errors name, then start the same command: it runs the failed jobs again.", soft_wrap=True
+        )
