@@ -7,7 +7,8 @@ Vectors are not normalised: that belongs to the protocol.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -90,34 +91,38 @@ class Encoder:
             EncodingError: A vector holds NaN or infinity, or is zero.
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
-        if not unique:
-            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, ())
+        vectors = np.empty((len(unique), self.checkpoint.embedding_dim), np.float32)
+        full_lengths = np.empty(len(unique), np.int64)
         started = time.perf_counter()
-        shards = [self._encode_shard(unique[start:end]) for start, end in shard_bounds(len(unique))]
-        vectors = np.concatenate([vectors for vectors, _ in shards]) if len(shards) > 1 else shards[0][0]
-        full_lengths = np.concatenate([lengths for _, lengths in shards])
+        end = 0
+        for shard in self._encode_shards([unique[start:end] for start, end in shard_bounds(unique)]):
+            start, end = end, end + len(shard.vectors)
+            vectors[start:end], full_lengths[start:end] = shard
         self.encoding_time_s += time.perf_counter() - started
-        _check_vectors(vectors, unique)
         if len(unique) < len(texts):
             vectors = vectors[inverse]
         n_truncated = int((full_lengths > self.settings.max_length).sum())
         return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]))
 
-    def _encode_shard(self, texts: list[str]) -> CachedShard:
-        """A shard from the cache, whole, or through the model, whole."""
-        if self._cache is None:
-            return self._encode_texts(texts)
-        hashes = hash_texts(texts)
-        shard = self._cache.get(hashes)
-        if shard is None:
-            shard = self._encode_texts(texts)
-            _check_vectors(shard.vectors, texts)
-            self._cache.put(hashes, shard)
-        return shard
+    def _encode_shards(self, shards: list[list[str]]) -> Iterator[CachedShard]:
+        """Each shard from the cache, whole, or through the model, whole; the next is tokenized meanwhile."""
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            coming: Future[Tokenized] | None = None
+            for texts, following in zip(shards, [*shards[1:], None], strict=True):
+                waiting, coming = coming, None
+                hashes = hash_texts(texts)
+                shard = self._cache.get(hashes) if self._cache is not None else None
+                if shard is None:
+                    tokens = waiting.result() if waiting is not None else self._tokenize(texts)
+                    coming = beside.submit(self._tokenize, following) if following is not None else None
+                    shard = self._encode_tokens(tokens)
+                    _check_vectors(shard.vectors, texts)
+                    if self._cache is not None:
+                        self._cache.put(hashes, shard)
+                yield shard
 
-    def _encode_texts(self, texts: list[str]) -> CachedShard:
+    def _encode_tokens(self, tokens: Tokenized) -> CachedShard:
         """All of a shard through the model. Vectors stay on the device until the last batch is under way."""
-        tokens = self._tokenize(texts)
         batches = plan_batches(tokens.lengths, self.settings.max_tokens)
         pooled = []
         for batch in batches:
@@ -132,7 +137,8 @@ class Encoder:
         return CachedShard(vectors, tokens.full_lengths)
 
     def _tokenize(self, texts: list[str]) -> Tokenized:
-        parts = [self._tokenizer(texts[start:end]) for start, end in shard_bounds(len(texts), _TOKENIZE_CHUNK)]
+        starts = range(0, len(texts), _TOKENIZE_CHUNK)
+        parts = [self._tokenizer(texts[start : start + _TOKENIZE_CHUNK]) for start in starts]
         return Tokenized(
             [ids for part in parts for ids in part.ids],
             np.concatenate([part.full_lengths for part in parts]),

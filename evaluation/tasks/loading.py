@@ -19,6 +19,7 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
 from evaluation.tasks.choosing import TaskChoice
+from evaluation.tasks.columns import use_columns
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit, read_local_data
 
@@ -123,6 +124,8 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
         task.convert_v1_dataset_format_to_v2(num_proc=None)
     if limit is not None:
         apply_limit(task, choice, limit)
+    if not isinstance(task, AbsTaskRetrieval):
+        use_columns(task)
     return counts
 
 

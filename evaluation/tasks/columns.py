@@ -1,0 +1,50 @@
+"""Datasets whose columns are plain lists, read once.
+
+`datasets` hands out a lazy column, and whoever makes an array of it reads the table row by row. mteb hands such columns
+to scikit-learn, which makes an array of them dozens of times a score: on Banking77 that took longer than the classifier.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from datasets import Dataset
+from mteb.abstasks.abstask import AbsTask
+
+
+class ColumnsDataset(Dataset):
+    """A dataset whose columns are lists."""
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> ColumnsDataset:
+        """The same rows, by reference."""
+        return cls(
+            dataset.data,
+            info=dataset.info,
+            split=dataset.split,
+            indices_table=dataset._indices,
+            fingerprint=dataset._fingerprint,
+        )
+
+    def __getitem__(self, key: Any) -> Any:
+        """A row, some rows, or a whole column as a list."""
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        columns = self.__dict__.setdefault("_read_columns", {})
+        if key not in columns:
+            columns[key] = list(super().__getitem__(key)[:])
+        return columns[key]
+
+    def select(self, *args: Any, **kwargs: Any) -> ColumnsDataset:
+        """Some rows."""
+        return ColumnsDataset.of(super().select(*args, **kwargs))
+
+
+def use_columns(task: AbsTask) -> None:
+    """Let a loaded task read its tables by columns, in place."""
+    dataset = cast(dict[str, Any], task.dataset)
+    for parts in [dataset, *dataset.values()]:
+        if isinstance(parts, dict):
+            for split, part in parts.items():
+                if type(part) is Dataset:
+                    parts[split] = ColumnsDataset.of(part)
