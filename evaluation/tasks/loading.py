@@ -18,6 +18,7 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
+from evaluation.retries import with_retries
 from evaluation.tasks.choosing import TaskChoice
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit, read_local_data
@@ -145,7 +146,7 @@ def read_choice(choice: TaskChoice, *, train_split: str | None = None) -> LocalD
 
 def _load_from_hub(task: AbsTask) -> None:
     try:
-        task.load_data()
+        with_retries(task.load_data, f"dataset {task.metadata.dataset.get('path')}")
     except Exception as error:  # any library below datasets may raise anything
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         where = task.metadata.dataset
