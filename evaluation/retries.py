@@ -1,4 +1,4 @@
-"""Asks again where a network fault can pass: timeouts, cut connections, busy servers. Knows nothing of what is asked."""
+"""Asks again where a network fault can pass: timeouts, cut connections, busy servers. Knows not what is asked."""
 
 from __future__ import annotations
 

@@ -90,9 +90,7 @@ def _from_hub(model: str, revision: str | None) -> Checkpoint:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     def fetch() -> str:
-        return str(
-            snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
-        )
+        return str(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
 
     try:
         folder = Path(with_retries(fetch, f"model {model!r}"))
