@@ -21,30 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-WORDS = ["river", "stone", "lamp", "winter", "garden", "ticket", "engine", "paper", "window", "bread", "letter", "forest"]
-    "river",
-    "stone",
-    "lamp",
-    "winter",
-    "garden",
-    "ticket",
-    "engine",
-    "paper",
-    "window",
-    "bread",
-    "market",
-    "letter",
-    "copper",
-    "forest",
-    "signal",
-    "bottle",
-    "harbour",
-    "needle",
-    "candle",
-    "mirror",
-    "saddle",
-    "thread",
-]
+WORDS = ["river", "stone", "lamp", "winter", "garden", "ticket", "engine", "paper", "window", "bread", "letter"]
 TASKS = {"Pairs": "STS", "Search": "Retrieval", "Kinds": "Classification", "Groups": "Clustering"}
 N_DOCUMENTS = 240
 SHARD_TEXTS = 40
