@@ -34,7 +34,7 @@ HEAVY = {
 }
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "errors": ("errors", "paths"),
+    "errors": ("errors", "paths", "files", "redaction", "retries"),
     "config": ("config", "config_file", "config_schema"),
     "protocols": ("protocols",),
     "tasks/index": ("tasks", "tasks.index", "tasks.build_index", "tasks.local_*"),

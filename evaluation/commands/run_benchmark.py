@@ -21,6 +21,7 @@ def run_benchmark(
     only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Run tasks that match; repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run stored jobs again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that uses the run's folder.")] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, such as runtime.device=cpu."),
@@ -46,8 +47,9 @@ def run_benchmark(
     build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
     try:
         from evaluation.commands.running import run_and_report
+        from evaluation.execution.runner import RunOptions
 
-        run_and_report(loaded, only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, quiet=quiet)
+        run_and_report(loaded, RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait), quiet=quiet)
     except KeyboardInterrupt:
         message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
         raise Interrupted(message) from None

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 from evaluation.config import BUILTIN_PREFIX
 from evaluation.encoding.builtin import BUILTIN_MODELS, materialize
 from evaluation.errors import ModelError
+from evaluation.retries import with_retries
 
 PoolingName = Literal["mean", "cls", "last"]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -88,10 +89,11 @@ def _from_hub(model: str, revision: str | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    def fetch() -> str:
+        return str(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED))
+
     try:
-        folder = Path(
-            snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
-        )
+        folder = Path(with_retries(fetch, f"model {model!r}"))
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"model {model!r} is not in the local Hub cache and the Hub can't be reached; fetch it on a machine with "

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from evaluation.config import RunConfig
 from evaluation.encoding.encoder import Progress
-from evaluation.errors import StoreError
-from evaluation.execution.local_executor import JobOutcome, LocalExecutor
+from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
+from evaluation.execution.run_lock import hold
+from evaluation.execution.stopping import StopSignals
 from evaluation.plan import Job, build_plan
-from evaluation.records import JobRecord, RunStore, write_json
+from evaluation.records import JobRecord, RunStore
 
 
 class Reporter(Protocol):
@@ -71,15 +73,24 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to run of a config: task globs, labels (empty: all), and whether stored jobs run again."""
+    """What to run of a config, and how.
+
+    Attributes:
+        only, models: Task globs and labels; empty: all.
+        fresh: Stored jobs run again.
+        wait: Wait for another process that is using the run's folder.
+    """
 
     only: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     fresh: bool = False
+    wait: bool = False
 
 
 def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
     """Run all jobs of a config that are not stored yet.
+
+    Ctrl-C and SIGTERM stop the job in hand at once; a write in hand is finished, and what was stored stays.
 
     Args:
         config: From `load_config`.
@@ -88,17 +99,33 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
 
     Raises:
         ConfigError: The plan has faults; nothing was run.
+        FolderInUseError: Another process is writing to the run folder.
         StoreError: The run folder can't be written.
+        KeyboardInterrupt: The run was stopped; run.json says how far it came.
     """
     options, reporter = options or RunOptions(), reporter or SilentReporter()
-    jobs = build_plan(config, only=options.only, models=options.models)
-    _check_options(jobs)
-    store = RunStore(config.run_folder)
-    executor = LocalExecutor(config, reporter.advanced)
-    ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
-    if options.only or options.models:
-        ledger.keep_others(build_plan(config))
+    with StopSignals() as signals:
+        with signals.allowed():
+            jobs = build_plan(config, only=options.only, models=options.models)
+            _check_options(jobs)
+        with ExitStack() as held:
+            with signals.allowed():
+                held.enter_context(hold(config.run_folder, wait=options.wait))
+            return _run_jobs(config, options, jobs, reporter, signals)
+
+
+def _run_jobs(
+    config: RunConfig, options: RunOptions, jobs: Sequence[Job], reporter: Reporter, signals: StopSignals
+) -> RunOutcome:
+    store, executor = RunStore(config.run_folder), LocalExecutor(config, reporter.advanced)
+    store.remove_leftovers()
+    before = store.read_run_or_set_aside()
+    with signals.allowed():
+        ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
+        if before is not None and (options.only or options.models):
+            ledger.keep_others(before["jobs"], build_plan(config))
     stored = {} if options.fresh else ledger.stored_records()
+    store.export(stored.values(), ran_now=False)
     reporter.run_started(jobs, len(stored))
     ledger.write()
     outcome = RunOutcome(store.folder)
@@ -106,10 +133,15 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
         record = stored.get(_key(job))
         if record is None:
             reporter.job_started(job)
-            record = _keep(store, executor.execute(job))
+            with signals.allowed():
+                done = executor.execute(job)
+            if signals.came and done.record.state == "failed":  # a library made its own error of the interruption
+                raise KeyboardInterrupt
+            record = store.save(done.record, done.tables, done.mteb_files)
+            store.export([record], ran_now=True)
+            ledger.note(job, record)
             outcome.n_executed += 1
             reporter.job_ended(job, record)
-        ledger.note(job, record)
         outcome.records.append(record)
     ledger.finish()
     return outcome
@@ -123,13 +155,6 @@ def _check_options(jobs: Sequence[Job]) -> None:
 
         for job in tasks.values():
             make_task(job.task, seed=job.seed)
-
-
-def _keep(store: RunStore, outcome: JobOutcome) -> JobRecord:
-    """Store a job, its record last: without it the job runs again."""
-    for name, content in outcome.mteb_files.items():
-        write_json(store.folder / "mteb" / "results" / name, content)
-    return store.save(outcome.record, outcome.tables)
 
 
 class _Ledger:
@@ -151,22 +176,19 @@ class _Ledger:
         }
 
     def stored_records(self) -> dict[tuple[str, str], JobRecord]:
-        """Done records of these jobs; failed ones run again."""
+        """Done records of these jobs; failed and damaged ones run again."""
         found = {}
         for job, identity in self.jobs:
-            record = self._store.load(job.model.label, job.task.name, identity)
+            record = self._store.load_or_set_aside(job.model.label, job.task.name, identity)
             if record is not None and record.state == "done":
                 found[_key(job)] = record
+                self._states[_key(job)] = record.state
         return found
 
-    def keep_others(self, all_jobs: Sequence[Job]) -> None:
+    def keep_others(self, listed: Sequence[dict[str, Any]], all_jobs: Sequence[Job]) -> None:
         """Go on listing what earlier starts did of the config's jobs that this start does not choose."""
         chosen = {(job.model.label, job.task.name) for job, _ in self.jobs}
         others = {(job.model.label, job.task.name) for job in all_jobs} - chosen
-        try:
-            listed = self._store.read_run()["jobs"]
-        except StoreError:
-            return
         self._others = [job for job in listed if (job["label"], job["task"]) in others]
 
     def note(self, job: Job, record: JobRecord) -> None:
