@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHARD_TEXTS, SHARD_CHARACTERS = 16_384, 2_000_000
-"""What is length-sorted, encoded and stored as one unit: many batches of texts of one length, but minutes of work at most."""
+"""What is length-sorted, encoded and stored as one unit: many batches of texts of one length, yet minutes of work."""
 
 _READ_CHARACTERS = 4_096
 """Of a longer text no more counts: a model of 512 tokens does not read further."""

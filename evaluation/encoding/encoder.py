@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -91,13 +92,12 @@ class Encoder:
             EncodingError: A vector holds NaN or infinity, or is zero.
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
-        vectors = np.empty((len(unique), self.checkpoint.embedding_dim), np.float32)
-        full_lengths = np.empty(len(unique), np.int64)
+        if not unique:
+            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, ())
         started = time.perf_counter()
-        end = 0
-        for shard in self._encode_shards([unique[start:end] for start, end in shard_bounds(unique)]):
-            start, end = end, end + len(shard.vectors)
-            vectors[start:end], full_lengths[start:end] = shard
+        shards = list(self._encode_shards([unique[start:end] for start, end in shard_bounds(unique)]))
+        vectors = np.concatenate([shard.vectors for shard in shards]) if len(shards) > 1 else shards[0].vectors
+        full_lengths = np.concatenate([shard.token_lengths for shard in shards])
         self.encoding_time_s += time.perf_counter() - started
         if len(unique) < len(texts):
             vectors = vectors[inverse]
@@ -108,7 +108,7 @@ class Encoder:
         """Each shard from the cache, whole, or through the model, whole; the next is tokenized meanwhile."""
         with ThreadPoolExecutor(max_workers=1) as beside:
             coming: Future[Tokenized] | None = None
-            for texts, following in zip(shards, [*shards[1:], None], strict=True):
+            for texts, following in zip_longest(shards, shards[1:]):
                 waiting, coming = coming, None
                 hashes = hash_texts(texts)
                 shard = self._cache.get(hashes) if self._cache is not None else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.config import ModelConfig, RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.checkpoint import Checkpoint, locate
 from evaluation.encoding.encoder import Encoder, Progress
+from evaluation.encoding.precision import measured_dtype
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.errors import EvaluationError
 from evaluation.execution.provenance import hardware, metric_versions, source_state, versions
@@ -129,6 +130,8 @@ class LocalExecutor:
             max_tokens=resolve_max_tokens(self._config.runtime.max_tokens, device, checkpoint.embedding_dim),
             trust_remote_code=model.trust_remote_code,
         )
+        if model.dtype == "auto" and (device, settings.dtype) == ("cpu", "bfloat16"):
+            settings = replace(settings, dtype=measured_dtype(checkpoint, settings))
         return ResolvedModel(checkpoint, settings)
 
     def _load(self, resolved: ResolvedModel) -> Encoder:

@@ -1,7 +1,7 @@
 """Datasets whose columns are plain lists, read once.
 
-`datasets` hands out a lazy column, and whoever makes an array of it reads the table row by row. mteb hands such columns
-to scikit-learn, which makes an array of them dozens of times a score: on Banking77 that took longer than the classifier.
+`datasets` hands out lazy columns, and whoever makes an array of one reads the table row by row. mteb hands them to
+scikit-learn, which makes dozens of arrays for a score: on Banking77 that took longer than fitting the classifier.
 """
 
 from __future__ import annotations

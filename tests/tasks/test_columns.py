@@ -43,8 +43,8 @@ def test_a_dataset_with_chosen_rows_keeps_its_choice() -> None:
     assert ColumnsDataset.of(shuffled)["text"] == ["c", "d"]
 
 
-def test_unknown_column_is_a_key_error(dataset: ColumnsDataset) -> None:
-    with pytest.raises(KeyError, match="score"):
+def test_unknown_column_is_an_error_at_once(dataset: ColumnsDataset) -> None:
+    with pytest.raises(ValueError, match="'score' doesn't exist"):
         dataset["score"]
 
 
