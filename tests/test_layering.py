@@ -41,7 +41,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "tasks/choosing": ("tasks.choosing",),
     "plan": ("plan",),
     "records": ("records",),
-    "tasks/loading": ("tasks.loading", "tasks.beir_loading"),
+    "tasks/loading": ("tasks.loading", "tasks.columns", "tasks.beir_loading"),
     "hub": ("hub",),
     "encoding": ("encoding", "encoding.*"),
     "search": ("search",),

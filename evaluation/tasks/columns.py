@@ -6,10 +6,9 @@ scikit-learn, which makes dozens of arrays for a score: on Banking77 that took l
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from datasets import Dataset
-from mteb.abstasks.abstask import AbsTask
 
 
 class ColumnsDataset(Dataset):
@@ -40,9 +39,8 @@ class ColumnsDataset(Dataset):
         return ColumnsDataset.of(super().select(*args, **kwargs))
 
 
-def use_columns(task: AbsTask) -> None:
-    """Let a loaded task read its tables by columns, in place."""
-    dataset = cast(dict[str, Any], task.dataset)
+def use_columns(dataset: dict[str, Any]) -> None:
+    """Let the tables of a task's dataset be read by columns, in place: split -> table, or subset -> split -> table."""
     for parts in [dataset, *dataset.values()]:
         if isinstance(parts, dict):
             for split, part in parts.items():

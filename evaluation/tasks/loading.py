@@ -131,7 +131,7 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
     if limit is not None:
         apply_limit(task, choice, limit)
     if not isinstance(task, AbsTaskRetrieval):
-        use_columns(task)
+        use_columns(cast(dict[str, Any], task.dataset))
     return counts
 
 
