@@ -126,8 +126,8 @@ def make_folder(folder: Path) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, in its own words; libraries give the number alone."""
-    return error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    """Why the system refused, in its own words where a library adds to them."""
+    return os.strerror(error.errno) if error.errno else error.strerror or str(error)
 
 
 def sync_folder(folder: Path) -> None:
