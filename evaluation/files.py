@@ -48,7 +48,7 @@ def read_sealed_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreError(f"{file} can't be read: {error.strerror or error}.") from error
+        raise StoreError(f"{file} can't be read: {reason(error)}.") from error
     if found is None:
         raise DamagedFileError(file, "it does not end with its checksum (cut short, or changed by hand)")
     if hashlib.sha256(found[1]).hexdigest().encode() != found[2]:
@@ -70,7 +70,7 @@ def check_file(file: Path, sha256: str) -> None:
     except FileNotFoundError:
         raise DamagedFileError(file, "it is missing") from None
     except OSError as error:
-        raise StoreError(f"{file} can't be read: {error.strerror or error}.") from error
+        raise StoreError(f"{file} can't be read: {reason(error)}.") from error
     if digest != sha256:
         raise DamagedFileError(file, "its checksum is not that of what was written")
 
@@ -85,7 +85,7 @@ def set_aside(file: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             file.replace(file.with_name(file.name + DAMAGED_SUFFIX))
     except OSError as error:
-        raise StoreError(f"{file} is damaged and can't be set aside: {error.strerror or error}.") from error
+        raise StoreError(f"{file} is damaged and can't be set aside: {reason(error)}.") from error
 
 
 def write_text(file: Path, text: str) -> None:
@@ -114,7 +114,7 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{file} can't be written: {error.strerror or error}.") from error
+        raise StoreError(f"{file} can't be written: {reason(error)}.") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -123,6 +123,11 @@ def make_folder(folder: Path) -> None:
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in its own words where a library adds to them."""
+    return os.strerror(error.errno) if error.errno else error.strerror or str(error)
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from evaluation.records import JobRecord
+from evaluation.redaction import printable
 
 _MISSING = "-"
 
@@ -86,8 +87,10 @@ def render_markdown(table: Table) -> str:
     lines = ["| " + " | ".join(_escape(cell) for cell in table.header) + " |"]
     lines.append("|" + "|".join(["---", "---", *["---:"] * (len(table.header) - 2)]) + "|")
     lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in table.rows]
-    return "\n".join([*lines, "", *table.notes]) + "\n"
+    return "\n".join([*lines, "", *map(_escape, table.notes)]) + "\n"
 
 
 def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")
+    """A cell whose text can end neither the cell nor the table, and holds no HTML."""
+    plain = printable(" ".join(cell.split())).replace("&", "&amp;").replace("<", "&lt;")
+    return plain.replace("\\", "\\\\").replace("|", "\\|")

@@ -10,6 +10,7 @@ from importlib import metadata
 import typer
 
 from evaluation.errors import EvaluationError
+from evaluation.files import reason
 from evaluation.redaction import printable, redactor
 
 _INTERRUPTED = 130
@@ -43,7 +44,7 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
             sys.exit(1)
         except OSError as error:  # such as a full disk behind standard output
             _forget_output()
-            _complain(name, f"{error.filename or 'the output'} can't be written: {error.strerror or error}.")
+            _complain(name, f"{error.filename or 'the output'} can't be written: {reason(error)}.")
             sys.exit(EvaluationError.exit_code)
 
     return main

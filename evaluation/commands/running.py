@@ -42,16 +42,21 @@ def run_and_report(config: RunConfig, options: RunOptions, *, quiet: bool) -> No
     from evaluation.execution.runner import run
 
     messages = Console(stderr=True)
-    with _warnings_shown(messages):
-        with ConsoleReporter(messages, quiet=quiet) as reporter:
-            outcome = run(config, options, reporter)
-        records = RunStore(outcome.folder).current_records(skip_damaged=True)
-        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
+    with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
+        outcome = run(config, options, reporter)
     table = score_table(outcome.records)
     print_table(table)
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
+
+
+class _Reporter(ConsoleReporter):
+    """Shows the run and leaves its summaries."""
+
+    def run_ended(self, outcome: RunOutcome) -> None:
+        records = RunStore(outcome.folder).current_records(skip_damaged=True)
+        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
 
 
 def quieten_libraries(log_file: Path) -> None:
@@ -94,6 +99,10 @@ class _LateFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Nothing is said."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class _Redacting(logging.Formatter):

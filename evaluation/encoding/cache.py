@@ -30,7 +30,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from evaluation.files import DAMAGED_SUFFIX, TEMPORARY_SUFFIX, sync_folder
+from evaluation.files import DAMAGED_SUFFIX, TEMPORARY_SUFFIX, reason, sync_folder
 from evaluation.paths import user_cache_dir
 
 _LOG = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class EmbeddingCache:
             if prune(self._max_bytes, self._root) and not all(path.exists() for path in self._written):
                 self._warn("this run's vectors exceed the cache's limit (runtime.cache_gib); the first are dropped")
         except OSError as error:
-            self._warn(f"vectors can't be kept in {self._folder} ({error.strerror or error})")
+            self._warn(f"vectors can't be kept in {self._folder} ({reason(error)})")
         finally:
             self._release_claim()
 

@@ -15,6 +15,7 @@ from evaluation.encoding.precision import measured_dtype
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.errors import EvaluationError
 from evaluation.execution.provenance import hardware, metric_versions, source_state, versions
+from evaluation.files import reason
 from evaluation.plan import Job, fingerprint
 from evaluation.records import JobError, JobRecord
 
@@ -164,8 +165,8 @@ class LocalExecutor:
 
     def _failed(self, job: Job, error: Exception, trace: str | None) -> JobRecord:
         message = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:
-            message = f"{error.filename or 'a file'}: {error.strerror}."
+        if isinstance(error, OSError) and error.errno:
+            message = f"{error.filename or 'a file'} can't be read or written: {reason(error)}."
         return JobRecord(
             **self._common(job),
             state="failed",

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from evaluation.errors import FolderInUseError, StoreError
-from evaluation.files import make_folder, write_json
+from evaluation.files import make_folder, reason, write_json
 
 _LOG = logging.getLogger(__name__)
 LOCK_FILE, HOLDER_FILE = ".lock", ".holder.json"
@@ -42,7 +42,7 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
         lock = FileLock(folder / LOCK_FILE)
         _acquire(lock, folder, wait=wait)
     except OSError as error:
-        raise StoreError(f"{folder} can't be written: {error.strerror or error}.") from error
+        raise StoreError(f"{folder} can't be written: {reason(error)}.") from error
     try:
         if holder.exists():
             _LOG.info("%s was held by %s, which was killed", folder, _describe(holder))

@@ -34,6 +34,9 @@ class Reporter(Protocol):
     def job_ended(self, job: Job, record: JobRecord) -> None:
         """A job was stored, with a score or an error."""
 
+    def run_ended(self, outcome: RunOutcome) -> None:
+        """All jobs are through; the run's folder is still this process's."""
+
 
 class SilentReporter:
     """Shows nothing."""
@@ -48,6 +51,9 @@ class SilentReporter:
         """Nothing is shown."""
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
+        """Nothing is shown."""
+
+    def run_ended(self, outcome: RunOutcome) -> None:
         """Nothing is shown."""
 
 
@@ -144,6 +150,7 @@ def _run_jobs(
             reporter.job_ended(job, record)
         outcome.records.append(record)
     ledger.finish()
+    reporter.run_ended(outcome)
     return outcome
 
 

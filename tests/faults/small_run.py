@@ -14,7 +14,7 @@ import resource
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -101,7 +101,8 @@ class Orders:
     """What a child is to do, and what is to happen to it.
 
     Attributes:
-        kill_at: An event and its number: there the process kills itself with SIGKILL.
+        kill_at: An event and its number: there the process is sent its signals.
+        signals: One after the other.
         max_file_bytes: RLIMIT_FSIZE: no file can grow beyond.
     """
 
@@ -111,6 +112,7 @@ class Orders:
     said: Path
     arguments: tuple[str, ...] = ()
     kill_at: tuple[str, int] | None = None
+    signals: tuple[int, ...] = (signal.SIGKILL,)
     max_file_bytes: int | None = None
 
 
@@ -133,7 +135,7 @@ def work(orders: Orders) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     sys.stdout = sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
-    watch(orders.events, orders.kill_at)
+    watch(orders.events if orders.max_file_bytes is None else Path(os.devnull), orders)
     if orders.max_file_bytes is not None:
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
         resource.setrlimit(resource.RLIMIT_FSIZE, (orders.max_file_bytes, hard))
@@ -143,8 +145,8 @@ def work(orders: Orders) -> None:
     run_benchmark()
 
 
-def watch(events: Path, kill_at: tuple[str, int] | None) -> None:
-    """Write a line for each step into `events`, and end by SIGKILL at a chosen one."""
+def watch(events: Path, orders: Orders) -> None:
+    """Write a line for each step into `events`, and send the process its signals at a chosen one."""
     import torch
 
     from evaluation.encoding import batching
@@ -161,48 +163,35 @@ def watch(events: Path, kill_at: tuple[str, int] | None) -> None:
     def note(event: str, what: str = "") -> None:
         seen[event] += 1
         os.write(log, f"{os.getpid()} {event} {what}\n".encode())
-        if kill_at == (event, seen[event]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if orders.kill_at == (event, seen[event]):
+            for number in orders.signals:
+                os.kill(os.getpid(), number)
 
-    def name(hashes: Any) -> str:
-        return hashes.tobytes().hex()[:32] + f"+{len(hashes)}"
+    def surround(owner: Any, method: str, before: str, after: str, name: Callable[..., str]) -> None:
+        """Note something before and after each call of a method; `name` makes a word of its arguments."""
+        original = getattr(owner, method)
 
-    get, put, execute, result, sync = (
-        EmbeddingCache.get,
-        EmbeddingCache.put,
-        LocalExecutor.execute,
-        ExactSearch.result,
-        os.fsync,
-    )
+        def watched(*arguments: Any) -> Any:
+            if before:
+                note(before, name(*arguments))
+            found = original(*arguments)
+            if method == "get":
+                note("take" if found is not None else "encode", name(*arguments))
+            elif after:
+                note(after, name(*arguments))
+            return found
 
-    def watched_get(self: Any, hashes: Any) -> Any:
-        found = get(self, hashes)
-        note("take" if found is not None else "encode", name(hashes))
-        return found
+        setattr(owner, method, watched)
 
-    def watched_put(self: Any, hashes: Any, shard: Any) -> None:
-        note("encoded", name(hashes))
-        put(self, hashes, shard)
-        note("kept", name(hashes))
+    surround(EmbeddingCache, "get", "", "", lambda cache, hashes: shard_name(hashes))
+    surround(EmbeddingCache, "put", "encoded", "kept", lambda cache, hashes, shard: shard_name(hashes))
+    surround(LocalExecutor, "execute", "job", "scored", lambda executor, job: str(job.task.name))
+    surround(ExactSearch, "result", "search", "", lambda search: "")
+    surround(os, "fsync", "write", "written", lambda handle: "")
 
-    def watched_execute(self: Any, job: Any) -> Any:
-        note("job", job.task.name)
-        done = execute(self, job)
-        note("scored", job.task.name)
-        return done
 
-    def watched_result(self: Any) -> Any:
-        note("search")
-        return result(self)
-
-    def watched_sync(handle: int) -> None:
-        note("write")
-        sync(handle)
-        note("written")
-
-    EmbeddingCache.get, EmbeddingCache.put = watched_get, watched_put  # type: ignore[method-assign]
-    LocalExecutor.execute, ExactSearch.result = watched_execute, watched_result  # type: ignore[method-assign]
-    os.fsync = watched_sync  # type: ignore[assignment]
+def shard_name(hashes: Any) -> str:
+    return f"{hashes.tobytes().hex()[:32]}+{len(hashes)}"
 
 
 class Event(NamedTuple):

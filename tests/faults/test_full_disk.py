@@ -48,8 +48,13 @@ def test_a_file_size_limit_damages_nothing_and_the_next_start_completes(
     size: int, fresh: Callable[..., Orders], expected: Scores
 ) -> None:
     orders = fresh("run", max_file_bytes=size)
+    os.mkfifo(orders.said)  # a pipe has no size limit
+    pipe = os.open(orders.said, os.O_RDWR | os.O_NONBLOCK)
     starved = start(orders)
     starved.join(120)
+    orders.said.unlink()
+    orders.said.write_bytes(os.read(pipe, 65_536))
+    os.close(pipe)
     folder = orders.config.parent / "results" / "small"
     if starved.exitcode == 0:  # only vectors did not fit
         assert "vectors can't be kept" in orders.said.read_text(encoding="utf-8")
