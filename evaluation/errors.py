@@ -37,6 +37,10 @@ class DataError(UsageError):
         super().__init__("\n".join(self.problems))
 
 
+class ComparisonError(UsageError):
+    """Scores that can't be set beside each other: other protocols, datasets, metrics or units."""
+
+
 class ModelError(EvaluationError):
     """A model that can't be loaded or does not behave as its checkpoint declares."""
 
