@@ -38,7 +38,7 @@ class DataError(UsageError):
 
 
 class ComparisonError(UsageError):
-    """Scores that can't be set beside each other: other protocols, datasets, metrics or units."""
+    """Results that can't be set side by side, such as two models' scores from different queries; names the task."""
 
 
 class ModelError(EvaluationError):
