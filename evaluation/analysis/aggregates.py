@@ -1,7 +1,8 @@
 """Summaries over tasks as MTEB makes them: means, means of types, Borda ranks. Pure numbers; reads nothing.
 
-Definitions: mteb 2.26, benchmarks/_create_table.py (`_get_means_per_types`, `_borda_rank_from_long`). mteb leaves a mean
-empty where a task is missing; here it is made of the others and names what is missing. A missing score is never zero.
+Definitions: mteb 2.26, benchmarks/_create_table.py (`_get_means_per_types`, `_borda_rank_from_long`). mteb leaves a
+mean empty where a task is missing; here it is made of the others and names what is missing. A missing score is never
+zero.
 """
 
 from __future__ import annotations
