@@ -71,7 +71,7 @@ def compare(
     position = _position(sources, baseline)
     sentences = faults(sources, tasks)
     if sentences and not mixed:
-        raise ComparisonError("\n".join([*sentences, _REMEDY]))
+        raise ComparisonError("\n".join([*sentences[:-1], f"{sentences[-1]} {_REMEDY}"]))
     evidence = Evidence(options)
     rows = _adjusted([_row(sources, task, position, evidence, published) for task in tasks], options.alpha)
     columns = tuple(_column(source, tasks) for source in sources)
