@@ -277,7 +277,7 @@ def compile_latex(tmp_path: Path) -> Callable[[str, str], str]:
     return build
 
 
-@pytest.mark.parametrize("preamble", ["", r"\usepackage{booktabs}"])
+@pytest.mark.parametrize("preamble", ["", r"\usepackage{booktabs}", r"\usepackage{booktabs,graphicx}"])
 def test_latex_compiles_in_a_plain_article(compile_latex: Callable[[str, str], str], preamble: str) -> None:
     text = compile_latex(preamble, render_latex(comparison_tables(example())))
     if "pdfTeX" not in text:
