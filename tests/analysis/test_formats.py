@@ -24,7 +24,8 @@ from evaluation.analysis.comparison_types import Aggregate, AggregateCell, Cell,
 from evaluation.analysis.export import comparison_csv, comparison_frame, comparison_json
 from evaluation.analysis.formats import print_tables, render_latex, render_markdown, render_plain
 from evaluation.analysis.published import PublishedMatch
-from evaluation.analysis.statistics import Difference, Interval, SuiteDifference
+from evaluation.analysis.resampling import Interval
+from evaluation.analysis.statistics import Difference, SuiteDifference
 
 HOSTILE = "=1+1|a_b & 50% #1 ${x}~^\\ <script>alert('1')</script> \"q\" `c` *b* [l](http://e.org) --\nnext 中é"
 Write = Callable[..., Path]
