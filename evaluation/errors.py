@@ -38,6 +38,10 @@ class DataError(UsageError):
         super().__init__("\n".join(self.problems))
 
 
+class ComparisonError(UsageError):
+    """Results that can't be set side by side, such as two models' scores from different queries; names the task."""
+
+
 class ModelError(EvaluationError):
     """A model that can't be loaded or does not behave as its checkpoint declares."""
 

@@ -143,16 +143,22 @@ class RunStore:
         write_sealed_json(folder / RECORD_FILE, stored.model_dump(mode="python"))
         return stored
 
-    def load(self, label: str, task: str, fingerprint: str) -> JobRecord | None:
-        """The stored record of a job, its files checked; None where it never ended.
+    def load(self, label: str, task: str, fingerprint: str, *, complete: bool = True) -> JobRecord | None:
+        """The stored record of a job; None where it never ended.
+
+        Args:
+            label: The job's model.
+            task: The job's task.
+            fingerprint: The job's.
+            complete: Check the files beside the record too; else they may even be gone.
 
         Raises:
-            DamagedFileError: The record or a file beside it is not what was written.
+            DamagedFileError: The record, or a file beside it, is not what was written.
             StoreError: One can't be read.
         """
         folder = self.job_folder(label, task, fingerprint)
         record = read_record(folder / RECORD_FILE)
-        if record is not None:
+        if record is not None and complete:
             for name, sha256 in record.files.items():
                 check_file(folder / Path(name).name, sha256)
         return record

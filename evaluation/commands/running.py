@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
 
-from evaluation.analysis.tables import Table, render_markdown, score_table
+from evaluation.analysis.formats import print_tables, render_markdown
+from evaluation.analysis.tables import score_table
 from evaluation.commands.console import shown
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
@@ -44,8 +43,7 @@ def run_and_report(config: RunConfig, options: RunOptions, *, quiet: bool) -> No
     messages = Console(stderr=True)
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)
-    table = score_table(outcome.records)
-    print_table(table)
+    print_tables([score_table(outcome.records)], Console())
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
@@ -145,28 +143,12 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
 
     for name, text in {
         "summary.csv": records_frame(records).to_csv(index=False),
-        "summary.md": render_markdown(score_table(records)),
+        "summary.md": render_markdown([score_table(records)]),
     }.items():
         file = folder / name
         if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
             _LOG.warning("%s was not what the stored records say; written again.", file)
         write_text(file, text)
-
-
-def print_table(table: Table) -> None:
-    """The table on standard output, with means set apart."""
-    console = Console()
-    rich_table = RichTable(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
-    for position, name in enumerate(table.header):
-        rich_table.add_column(Text(shown(name)), justify="left" if position < 2 else "right", no_wrap=position == 0)
-    for position, row in enumerate(table.rows):
-        rich_table.add_row(
-            *(Text(shown(cell)) for cell in row), end_section=position == len(table.rows) - table.n_means - 1
-        )
-    console.width = max(console.width, 200) if not console.is_terminal else console.width
-    console.print(rich_table)
-    for note in table.notes:
-        console.print(shown(note), markup=False, highlight=False, soft_wrap=True)
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.encoding.precision import processor_name
+from evaluation.plan import METRIC_DISTRIBUTIONS
 
 _DISTRIBUTIONS = (
     "e5-evaluation",
@@ -26,8 +27,6 @@ _DISTRIBUTIONS = (
     "numpy",
     "pytrec-eval-terrier",
 )
-METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
-"""Libraries that compute the metrics: another version is another fingerprint."""
 
 
 @cache
