@@ -1,0 +1,87 @@
+"""A gate's verdicts as JUnit XML, which CI servers show as tests: a suite a model, a test a task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree as ET
+
+from evaluation.analysis.regression import Check, GateReport, Verdict
+
+_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 can't hold (its production 2, Char)."""
+
+
+def render_junit(report: GateReport) -> bytes:
+    """The report as a JUnit file, UTF-8. The same report gives the same bytes: no time, no host.
+
+    A regression is a failure; what could not be compared is an error; a task that the baseline has not is skipped.
+    """
+    labels = list(dict.fromkeys(check.label for check in report.checks))
+    root = ET.Element("testsuites", _counts(report.checks) | {"name": "check-regression"})
+    for label in labels:
+        _add_suite(root, report, label, [check for check in report.checks if check.label == label])
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def _add_suite(root: ET.Element, report: GateReport, label: str, checks: Sequence[Check]) -> None:
+    suite = ET.SubElement(root, "testsuite", {"name": _text(label), **_counts(checks)})
+    properties = ET.SubElement(suite, "properties")
+    values = {
+        "run": report.run,
+        "baseline": report.baseline,
+        "max_drop": f"{report.rule.max_drop:g}",
+        "alpha": f"{report.rule.alpha:g}",
+    }
+    for name, value in values.items():
+        ET.SubElement(properties, "property", {"name": name, "value": _text(value)})
+    for check in checks:
+        _add_case(suite, check)
+    ET.SubElement(suite, "system-out").text = _text("\n".join([*report.rule.sentences(), *report.notes]))
+
+
+def _add_case(suite: ET.Element, check: Check) -> None:
+    case = ET.SubElement(suite, "testcase", {"classname": _text(check.label), "name": _text(check.name), "time": "0"})
+    what = {"type": str(check.verdict).lower(), "message": _text(check.reason)}
+    kind = _kind(check)
+    if kind:
+        ET.SubElement(case, kind, what).text = None if kind == "skipped" else _text(_numbers(check))
+    if kind != "failure" and check.change is not None:
+        parts = [f"{check.verdict}: {_numbers(check)}", check.reason]
+        ET.SubElement(case, "system-out").text = _text("; ".join(part for part in parts if part))
+
+
+def _kind(check: Check) -> str:
+    match check.verdict:
+        case Verdict.REGRESSED:
+            return "failure"
+        case Verdict.MISSING | Verdict.FAILED | Verdict.CHANGED:
+            return "error"
+        case Verdict.NEW:
+            return "skipped"
+        case _:
+            return ""
+
+
+def _counts(checks: Sequence[Check]) -> dict[str, str]:
+    kinds = [_kind(check) for check in checks]
+    found = {"tests": len(kinds), "failures": kinds.count("failure"), "errors": kinds.count("error")}
+    return {name: str(n) for name, n in (found | {"skipped": kinds.count("skipped"), "time": 0}).items()}
+
+
+def _numbers(check: Check) -> str:
+    parts = []
+    if check.baseline is not None and check.score is not None:
+        parts.append(f"{check.baseline:.2f} -> {check.score:.2f} points")
+    if check.interval is not None:
+        parts.append(f"95 % interval of the change {check.interval[0]:+.2f} to {check.interval[1]:+.2f}")
+    if check.p is not None:
+        parts.append(f"p {check.p:.4f} after Holm")
+    if check.detectable is not None:
+        parts.append(f"shows drops from {check.detectable:.2f} points")
+    return ", ".join(parts)
+
+
+def _text(text: str) -> str:
+    return _NOT_XML.sub("\ufffd", text)
