@@ -93,7 +93,7 @@ def write_run(folder: Path, jobs: Sequence[StoredJob], *, limit: Mapping[str, in
 def retrieval(values: np.ndarray, task: str = "Retrieve", **changes: Any) -> StoredJob:
     """nDCG@10 of each query."""
     columns = {"query_id": [f"q{row}" for row in range(len(values))], "ndcg_cut_10": np.asarray(values, float)}
-    return StoredJob(task, "Retrieval", "ndcg_at_10", float(np.mean(values)), columns, **changes)
+    return StoredJob(task, "Retrieval", "ndcg_at_10", round(float(np.mean(values)), 5), columns, **changes)
 
 
 def sts(gold: np.ndarray, prediction: np.ndarray, task: str = "Similar", **changes: Any) -> StoredJob:

@@ -6,12 +6,13 @@ Pure; judges no score.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from evaluation.analysis.snapshots import ScoredJob, Snapshot
-from evaluation.analysis.units import Units
+from evaluation.analysis.units import Units, aggregate_units
+from evaluation.errors import ComparisonError
 
 FaultKind = Literal["missing", "failed", "changed", "new"]
 
@@ -112,15 +113,11 @@ def _mean_score(jobs: Sequence[ScoredJob]) -> float | None:
 
 
 def _merged(task: str, jobs: Sequence[ScoredJob]) -> Units | None:
-    """The units of all parts of an aggregate as one task's."""
+    """The units of a task, or of all parts of an aggregate as one task's; None where they can't be put together."""
     found = [job.units for job in jobs if job.units is not None]
     if len(found) != len(jobs):
         return None
-    if len(found) == 1:
-        return found[0]
-    parts = tuple(
-        replace(part, subset=f"{units.task}/{part.subset}")
-        for units in sorted(found, key=lambda units: units.task)
-        for part in units.parts
-    )
-    return replace(found[0], task=task, parts=parts)
+    try:
+        return found[0] if len(found) == 1 else aggregate_units(task, found)
+    except ComparisonError:
+        return None

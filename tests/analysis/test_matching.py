@@ -16,7 +16,7 @@ CONDITIONS = {"protocol": "e5", "protocol's text_prefix": "query: ", "dataset re
 
 def units(task: str = "A", values: tuple[float, ...] = (0.25, 0.75)) -> Units:
     part = UnitPart("test", "default", tuple(f"q{row}" for row in range(len(values))), {"value": np.array(values)})
-    return Units(task, "Retrieval", "ndcg_at_10", "query", (part,))
+    return Units(task, "Retrieval", "ndcg_at_10", "mean", "query", (part,))
 
 
 def job(task: str = "A", label: str = "model", score: float = 0.5, **changes) -> ScoredJob:
