@@ -1,8 +1,8 @@
 """What check-regression says of weights with noise: E5-small against itself with 0, 1, 5 and 20 % of Gaussian noise.
 
 Percent are of each weight matrix's standard deviation. The suite is the quickstart's eight tasks and, with --data,
-Banking77 and STSBenchmark from local folders. 0 % is a rerun of the same weights in other batches, which sums in another
-order as another processor does. Exits with 1 unless 0 and 1 % pass and 20 % fail.
+Banking77 and STSBenchmark from local folders. 0 % is a rerun of the same weights in other batches, which sums in other
+orders, as other processors do. Exits with 1 unless 0 and 1 % pass and 20 % fail.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Judges nothing; `regression.py` does.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -17,9 +18,9 @@ from evaluation.analysis.statistics import (
     Difference,
     Interval,
     SuiteDifference,
-    compare_suites,
     compare_units,
     holm,
+    suite_difference,
 )
 from evaluation.analysis.units import Units
 from evaluation.errors import ComparisonError
@@ -52,7 +53,8 @@ def compare_all(cases: Sequence[Case], alpha: float, n_resamples: int) -> Family
     """
     pairs = {(case.label, case.task): case.units for case in cases if case.units}
     tested = [key for key, (first, _) in pairs.items() if first.kind != "algorithm"]
-    n_tests = max(len(tested) + len({label for label, _ in tested}), 1)
+    n_suites = sum(n > 1 for n in Counter(label for label, _ in tested).values())
+    n_tests = max(len(tested) + n_suites, 1)
     n_resamples = max(n_resamples, math.ceil(10 * n_tests / alpha))
     tasks: dict[Key, Difference] = {}
     mismatched: dict[Key, str] = {}
@@ -65,9 +67,9 @@ def compare_all(cases: Sequence[Case], alpha: float, n_resamples: int) -> Family
             mismatched[key] = str(error)
     suites = {}
     for label in dict.fromkeys(label for label, _ in tested):
-        members = [pairs[key] for key in tested if key[0] == label and key in tasks]
+        members = [tasks[key] for key in tested if key[0] == label and key in tasks and tasks[key].p_drop is not None]
         if len(members) > 1:
-            suites[label, ""] = compare_suites(members, confidence=CONFIDENCE, n_resamples=n_resamples)
+            suites[label, ""] = suite_difference(members, confidence=CONFIDENCE)
     found: dict[Key, Difference | SuiteDifference] = {**{key: tasks[key] for key in tested if key in tasks}, **suites}
     p_drop = holm([difference.p_drop for difference in found.values()])
     p_change = holm([difference.p_two_sided for difference in found.values()])
@@ -89,12 +91,15 @@ def algorithm_noise(first: Units, second: Units) -> float | None:
         second: The same experiments of the other model.
     """
     variances = []
-    for one, other in zip(first.parts, second.parts, strict=True):
-        differences = np.asarray(one.arrays["value"]) - np.asarray(other.arrays["value"])  # (N,)
+    others = {(part.split, part.subset): part for part in second.parts}
+    for part in first.parts:
+        other = others[part.split, part.subset]
+        values = dict(zip(other.ids, other.arrays["value"].tolist(), strict=True))
+        differences = part.arrays["value"] - np.array([values[name] for name in part.ids])  # (N,)
         if differences.size < MIN_EXPERIMENTS:
             return None
         variances.append(float(np.var(differences, ddof=1)) / differences.size)
-    return math.sqrt(sum(variances)) / len(variances) if variances else None
+    return math.sqrt(sum(variances)) / len(variances)
 
 
 def suite_detectable(interval: Interval | None, alpha: float) -> float | None:
@@ -104,7 +109,7 @@ def suite_detectable(interval: Interval | None, alpha: float) -> float | None:
         interval: Of the suite's difference; its width gives the standard error.
         alpha: Level of the test.
     """
-    if interval is None:
+    if interval is None or interval.low == interval.high:
         return None
     quantile = NormalDist().inv_cdf
     error = (interval.high - interval.low) / (2 * quantile((1 + CONFIDENCE) / 2))

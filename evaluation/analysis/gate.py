@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation.analysis.baseline_file import load_baseline
@@ -25,7 +26,8 @@ def check_regression(
             range.
     """
     rule = GateRule(max_drop, alpha)
-    return judge(read_baseline(Path(baseline)), read_run(Path(run)), rule)
+    report = judge(read_baseline(Path(baseline)), read_run(Path(run)), rule)
+    return replace(report, run=str(run), baseline=str(baseline))
 
 
 def read_baseline(path: Path) -> Snapshot:

@@ -68,7 +68,7 @@ class GateRule:
 
     def sentences(self) -> tuple[str, ...]:
         """The rule in words, in the order in which it is applied."""
-        drop, alpha = f"{self.max_drop:g} points", f"{self.alpha:g}"
+        drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
         return (
             "A task that is missing or failed, or whose protocol, dataset, splits or metric changed, fails.",
             f"A task fails when it drops by more than {drop} and its one-sided p, adjusted after Holm over all tests "
@@ -205,7 +205,7 @@ def _score_verdict(drop: float, rule: GateRule) -> tuple[Verdict, str]:
 def _clustering_verdict(drop: float, noise: float | None, rule: GateRule) -> tuple[Verdict, str]:
     """Of a task whose units are runs of an algorithm; `noise` is a standard error, 0-1."""
     if drop <= rule.max_drop:
-        return Verdict.OK, "clustering: judged without a test"
+        return Verdict.OK, ""
     if noise is None:
         few = f"fewer than {MIN_EXPERIMENTS} experiments can't tell it from the algorithm's chance"
         return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but {few}"
@@ -225,10 +225,11 @@ def _tested_verdict(key: Key, drop: float, family: Family, rule: GateRule) -> tu
         if p < rule.alpha:
             return Verdict.REGRESSED, f"dropped {_more_than(drop, rule)}, {_p(p)}"
         known = _points(difference.detectable)
-        power = "" if known is None else f"; so few units show drops from about {known:.1f} points"
-        return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but that can be chance: {_p(p)}{power}"
+        power = "" if known is None else f"; they show drops from about {known:.1f} points"
+        judged = f"too small to judge with these {difference.n_units} units: {_p(p)}{power}"
+        return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but {judged}"
     if drop > NEGLIGIBLE and p < rule.alpha:
-        return Verdict.SMALL, f"dropped {drop:.2f} points, no more than {rule.max_drop:g}, but not by chance: {_p(p)}"
+        return Verdict.SMALL, f"dropped {drop:.2f} points, no more than {rule.max_drop:.2f}, but not by chance: {_p(p)}"
     if -drop > NEGLIGIBLE and p_change is not None and p_change < rule.alpha:
         return Verdict.IMPROVED, f"rose {-drop:.2f} points, {_p(p_change)}"
     return Verdict.OK, ""
@@ -237,14 +238,16 @@ def _tested_verdict(key: Key, drop: float, family: Family, rule: GateRule) -> tu
 def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRule) -> Check:
     key = (label, "")
     difference, p, p_change = family.suites[key], family.p_drop[key], family.p_change[key]
-    members = [case for case in cases if (case.label, case.task) in family.p_drop and case.label == label]
+    assert p is not None and p_change is not None, key
+    members = [case for case in cases if case.label == label and family.p_drop.get((label, case.task)) is not None]
     drop = -100 * difference.value
     verdict, reason = Verdict.OK, ""
-    if p is not None and p < rule.alpha and drop > NEGLIGIBLE:
+    if p < rule.alpha and drop > NEGLIGIBLE:
         verdict, reason = Verdict.REGRESSED, f"the mean dropped {drop:.2f} points, {_p(p)}"
     elif drop > rule.max_drop:
-        verdict, reason = Verdict.UNJUDGED, f"the mean dropped {_more_than(drop, rule)}, but that can be chance"
-    elif p_change is not None and p_change < rule.alpha and -drop > NEGLIGIBLE:
+        judged = f"too small to judge with these {len(members)} tasks: {_p(p)}"
+        verdict, reason = Verdict.UNJUDGED, f"the mean dropped {_more_than(drop, rule)}, but {judged}"
+    elif p_change < rule.alpha and -drop > NEGLIGIBLE:
         verdict, reason = Verdict.IMPROVED, f"the mean rose {-drop:.2f} points, {_p(p_change)}"
     return Check(
         label=label,
@@ -261,7 +264,7 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
 
 
 def _more_than(drop: float, rule: GateRule) -> str:
-    return f"{drop:.2f} points, more than {rule.max_drop:g}"
+    return f"{drop:.2f} points, more than {rule.max_drop:.2f}"
 
 
 def _p(value: float) -> str:
