@@ -89,7 +89,7 @@ def _case(label: str, task: str, before: Sequence[ScoredJob], now: Sequence[Scor
 def _fault(before: Sequence[ScoredJob], now: Sequence[ScoredJob], known: bool) -> Fault | None:
     failed = [job for job in now if job.fault]
     if failed:
-        return Fault("failed", "; ".join(f"{job.task} {job.fault}" if job.aggregate else job.fault for job in failed))
+        return Fault("failed", "; ".join(f"{job.task}: {job.fault}" if job.aggregate else job.fault for job in failed))
     if not before:
         return Fault("new", "the baseline has no such task")
     earlier, later = ({job.task: job for job in jobs} for jobs in (before, now))

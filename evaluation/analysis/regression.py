@@ -227,7 +227,7 @@ def _tested_verdict(key: Key, drop: float, family: Family, rule: GateRule) -> tu
         known = _points(difference.detectable)
         power = "" if known is None else f"; they show drops from about {known:.1f} points"
         judged = f"too small to judge with these {difference.n_units} units: {_p(p)}{power}"
-        return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but {judged}"
+        return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, which is {judged}"
     if drop > NEGLIGIBLE and p < rule.alpha:
         return Verdict.SMALL, f"dropped {drop:.2f} points, no more than {rule.max_drop:.2f}, but not by chance: {_p(p)}"
     if -drop > NEGLIGIBLE and p_change is not None and p_change < rule.alpha:
@@ -246,7 +246,7 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
         verdict, reason = Verdict.REGRESSED, f"the mean dropped {drop:.2f} points, {_p(p)}"
     elif drop > rule.max_drop:
         judged = f"too small to judge with these {len(members)} tasks: {_p(p)}"
-        verdict, reason = Verdict.UNJUDGED, f"the mean dropped {_more_than(drop, rule)}, but {judged}"
+        verdict, reason = Verdict.UNJUDGED, f"the mean dropped {_more_than(drop, rule)}, which is {judged}"
     elif p_change < rule.alpha and -drop > NEGLIGIBLE:
         verdict, reason = Verdict.IMPROVED, f"the mean rose {-drop:.2f} points, {_p(p_change)}"
     return Check(

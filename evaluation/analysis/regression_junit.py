@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from evaluation.analysis.regression import Check, GateReport, Verdict
-
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 can't hold (its production 2, Char)."""
+from evaluation.analysis.regression_text import printable
 
 
 def render_junit(report: GateReport) -> bytes:
@@ -26,7 +23,7 @@ def render_junit(report: GateReport) -> bytes:
 
 
 def _add_suite(root: ET.Element, report: GateReport, label: str, checks: Sequence[Check]) -> None:
-    suite = ET.SubElement(root, "testsuite", {"name": _text(label), **_counts(checks)})
+    suite = ET.SubElement(root, "testsuite", {"name": printable(label), **_counts(checks)})
     properties = ET.SubElement(suite, "properties")
     values = {
         "run": report.run,
@@ -35,21 +32,22 @@ def _add_suite(root: ET.Element, report: GateReport, label: str, checks: Sequenc
         "alpha": f"{report.rule.alpha:g}",
     }
     for name, value in values.items():
-        ET.SubElement(properties, "property", {"name": name, "value": _text(value)})
+        ET.SubElement(properties, "property", {"name": name, "value": printable(value)})
     for check in checks:
         _add_case(suite, check)
-    ET.SubElement(suite, "system-out").text = _text("\n".join([*report.rule.sentences(), *report.notes]))
+    ET.SubElement(suite, "system-out").text = printable("\n".join([*report.rule.sentences(), *report.notes]))
 
 
 def _add_case(suite: ET.Element, check: Check) -> None:
-    case = ET.SubElement(suite, "testcase", {"classname": _text(check.label), "name": _text(check.name), "time": "0"})
-    what = {"type": str(check.verdict).lower(), "message": _text(check.reason)}
+    names = {"classname": printable(check.label), "name": printable(check.name)}
+    case = ET.SubElement(suite, "testcase", {**names, "time": "0"})
+    what = {"type": str(check.verdict).lower(), "message": printable(check.reason)}
     kind = _kind(check)
     if kind:
-        ET.SubElement(case, kind, what).text = None if kind == "skipped" else _text(_numbers(check))
+        ET.SubElement(case, kind, what).text = None if kind == "skipped" else printable(_numbers(check))
     if kind != "failure" and check.change is not None:
         parts = [f"{check.verdict}: {_numbers(check)}", check.reason]
-        ET.SubElement(case, "system-out").text = _text("; ".join(part for part in parts if part))
+        ET.SubElement(case, "system-out").text = printable("; ".join(part for part in parts if part))
 
 
 def _kind(check: Check) -> str:
@@ -81,7 +79,3 @@ def _numbers(check: Check) -> str:
     if check.detectable is not None:
         parts.append(f"shows drops from {check.detectable:.2f} points")
     return ", ".join(parts)
-
-
-def _text(text: str) -> str:
-    return _NOT_XML.sub("\ufffd", text)

@@ -7,7 +7,14 @@ import re
 from evaluation.analysis.regression import Check, GateReport, Verdict
 
 _NOTHING = "-"
+_UNPRINTABLE = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Control characters and surrogates; XML 1.0 can't hold most of them (its production 2, Char)."""
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, a terminal's escape codes among them, became U+FFFD."""
+    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def headline(report: GateReport) -> str:
@@ -42,8 +49,8 @@ def rows(report: GateReport) -> list[list[str]]:
     """A row a check, suites last, in points."""
     return [
         [
-            *([check.label] if _several(report) else []),
-            check.name,
+            *([printable(check.label)] if _several(report) else []),
+            printable(check.name),
             _number(check.baseline),
             _number(check.score),
             _number(check.change, "+.2f"),
@@ -65,7 +72,7 @@ def remarks(report: GateReport) -> list[str]:
 def sentence(check: Check) -> str:
     """A check in one line."""
     verdict = check.verdict.lower() if check.verdict.fails else str(check.verdict)
-    return f"{check.label}, {check.name}: {verdict}: {check.reason}."
+    return printable(f"{check.label}, {check.name}: {verdict}: {check.reason}.")
 
 
 def render_markdown(report: GateReport) -> str:
@@ -119,4 +126,4 @@ def _line(cells: list[str]) -> str:
 
 def _escape(text: str) -> str:
     """Text as Markdown that shows it as it is, on one line."""
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(printable(text).split()))

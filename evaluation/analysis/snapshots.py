@@ -96,7 +96,7 @@ def check_complete(snapshot: Snapshot, what: str) -> None:
     Raises:
         UsageError: Jobs have none, or there is no job.
     """
-    faults = [f"{job.label} on {job.task} {job.fault}" for job in snapshot.jobs if job.fault]
+    faults = [f"{job.label} on {job.task}: {job.fault}" for job in snapshot.jobs if job.fault]
     if faults:
         more = f" and {len(faults) - _NAMED_AT_MOST} more" if len(faults) > _NAMED_AT_MOST else ""
         raise UsageError(
@@ -109,7 +109,7 @@ def check_complete(snapshot: Snapshot, what: str) -> None:
 
 def _scored_job(store: RunStore, label: str, task: str, record: JobRecord | None) -> ScoredJob:
     if record is None or record.state != "done" or record.main_score is None:
-        reason = "never ended, or its files are gone" if record is None else f"failed: {_reason(record)}"
+        reason = "never ended, or its files are gone" if record is None else _reason(record)
         kind, aggregate = (record.type, record.aggregate) if record else ("", None)
         return ScoredJob(label, task, kind, "", aggregate, None, reason, {}, None)
     folder = store.job_folder(record.label, record.task, record.fingerprint)
@@ -123,7 +123,7 @@ def _scored_job(store: RunStore, label: str, task: str, record: JobRecord | None
 
 
 def _reason(record: JobRecord) -> str:
-    return " ".join(record.error.message.split()) if record.error else "no score"
+    return " ".join(record.error.message.split()) if record.error else "it ended without a score"
 
 
 def _conditions(record: JobRecord) -> dict[str, Any]:

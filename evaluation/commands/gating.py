@@ -15,7 +15,7 @@ from evaluation.analysis.baseline_file import baseline_bytes, is_baseline, load_
 from evaluation.analysis.gate import check_regression
 from evaluation.analysis.regression import GateReport, GateRule, judge
 from evaluation.analysis.regression_junit import render_junit
-from evaluation.analysis.regression_text import annotations, header, headline, remarks, render_markdown, rows
+from evaluation.analysis.regression_text import annotations, header, headline, printable, remarks, render_markdown, rows
 from evaluation.analysis.snapshots import Snapshot, check_complete, read_run
 from evaluation.errors import StoreError, UsageError
 from evaluation.records import write_atomically
@@ -111,7 +111,7 @@ def _print(report: GateReport) -> None:
     plain = ["", *remarks(report), "", "Rule:", *(f"  {line}" for line in report.rule.sentences())]
     plain += [*report.notes, "", headline(report)]
     for line in plain:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in annotations(report):
             typer.echo(line)

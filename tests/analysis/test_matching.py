@@ -83,9 +83,9 @@ def test_changed_condition_is_named_with_both_values(name: str, value: object, s
 
 
 def test_failed_job_says_why() -> None:
-    failed = job(score=None, fault="failed: out of memory", conditions={}, units=None)
+    failed = job(score=None, fault="out of memory", conditions={}, units=None)
     (case,) = match(snapshot(job()), snapshot(failed))
-    assert case.fault == ("failed", "failed: out of memory")
+    assert case.fault == ("failed", "out of memory")
     (case,) = match(snapshot(job("B")), snapshot(job("B"), failed))[1:]
     assert case.fault is not None and case.fault.kind == "failed", "a task that is new fails too, where its job failed"
 
@@ -107,9 +107,9 @@ def test_aggregate_with_another_set_of_parts_is_named() -> None:
     assert case.fault == ("missing", "the run has no P2")
     (case,) = match(snapshot(one), snapshot(one, two))
     assert case.fault == ("changed", "the baseline has no P2")
-    failed = job("P2", aggregate="All", score=None, fault="failed: no memory", units=None)
+    failed = job("P2", aggregate="All", score=None, fault="no memory", units=None)
     (case,) = match(snapshot(one, two), snapshot(one, failed))
-    assert case.fault == ("failed", "P2 failed: no memory")
+    assert case.fault == ("failed", "P2: no memory")
     assert case.score is None
 
 

@@ -247,13 +247,13 @@ def test_missing_failed_and_changed_tasks_fail_by_name() -> None:
     now = [
         job("A", values()),
         job("B", values(), conditions={"protocol": "none"}),
-        job("C", values(), score=None, fault="failed: no memory", units=None),
+        job("C", values(), score=None, fault="no memory", units=None),
     ]
     report = judge(snapshot(*before), snapshot(*now), RULE)
     assert not report.passed
     assert gone(report) == {
         "B": (Verdict.CHANGED, "protocol 'e5' -> 'none'"),
-        "C": (Verdict.FAILED, "failed: no memory"),
+        "C": (Verdict.FAILED, "no memory"),
         "D": (Verdict.MISSING, "the run has no such task"),
     }
 

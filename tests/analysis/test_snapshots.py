@@ -42,8 +42,8 @@ def test_jobs_come_with_scores_conditions_and_units(tmp_path: Path) -> None:
 def test_failed_jobs_are_there_with_their_reason(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "suite", [retrieval(VALUES), retrieval(VALUES, "Other", error="no\nmemory")])
     found = read_run(folder)
-    assert [(job.score, job.fault) for job in found.jobs] == [(0.4375, ""), (None, "failed: no memory")]
-    with pytest.raises(UsageError, match=r"suite can't be a baseline.*E5-small on Other failed: no memory"):
+    assert [(job.score, job.fault) for job in found.jobs] == [(0.4375, ""), (None, "no memory")]
+    with pytest.raises(UsageError, match=r"suite can't be a baseline.*E5-small on Other: no memory"):
         check_complete(found, "suite")
 
 
