@@ -86,29 +86,19 @@ def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:
         case "AbsTaskRetrieval":
             return _of_queries(metric, available)
         case "AbsTaskSTS":
-            name, _, measure = metric.rpartition("_")
-            column = _SIMILARITIES.get(name or ("similarity" if "similarity_scores" in available else "cosine"))
-            if measure != "spearman" or column is None:
-                return None
-            return _Reading("spearman", "example", ("example", "gold", column), lambda c: _ranked_pairs(c, [column]))
+            return _of_scored_pairs(metric, available)
         case "AbsTaskPairClassification":
             return _of_pairs(metric, available)
         case "AbsTaskSummarization":
             return _of_summaries(metric, record.task, available)
-        case "AbsTaskBitextMining":
-            statistics: Mapping[str, Statistic] = {"f1": "bitext f1", "accuracy": "mean"}
-            return _labelled(statistics, metric, ("example", "gold", "prediction"), _one_prediction)
-        case "AbsTaskClassification":
-            statistics = {"accuracy": "mean", "f1": "macro f1", "f1_weighted": "weighted f1"}
-            return _labelled(statistics, metric, ("experiment", "example", "gold", "prediction"), _experiments)
-        case "AbsTaskRegression":
-            columns = ("experiment", "example", "gold", "prediction")
-            return _labelled({"kendalltau": "kendalltau"}, metric, columns, _experiments)
-        case "AbsTaskMultilabelClassification":
-            statistics = {"accuracy": "mean", "f1": "multilabel f1"}
-            return _labelled(statistics, metric, ("experiment", "example", "gold", "prediction"), _label_sets)
         case "AbsTaskClustering" if metric == "v_measure":
             return _Reading("mean", "algorithm", ("level", "example", "v_measure"), _clusterings)
+        case str(name) if (name, metric) in _LABELLED:
+            statistic, parts_of = _LABELLED[name, metric]
+            columns = ("example", "gold", "prediction")
+            if parts_of is not _one_prediction:
+                columns = ("experiment", *columns)
+            return _Reading(statistic, "example", columns, lambda c: parts_of(c, statistic))
     return None
 
 
@@ -148,6 +138,14 @@ def _both_first(recalls: Sequence[float]) -> float:
 # ----------------------------------------------------------------------------------------------- pairs of sentences
 
 
+def _of_scored_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
+    name, _, measure = metric.rpartition("_")
+    column = _SIMILARITIES.get(name or ("similarity" if "similarity_scores" in available else "cosine"))
+    if measure != "spearman" or column is None:
+        return None
+    return _Reading("spearman", "example", ("example", "gold", column), lambda c: _ranked_pairs(c, [column]))
+
+
 def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
     name, _, measure = metric.rpartition("_")
     statistics: Mapping[str, Statistic] = {"ap": "ap", "accuracy": "pair accuracy", "f1": "pair f1"}
@@ -161,7 +159,7 @@ def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
 def _ranked_pairs(columns: Columns, names: Sequence[str], *, distances: bool = False) -> Parts:
     """Similarities as ranks; `distances` are turned round, so that higher is more similar."""
     found = [-columns[name] if distances and name.endswith("_distances") else columns[name] for name in names]
-    ranks = np.array([_codes(column) for column in found])
+    ranks = np.array(list({codes.tobytes(): codes for codes in map(_codes, found)}.values()))  # each order once
     gold = columns["gold"].astype(np.int64) if distances else _codes(columns["gold"])
     yield "", _ids(columns["example"]), {"gold": gold, "prediction": ranks if distances else ranks[0]}
 
@@ -199,18 +197,6 @@ def _with_p_value(correlation: float, n: int) -> float:
 # ---------------------------------------------------------------------------------------------------------- labels
 
 
-def _labelled(
-    statistics: Mapping[str, Statistic],
-    metric: str,
-    columns: Sequence[str],
-    arrays: Callable[[Columns, Statistic], Parts],
-) -> _Reading | None:
-    if metric not in statistics:
-        return None
-    statistic = statistics[metric]
-    return _Reading(statistic, "example", columns, lambda c: arrays(c, statistic))
-
-
 def _one_prediction(columns: Columns, statistic: Statistic) -> Parts:
     gold, prediction = columns["gold"].astype(np.int64), columns["prediction"].astype(np.int64)
     found = {"value": (gold == prediction).astype(np.int64)} if statistic == "mean" else {}
@@ -222,8 +208,9 @@ def _experiments(columns: Columns, statistic: Statistic) -> Parts:
     if statistic == "kendalltau":
         gold, prediction = _codes(columns["gold"]), _codes(columns["prediction"])
     else:
-        labels = _codes(np.concatenate([columns["gold"], columns["prediction"]]))
-        gold, prediction = np.split(labels, 2)
+        gold = _codes(columns["gold"])
+        known = dict(zip(columns["gold"].tolist(), gold.tolist(), strict=True))
+        prediction = np.array([known.setdefault(label, len(known)) for label in columns["prediction"].tolist()])
     for suffix, ids, rows in _same_examples(columns):
         arrays = {"gold": gold[rows[0]], "prediction": prediction[rows]}
         if statistic == "mean":
@@ -274,3 +261,16 @@ def _codes(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _ids(examples: NDArray[Any]) -> tuple[str, ...]:
     return tuple(map(str, examples.tolist()))
+
+
+_LABELLED: Final[Mapping[tuple[str, str], tuple[Statistic, Callable[[Columns, Statistic], Parts]]]] = {
+    ("AbsTaskBitextMining", "f1"): ("bitext f1", _one_prediction),
+    ("AbsTaskBitextMining", "accuracy"): ("mean", _one_prediction),
+    ("AbsTaskClassification", "accuracy"): ("mean", _experiments),
+    ("AbsTaskClassification", "f1"): ("macro f1", _experiments),
+    ("AbsTaskClassification", "f1_weighted"): ("weighted f1", _experiments),
+    ("AbsTaskMultilabelClassification", "accuracy"): ("mean", _label_sets),
+    ("AbsTaskMultilabelClassification", "f1"): ("multilabel f1", _label_sets),
+    ("AbsTaskRegression", "kendalltau"): ("kendalltau", _experiments),
+}
+"""mteb's class and metric -> the statistic, and how gold and prediction become units."""

@@ -84,6 +84,30 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
     return np.array([score]), ((n - 1) * (score - without))[None]
 
 
+class BitextSwap:
+    """The bitext F1 of 2N examples, the first model's and then the second's, of which a swap draws one of each pair."""
+
+    def __init__(self, first: Arrays, second: Arrays) -> None:
+        gold = np.tile(first["gold"], 2)
+        prediction = np.concatenate([first["prediction"], second["prediction"]])
+        self._order = np.argsort(prediction, kind="stable")
+        labels, sizes = np.unique(prediction, return_counts=True)
+        self._ends = np.cumsum(sizes) - 1
+        self._right = (gold == prediction)[self._order].astype(np.int32)
+        support = np.bincount(first["gold"], minlength=int(labels[-1]) + 1)
+        self._support, self._n = support[labels], len(first["gold"])
+
+    def on(self, counts: NDArray[np.int32]) -> Floats:
+        """(B,) the score of the examples drawn; counts (B, 2N) of 0 and 1."""
+        drawn = np.take(counts, self._order, axis=1)
+        predicted, hits = (
+            np.diff(np.take(np.cumsum(which, axis=1, dtype=np.int32), self._ends, axis=1), axis=1, prepend=np.int32(0))
+            for which in (drawn, drawn * self._right)
+        )  # (B, labels)
+        f1 = 2.0 * hits / np.maximum(self._support + predicted, 1)
+        return np.asarray(f1 @ self._support / self._n)
+
+
 def _class_f1(arrays: Arrays, *, weighted: bool) -> tuple[Floats, Floats]:
     """F1 of classes, averaged plainly (macro) or by support; infinitesimal jackknife."""
     gold = arrays["gold"]
