@@ -14,9 +14,9 @@ from statistics import NormalDist
 import numpy as np
 
 from evaluation.analysis.matching import Case
+from evaluation.analysis.resampling import Interval
 from evaluation.analysis.statistics import (
     Difference,
-    Interval,
     SuiteDifference,
     compare_units,
     holm,

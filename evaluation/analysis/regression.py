@@ -13,8 +13,8 @@ from statistics import fmean
 
 from evaluation.analysis.family import MIN_EXPERIMENTS, Family, Key, algorithm_noise, compare_all, suite_detectable
 from evaluation.analysis.matching import Case, differing, match, paired_labels
+from evaluation.analysis.resampling import Interval
 from evaluation.analysis.snapshots import Snapshot
-from evaluation.analysis.statistics import Interval
 from evaluation.errors import UsageError
 
 NEGLIGIBLE = 0.1

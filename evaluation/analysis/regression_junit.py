@@ -19,7 +19,8 @@ def render_junit(report: GateReport) -> bytes:
     for label in labels:
         _add_suite(root, report, label, [check for check in report.checks if check.label == label])
     ET.indent(root)
-    return ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    data: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return data + b"\n"
 
 
 def _add_suite(root: ET.Element, report: GateReport, label: str, checks: Sequence[Check]) -> None:

@@ -93,7 +93,7 @@ def render_markdown(report: GateReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def annotations(report: GateReport) -> list[str]:
+def workflow_commands(report: GateReport) -> list[str]:
     """Workflow commands: an error for each failure, a warning for each drop that is too small to judge.
 
     Escaped as actions/toolkit's packages/core/src/command.ts does.

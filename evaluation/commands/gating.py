@@ -15,7 +15,15 @@ from evaluation.analysis.baseline_file import baseline_bytes, is_baseline, load_
 from evaluation.analysis.gate import check_regression
 from evaluation.analysis.regression import GateReport, GateRule, judge
 from evaluation.analysis.regression_junit import render_junit
-from evaluation.analysis.regression_text import annotations, header, headline, printable, remarks, render_markdown, rows
+from evaluation.analysis.regression_text import (
+    header,
+    headline,
+    printable,
+    remarks,
+    render_markdown,
+    rows,
+    workflow_commands,
+)
 from evaluation.analysis.snapshots import Snapshot, check_complete, read_run
 from evaluation.errors import StoreError, UsageError
 from evaluation.records import write_atomically
@@ -113,7 +121,7 @@ def _print(report: GateReport) -> None:
     for line in plain:
         console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(report):
+        for line in workflow_commands(report):
             typer.echo(line)
 
 

@@ -11,8 +11,8 @@ from scipy.stats import norm
 
 from evaluation.analysis.family import algorithm_noise, suite_detectable
 from evaluation.analysis.regression import Check, GateReport, GateRule, Verdict, judge
+from evaluation.analysis.resampling import Interval
 from evaluation.analysis.snapshots import ScoredJob, Snapshot
-from evaluation.analysis.statistics import Interval
 from evaluation.analysis.units import UnitPart, Units, score
 from evaluation.errors import UsageError
 

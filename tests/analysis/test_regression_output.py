@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from evaluation.analysis.regression import Check, GateReport, GateRule, Verdict
 from evaluation.analysis.regression_junit import render_junit
-from evaluation.analysis.regression_text import annotations, header, headline, remarks, render_markdown, rows
+from evaluation.analysis.regression_text import header, headline, remarks, render_markdown, rows, workflow_commands
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).with_name("junit.xsd"))
 NASTY = "a|b `c` <script>alert(1)</script> [x](y) & \"q\" 'r' 100%, ::error::z\x1b[31m\x00\ud800 *é*"
@@ -94,7 +94,7 @@ def test_markdown_of_a_clean_run_has_no_failures() -> None:
 
 
 def test_annotations_name_failures_and_doubts() -> None:
-    found = annotations(report(check(Verdict.OK), check(Verdict.UNJUDGED, "A"), check(Verdict.CHANGED, "B")))
+    found = workflow_commands(report(check(Verdict.OK), check(Verdict.UNJUDGED, "A"), check(Verdict.CHANGED, "B")))
     assert found == [
         "::error title=E5-small%2C B::changed: said of B",
         "::warning title=E5-small%2C A::too small to judge: said of A",
@@ -103,7 +103,7 @@ def test_annotations_name_failures_and_doubts() -> None:
 
 
 def test_annotations_are_one_line_whatever_they_hold() -> None:
-    (found,) = annotations(report(check(Verdict.MISSING, "a:b,c", "50%", reason="100%\r\n::error::x")))
+    (found,) = workflow_commands(report(check(Verdict.MISSING, "a:b,c", "50%", reason="100%\r\n::error::x")))
     assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0D%0A::error::x"
 
 
