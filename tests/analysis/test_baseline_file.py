@@ -13,7 +13,12 @@ from stored_runs import classification, clustering, retrieval, sts, write_run
 from evaluation.analysis import baseline_file
 from evaluation.analysis.baseline_file import baseline_bytes, is_baseline, load_baseline, parse_baseline
 from evaluation.analysis.snapshots import Snapshot, read_run
+from evaluation.analysis.units import score
+from evaluation.config_file import load_config
 from evaluation.errors import UsageError
+from evaluation.plan import build_plan
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +155,18 @@ def test_damaged_baseline_is_still_one(snapshot: Snapshot, tmp_path: Path) -> No
     file = tmp_path / "baseline.json"
     file.write_bytes(baseline_bytes(snapshot).replace(b'"score": 0', b'"score": 1', 1))
     assert is_baseline(file)
+
+
+def test_shipped_baseline_is_of_the_quickstart_as_it_is() -> None:
+    """Its tasks, data and protocols; scores are held against it by `make gate`."""
+    file = REPOSITORY / "results" / "baselines" / "quickstart.json"
+    assert file.stat().st_size < 64 * 1024
+    found = {(job.label, job.task): job for job in load_baseline(file).jobs}
+    jobs = build_plan(load_config(REPOSITORY / "configs" / "quickstart.yaml"))
+    assert set(found) == {(job.model.label, job.task.name) for job in jobs}
+    for job in jobs:
+        stored = found[job.model.label, job.task.name]
+        assert stored.units is not None and score(stored.units) == pytest.approx(stored.score, abs=1e-9)
+        assert stored.conditions["dataset revision"] == job.task.dataset_revision
+        rules = {f"protocol's {name}": value for name, value in job.rules.as_dict().items() if name != "protocol"}
+        assert {name: stored.conditions[name] for name in rules} == rules

@@ -99,7 +99,7 @@ def test_annotations_name_failures_and_doubts() -> None:
         "::error title=E5-small%2C B::changed: said of B",
         "::warning title=E5-small%2C A::too small to judge: said of A",
     ]
-    assert annotations(FINE) == []
+    assert workflow_commands(FINE) == []
 
 
 def test_annotations_are_one_line_whatever_they_hold() -> None:
