@@ -102,7 +102,7 @@ class MeanEstimate:
     def size(self) -> int:
         """Examples whose value is not 0 (in differences of labels most are); of a bitext F1, two a pair."""
         if self.swapped:
-            return 2 * sum(values.shape[1] for values in self.values)
+            return 2 * sum(int(values.shape[1]) for values in self.values)
         return sum(int(np.count_nonzero(values.any(axis=0))) for values in self.values)
 
     def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:

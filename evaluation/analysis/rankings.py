@@ -1,8 +1,8 @@
 """Scores that depend on the order of all examples: Spearman's correlation, average precision, best accuracy and F1.
 
 Each is computed on many resamples at once, given how often each example was drawn; nothing is sorted again. Columns are
-picked with `np.take`: indexing with a list of them gives an array whose columns lie together, which costs all that follows
-ten times the time.
+picked with `np.take`: indexing with a list of them gives an array whose columns lie together, and all that follows
+takes ten times as long.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _spearman(counts: NDArray[np.int32], by_gold: _Order, by_prediction: _Order)
     weighted = prediction * prediction_counts
     squares = np.einsum("bk,bk->b", weighted, prediction) * np.einsum("bk,bk->b", gold_counts * gold, gold)
     if by_prediction.tied:
-        weighted = counts * np.take(prediction, by_prediction.group, axis=1)
+        weighted = np.asarray(counts, np.float64) * np.take(prediction, by_prediction.group, axis=1)
         gold = np.take(gold, by_gold.group, axis=1)
     else:
         gold = np.take(gold, by_gold.group[by_prediction.order], axis=1)
@@ -130,7 +130,7 @@ def mean_ranks(keys: NDArray[Any]) -> Floats:
     """(N,) rank of each, ties sharing their mean, as a share of N: 0-1."""
     by = _ordered(keys)
     sizes = np.diff(by.ends, prepend=-1)
-    return np.asarray((by.ends - (sizes - 1) / 2.0)[by.group] / len(by.order))
+    return np.asarray((by.ends + 1 - (sizes - 1) / 2.0)[by.group] / len(by.order))
 
 
 def swap_examples(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -95,9 +95,8 @@ def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:
             return _Reading("mean", "algorithm", ("level", "example", "v_measure"), _clusterings)
         case str(name) if (name, metric) in _LABELLED:
             statistic, parts_of = _LABELLED[name, metric]
-            columns = ("example", "gold", "prediction")
-            if parts_of is not _one_prediction:
-                columns = ("experiment", *columns)
+            several = [] if parts_of is _one_prediction else ["experiment"]
+            columns = [*several, "example", "gold", "prediction"]
             return _Reading(statistic, "example", columns, lambda c: parts_of(c, statistic))
     return None
 
@@ -106,9 +105,8 @@ def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:
 
 
 def _of_queries(metric: str, available: Sequence[str]) -> _Reading | None:
-    groups = {"paired_accuracy": ("recall_1", _both_first), "robustness_at_10": ("ndcg_cut_10", min)}
-    if metric in groups:
-        column, of_group = groups[metric]
+    if metric in _GROUPED:
+        column, of_group = _GROUPED[metric]
         return _Reading("mean", "query", ("query_id", column), lambda c: _grouped_queries(c, column, of_group))
     if metric in available:
         return _Reading("mean", "query", ("query_id", metric), lambda c: _queries(c, metric))
@@ -131,8 +129,11 @@ def _grouped_queries(columns: Columns, metric: str, of_group: Callable[[list[flo
     yield "", tuple(groups), {"value": np.array([of_group(values) for values in groups.values()], np.float64)}
 
 
-def _both_first(recalls: Sequence[float]) -> float:
-    return float(all(recall == 1 for recall in recalls))
+_GROUPED: Final[Mapping[str, tuple[str, Callable[[list[float]], float]]]] = {
+    "paired_accuracy": ("recall_1", lambda recalls: float(all(recall == 1 for recall in recalls))),
+    "robustness_at_10": ("ndcg_cut_10", lambda values: min(values)),
+}
+"""Metrics of groups of queries: of which column, and what they make of a group."""
 
 
 # ----------------------------------------------------------------------------------------------- pairs of sentences

@@ -35,7 +35,7 @@ def score_part(statistic: Statistic, arrays: Arrays) -> float:
     match statistic:
         case "rounded mean":
             values = arrays["value"].tolist()
-            return round(sum(values) / len(values), MTEB_DECIMALS)
+            return float(round(sum(values) / len(values), MTEB_DECIMALS))
         case "mean":
             return float(np.mean(arrays["value"].astype(np.float64)))
         case "spearman" | "ap" | "pair accuracy" | "pair f1":
@@ -51,7 +51,7 @@ def example_values(statistic: Statistic, arrays: Arrays) -> Floats:
         KeyError: The statistic is a ranking score.
     """
     if statistic in ("mean", "rounded mean"):
-        return np.atleast_2d(arrays["value"].astype(np.float64))
+        return np.atleast_2d(np.asarray(arrays["value"], np.float64))
     scores, deviations = _SMOOTH[statistic](arrays)
     return scores[:, None] + deviations - deviations.mean(axis=1, keepdims=True)
 
@@ -72,7 +72,7 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
 
     def weight(support: NDArray[Any], hits: NDArray[Any], predicted: NDArray[Any]) -> Floats:
         """A label's support times its F1."""
-        return support * 2.0 * hits / np.maximum(support + predicted, 1)
+        return np.asarray(support * 2.0 * hits / np.maximum(support + predicted, 1))
 
     whole = weight(support, hits, predicted)
     s, h, p = support[gold], hits[gold], predicted[gold]

@@ -200,9 +200,8 @@ def _permutation(estimate: Estimate, df: float, rng: np.random.Generator, n_resa
 
 def _expanded(found: Chances, df: float) -> Chances:
     """P-values of a normal deviate as those of a Student's t with few degrees of freedom."""
-    return Chances(
-        float(min(1.0, 2.0 * stdtr(df, ndtri(min(found.two_sided, 1.0) / 2.0)))), float(stdtr(df, ndtri(found.drop)))
-    )
+    two_sided, drop = stdtr(df, ndtri(np.array([found.two_sided / 2.0, found.drop])))
+    return Chances(float(2.0 * two_sided), float(drop))
 
 
 def _bootstrap_interval(estimate: Estimate, draws: Floats, pulls: Sequence[Floats], confidence: float) -> Interval:
