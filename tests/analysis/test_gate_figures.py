@@ -57,7 +57,7 @@ def identical_pair(rng: Generator) -> tuple[Snapshot, Snapshot]:
     return model(), model()
 
 
-def test_gate_cries_wolf_no_more_often_than_alpha(record_property: Callable[[str, object], None]) -> None:
+def test_gate_cries_wolf_no_more_often_than_alpha(record_testsuite_property: Callable[[str, object], None]) -> None:
     """2,000 pairs: with the default rule, and with --max-drop 0, where the statistics alone decide."""
     rng = np.random.default_rng(20_261)
     alarms = {0.0: 0, 1.0: 0}
@@ -67,7 +67,7 @@ def test_gate_cries_wolf_no_more_often_than_alpha(record_property: Callable[[str
             if judge(before, now, GateRule(max_drop), n_resamples=1_000).passed:
                 break
             alarms[max_drop] += 1
-    record_property("false alarms by max_drop", alarms)
+    record_testsuite_property("false alarms by max_drop", alarms)
     for n in alarms.values():
         assert n <= binom.ppf(0.99, N_GATES, 0.05), alarms
     assert alarms[1.0] / N_GATES <= 0.05
@@ -88,7 +88,7 @@ def banking(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> np.n
 
 @pytest.mark.parametrize("true_drop", [0.0, 0.01, 0.02, 0.03])
 def test_true_drop_on_banking_is_found(
-    banking: np.ndarray, true_drop: float, record_property: Callable[[str, object], None]
+    banking: np.ndarray, true_drop: float, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     """Examples are drawn anew; of all examples 5 % become right and as many become wrong as the drop asks for."""
     right, n = banking.mean(), banking.shape[1]
@@ -106,7 +106,7 @@ def test_true_drop_on_banking_is_found(
         found["alone"] += check.verdict is Verdict.REGRESSED
         found["in a suite of eight"] += check.change < -1 and check.p * SUITE_TESTS < 0.05
     rates = {name: count / N_DROPS for name, count in found.items()}
-    record_property("rates", rates)
+    record_testsuite_property(f"found of a true drop of {true_drop}", rates)
     if true_drop >= 0.02:
         assert min(rates.values()) > 0.95, rates
     if true_drop == 0.0:

@@ -135,12 +135,8 @@ def test_schema_finds_what_is_wrong() -> None:
 def test_junit_tells_failures_errors_and_skipped_apart() -> None:
     root = ET.fromstring(render_junit(EVERYTHING))
     assert [suite.get("name") for suite in root] == ["E5-small", "other | model"]
-    assert {name: root.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "11",
-        "failures": "2",
-        "errors": "3",
-        "skipped": "1",
-    }
+    assert [root.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["11", "2", "3", None]
+    assert [root[0].get(name) for name in ("tests", "failures", "errors", "skipped")] == ["10", "1", "3", "1"]
     outcomes = {case.get("name"): [child.tag for child in case] for case in root.iter("testcase")}
     of_verdict = {verdict: outcomes[f"Task{number}"] for number, verdict in enumerate(Verdict)}
     assert of_verdict == {
