@@ -31,4 +31,5 @@ def _entry(module: str, name: str) -> Callable[[], None]:
 
 run_benchmark = _entry("run_benchmark", "run-benchmark")
 compare_results = _entry("compare_results", "compare-results")
+check_regression = _entry("check_regression", "check-regression")
 embedding_cache = _entry("embedding_cache", "embedding-cache")
