@@ -19,6 +19,9 @@ from evaluation.errors import ConfigError
 from evaluation.protocols import TaskRules
 from evaluation.tasks.choosing import TaskChoice, TaskChooser
 
+METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
+"""Libraries that compute the metrics: another version is another fingerprint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -116,8 +116,7 @@ def task_rules(
     """
     own: ProtocolConfig | None = config.protocols.get(protocol)
     names = frozenset({task, *aliases})
-    rules = _NAMED[own.base if own else protocol](task_type, names)
-    rules = replace(rules, protocol=protocol)
+    rules = replace(named_rules(own.base if own else protocol, task_type, names), protocol=protocol)
     if own is None:
         return rules
     changes: list[ProtocolChange | None] = [own, dict(own.types).get(task_type)]  # type: ignore[call-overload]
@@ -126,6 +125,11 @@ def task_rules(
         if change is not None:
             rules = replace(rules, **_given(change))
     return replace(rules, allow_prefixed_text=own.allow_prefixed_text)
+
+
+def named_rules(protocol: str, task_type: str, names: frozenset[str]) -> TaskRules:
+    """The rules of e5, mteb or none for a task of a type with these names; KeyError for another protocol."""
+    return _NAMED[protocol](task_type, names)
 
 
 def _given(change: ProtocolChange) -> Mapping[str, Any]:

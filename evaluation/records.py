@@ -106,11 +106,20 @@ class RunStore:
         write_json(folder / RECORD_FILE, stored.model_dump(mode="python"))
         return stored
 
-    def load(self, label: str, task: str, fingerprint: str) -> JobRecord | None:
-        """The stored record of a job; None where it never ran, or its record or a file beside it is gone."""
+    def load(self, label: str, task: str, fingerprint: str, *, complete: bool = True) -> JobRecord | None:
+        """The stored record of a job; None where it never ran or its record is gone.
+
+        Args:
+            label: The job's model.
+            task: The job's task.
+            fingerprint: The job's.
+            complete: None also where a file beside the record is gone, its samples say.
+        """
         folder = self.job_folder(label, task, fingerprint)
         record = read_record(folder / RECORD_FILE)
-        return record if record is not None and all((folder / name).is_file() for name in record.files) else None
+        if record is None or (complete and not all((folder / name).is_file() for name in record.files)):
+            return None
+        return record
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Store run.json."""

@@ -1,225 +1,51 @@
-"""Runs -> one comparison: tasks as rows, models as columns, each score with its interval and its difference.
-
-Reads stored records and samples, and published tables; renders nothing. Everything in a `Comparison` is in points
-(0-100), also intervals and differences.
-"""
+"""Runs -> one comparison. Reads stored records and samples, and published tables; renders nothing."""
 
 from __future__ import annotations
 
+import fnmatch
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from evaluation.analysis.published import PublishedMatch
-    from evaluation.analysis.statistics import Difference, Interval, SuiteDifference
-    from evaluation.records import JobRecord
+from evaluation.analysis.comparison_types import (
+    Aggregate,
+    AggregateCell,
+    Cell,
+    Column,
+    Comparison,
+    ComparisonOptions,
+    Row,
+    Speed,
+)
+from evaluation.analysis.evidence import Evidence
+from evaluation.analysis.mixing import differences, faults, identity, marks
+from evaluation.analysis.notes import comparison_notes
+from evaluation.analysis.published import PublishedScores, load_published
+from evaluation.analysis.sources import Source, TaskResult, mteb_name, published_sources, read_sources
+from evaluation.analysis.summaries import summarize
+from evaluation.errors import ComparisonError
+from evaluation.records import JobRecord
+from evaluation.tasks.training_data import trained_on
 
-AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
+__all__ = [
+    "Aggregate",
+    "AggregateCell",
+    "Cell",
+    "Column",
+    "Comparison",
+    "ComparisonOptions",
+    "Row",
+    "Speed",
+    "compare",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class ComparisonOptions:
-    """What to compare and how.
-
-    Attributes:
-        published: Set published scores beside ours.
-        models: Labels to keep, in this order; empty: all.
-        only: Globs of tasks to keep; empty: all.
-        benchmark: mteb's name of the benchmark that aggregates are made over; None: the one that a run's config names
-            unfiltered, or whose tasks are exactly the compared ones, else all compared tasks.
-        confidence, alpha, n_resamples, seed: Of intervals and tests.
-        intervals: Compute intervals and tests; without, scores and deltas only.
-    """
-
-    published: bool = False
-    models: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    benchmark: str | None = None
-    confidence: float = 0.95
-    alpha: float = 0.05
-    n_resamples: int = 10_000
-    seed: int = 0
-    intervals: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a column's tasks cost, as stored. Vectors out of the cache cost nothing and count no tokens.
-
-    Attributes:
-        tokens: Tokens that went through the model.
-        encoding_s: Seconds spent encoding, reading cached vectors included.
-        total_s: Seconds of all jobs: loading, encoding, scoring.
-        hardware: The processor or GPU, where all jobs agree.
-        from_cache: Part of the vectors came from the cache, so that neither figure is the model's own.
-    """
-
-    tokens: int
-    encoding_s: float
-    total_s: float
-    hardware: str | None
-    from_cache: bool
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """Tokens a second of encoding; None where nothing was encoded."""
-        return self.tokens / self.encoding_s if self.tokens and self.encoding_s else None
-
-    @property
-    def hours(self) -> float:
-        """Hours of all jobs."""
-        return self.total_s / 3600
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One model under one protocol, of one run or of one published table.
-
-    Attributes:
-        label: Unique in the comparison; with the run's name where two runs share a label.
-        run: The run's name, or the published table's.
-        folder: The run's folder; None for published scores.
-        model: The checkpoint's name, such as intfloat/e5-base.
-        settings: Pooling, maximum length, dtype, backend, device; empty for published scores.
-        weights: sha256 of the weights, where known.
-        limited: From a run with a limit: no scores to report.
-        speed: None for published scores.
-    """
-
-    label: str
-    run: str
-    folder: Path | None
-    model: str
-    revision: str | None
-    protocol: str
-    settings: dict[str, object]
-    weights: str | None
-    limited: bool
-    speed: Speed | None
-
-    @property
-    def is_published(self) -> bool:
-        """Whether its scores are others'."""
-        return self.folder is None
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One model on one task.
-
-    Attributes:
-        score: Main score in points; None where there is none, never 0.
-        interval: Confidence interval of the score, in points; None where no samples are stored.
-        delta: Score - the baseline's, in points; None for the baseline itself.
-        difference: The same with interval and test, in points; None without samples of both.
-        p_adjusted: Holm-adjusted over the column's tasks, two-sided.
-        significant: p_adjusted is below the comparison's alpha.
-        trained: The task's training data is among the model's; None: not known of this model.
-        marks: What sets the cell apart from the rest of its row: "protocol", "dataset", "metric", "split", "limited".
-        note: Why there is no score or no interval; empty where nothing is to be said.
-        records: The stored jobs: one, or the parts of an aggregate task; empty for published scores.
-        published: Others' score of the same model on the same task, where asked for and known.
-    """
-
-    score: float | None = None
-    interval: Interval | None = None
-    delta: float | None = None
-    difference: Difference | None = None
-    p_adjusted: float | None = None
-    significant: bool = False
-    trained: bool | None = None
-    marks: tuple[str, ...] = ()
-    note: str = ""
-    records: tuple[JobRecord, ...] = ()
-    published: tuple[PublishedMatch, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One task; an aggregate task such as CQADupstackRetrieval is one, with its parts' names.
-
-    Attributes:
-        cells: In the order of the comparison's columns.
-        differs: What the row's cells differ in, such as "protocol (e5, none)"; empty without `mixed`.
-    """
-
-    task: str
-    type: str
-    metric: str
-    cells: tuple[Cell, ...]
-    parts: tuple[str, ...] = ()
-    differs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateCell:
-    """An aggregate of one column.
-
-    Attributes:
-        value: In points, or a rank from 1; None where no task has a score.
-        missing: Tasks of the set that have no score here: the value is of the others, and no fair comparison.
-        delta: Value - the baseline's, where neither misses a task; None otherwise and for ranks.
-        difference: With interval and test over tasks and their units, where all samples are stored; in points.
-    """
-
-    value: float | None
-    n_tasks: int
-    missing: tuple[str, ...] = ()
-    delta: float | None = None
-    difference: SuiteDifference | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """A summary over tasks, a cell a column.
-
-    Attributes:
-        name: For people: "Mean over 56 tasks".
-        kind: mean (over tasks), common (over the tasks that every column has), type (of one type), type_means (mean
-            of the types' means), borda (rank as mteb defines it).
-        type: The task type of kind "type".
-    """
-
-    name: str
-    kind: AggregateKind
-    cells: tuple[AggregateCell, ...]
-    type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Everything that tables and reports show of several runs.
-
-    Attributes:
-        name: Of the runs, joined.
-        benchmark: mteb's benchmark that the aggregates are over; None: all compared tasks.
-        baseline: Label of the column that differences are taken to; None: no differences.
-        mixed: Rows of different protocols, datasets or metric versions were asked for.
-        notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    aggregates: tuple[Aggregate, ...]
-    benchmark: str | None
-    baseline: str | None
-    mixed: bool
-    options: ComparisonOptions
-    notes: tuple[str, ...]
-
-    def column(self, label: str) -> int:
-        """Position of a label; KeyError when there is none."""
-        for position, column in enumerate(self.columns):
-            if column.label == label:
-                return position
-        raise KeyError(label)
+_PUBLISHED_RUN = "published"
 
 
 def compare(
-    runs: Sequence[str | Path],
+    runs: Sequence[str | Path] | str | Path,
     *,
     baseline: str | None = None,
     mixed: bool = False,
@@ -230,12 +56,240 @@ def compare(
     Args:
         runs: Folders of runs, such as results/quickstart, and published tables (CSV files).
         baseline: Label of the column that the others are compared with.
-        mixed: Allow rows whose columns differ in protocol, dataset or metric version; they are marked.
+        mixed: Allow rows whose columns differ in protocol, dataset, split, metric or limit; they are marked.
         options: What to compare, and how intervals and tests are made.
 
     Raises:
-        StoreError: A folder is no run.
-        ComparisonError: An unknown label or benchmark; columns that may not be compared without `mixed`; samples of
-            a task that do not pair.
+        ComparisonError: A path is no run; an unknown label, task or benchmark; columns that may not be compared
+            without `mixed`; samples of a task that do not pair.
     """
-    raise NotImplementedError
+    options = options or ComparisonOptions()
+    paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
+    published = load_published() if options.published else None
+    sources = _chosen(_read(paths, published), options.models)
+    tasks = _tasks(sources, options.only)
+    position = _position(sources, baseline)
+    sentences = faults(sources, tasks)
+    if sentences and not mixed:
+        raise ComparisonError("\n".join([*sentences, _REMEDY]))
+    evidence = Evidence(options)
+    rows = _adjusted([_row(sources, task, position, evidence, published) for task in tasks], options.alpha)
+    columns = tuple(_column(source, tasks) for source in sources)
+    benchmark, aggregates = summarize(sources, rows, position, evidence, published)
+    comparison = Comparison(
+        name=", ".join(dict.fromkeys(source.run for source in sources)),
+        columns=columns,
+        rows=rows,
+        aggregates=aggregates,
+        benchmark=benchmark,
+        baseline=baseline,
+        mixed=mixed,
+        options=options,
+        notes=(),
+    )
+    return replace(comparison, notes=comparison_notes(comparison, sentences))
+
+
+_REMEDY = (
+    "Choose columns that agree with --model, or add --mixed to see them together, marked; a difference is then not "
+    "of the models alone."
+)
+
+
+def _read(paths: Sequence[Path], published: PublishedScores | None) -> list[Source]:
+    sources = [source for path in paths for source in read_sources(path)]
+    if not paths and published is not None:
+        sources = published_sources(published.rows, run=_PUBLISHED_RUN)
+    if not sources:
+        raise ComparisonError("There is nothing to compare: name the folder of a run, such as results/quickstart.")
+    return _with_unique_labels(sources)
+
+
+def _with_unique_labels(sources: Sequence[Source]) -> list[Source]:
+    """Labels that occur twice get the run's name, then its folder, then a number."""
+    labels = [source.label for source in sources]
+    for extra in ("run", "folder"):
+        counts = Counter(labels)
+        for position, source in enumerate(sources):
+            if counts[labels[position]] > 1:
+                place = source.run if extra == "run" or source.store is None else source.store.folder
+                labels[position] = f"{source.label} ({place})"
+    counts = Counter(labels)
+    seen: Counter[str] = Counter()
+    for position, label in enumerate(labels):
+        if counts[label] > 1:
+            seen[label] += 1
+            labels[position] = f"{label} #{seen[label]}"
+    return [replace(source, label=label) for source, label in zip(sources, labels, strict=True)]
+
+
+def _chosen(sources: list[Source], patterns: Sequence[str]) -> list[Source]:
+    """The columns whose labels match, in the order of the patterns."""
+    if not patterns:
+        return sources
+    chosen: dict[str, Source] = {}
+    for pattern in patterns:
+        found = {s.label: s for s in sources if s.label == pattern or fnmatch.fnmatchcase(s.label, pattern)}
+        if not found:
+            raise ComparisonError(_unknown("--model", pattern, [source.label for source in sources]))
+        chosen |= {label: source for label, source in found.items() if label not in chosen}
+    return list(chosen.values())
+
+
+def _position(sources: Sequence[Source], baseline: str | None) -> int | None:
+    if baseline is None:
+        return None
+    labels = [source.label for source in sources]
+    if baseline not in labels:
+        raise ComparisonError(_unknown("--baseline", baseline, labels))
+    return labels.index(baseline)
+
+
+def _unknown(option: str, value: str, labels: Sequence[str]) -> str:
+    near = get_close_matches(value, labels, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{option} {value!r}: no column has this label.{hint} Labels: {', '.join(labels)}."
+
+
+def _tasks(sources: Sequence[Source], globs: Sequence[str]) -> list[str]:
+    """All tasks in the order in which they appear, those of one type together."""
+    types = {task: result.type for source in sources for task, result in source.results.items()}
+    kinds = list(dict.fromkeys(types.values()))
+    tasks = sorted(types, key=lambda task: kinds.index(types[task]))
+    kept = [task for task in tasks if not globs or any(fnmatch.fnmatchcase(task, glob) for glob in globs)]
+    if not kept:
+        known = ", ".join(tasks[:20]) or "none"
+        raise ComparisonError(f"There is nothing to compare: no task matches {', '.join(globs)} (tasks: {known}).")
+    return kept
+
+
+def _row(
+    sources: Sequence[Source],
+    task: str,
+    baseline: int | None,
+    evidence: Evidence,
+    published: PublishedScores | None,
+) -> Row:
+    identities = [identity(source, task) for source in sources]
+    reference = (
+        identities[baseline] if baseline is not None and identities[baseline] else next(filter(None, identities), {})
+    )
+    cells = []
+    for source, own in zip(sources, identities, strict=True):
+        against = sources[baseline] if baseline is not None and source is not sources[baseline] else None
+        cell = _cell(source, task, against, evidence, published)
+        cells.append(replace(cell, marks=marks(reference, own)))
+    known = [source.results[task] for source in sources if task in source.results]
+    scored = [result for result in known if result.score is not None] or known
+    differs = differences(sources, task)
+    return Row(
+        task=task,
+        type=scored[0].type,
+        metric=scored[0].metric,
+        cells=tuple(cells),
+        parts=scored[0].parts,
+        differs=tuple(
+            f"{aspect} ({'; '.join(value or 'none' for value in values)})" for aspect, values in differs.items()
+        ),
+    )
+
+
+def _cell(
+    source: Source, task: str, baseline: Source | None, evidence: Evidence, published: PublishedScores | None
+) -> Cell:
+    result = source.results.get(task)
+    if result is None:
+        return Cell(note="not in this run")
+    trained = _trained(source.model, result)
+    if result.score is None:
+        return Cell(note=result.note, records=result.records, trained=trained)
+    theirs = baseline.results.get(task) if baseline else None
+    interval, note = evidence.interval(source, task)
+    difference = None
+    if baseline is not None and theirs is not None and theirs.score is not None:
+        difference, why = evidence.difference(source, baseline, task)
+        note = note or why
+    matches = published.matches(source.model, source.protocol, result, interval) if published and source.store else ()
+    return Cell(
+        score=result.score,
+        interval=interval,
+        delta=result.score - theirs.score if theirs is not None and theirs.score is not None else None,
+        difference=difference,
+        trained=trained,
+        note=note,
+        records=result.records,
+        published=matches,
+    )
+
+
+def _trained(model: str, result: TaskResult) -> bool | None:
+    seen = trained_on(model)
+    return None if seen is None else any(mteb_name(name) in seen for name in (result.task, *result.parts))
+
+
+def _adjusted(rows: Sequence[Row], alpha: float) -> tuple[Row, ...]:
+    """p values of each column adjusted over its tasks by Holm's method."""
+    if not any(cell.difference for row in rows for cell in row.cells):
+        return tuple(rows)
+    from evaluation.analysis.statistics import holm
+
+    columns = [
+        holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
+        for cells in zip(*(row.cells for row in rows), strict=True)
+    ]
+    return tuple(
+        replace(
+            row,
+            cells=tuple(
+                replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
+                for cell, p in zip(row.cells, p_values, strict=True)
+            ),
+        )
+        for row, p_values in zip(rows, zip(*columns, strict=True), strict=True)
+    )
+
+
+def _column(source: Source, tasks: Sequence[str]) -> Column:
+    records = [record for record in source.records if (record.aggregate or record.task) in tasks]
+    model = records[0].provenance.get("model", {}) if records else {}
+    return Column(
+        label=source.label,
+        run=source.run,
+        folder=source.store.folder if source.store else None,
+        model=source.model,
+        revision=source.revision,
+        protocol=source.protocol,
+        settings=model.get("settings", {}),
+        weights=model.get("weights_sha256"),
+        limited=any(record.limit for record in records),
+        speed=_speed(records) if records else None,
+    )
+
+
+def _speed(records: Sequence[JobRecord]) -> Speed:
+    hardware = {_hardware(record.provenance.get("hardware", {})) for record in records}
+    return Speed(
+        tokens=sum(int(record.timing.get("tokens", 0)) for record in records),
+        encoding_s=sum(float(record.timing.get("encoding_s", 0)) for record in records),
+        total_s=sum(float(record.timing.get("total_s", 0)) for record in records),
+        hardware=hardware.pop() if len(hardware) == 1 else None,
+        from_cache=any(_least_tokens(record.audit) > record.timing.get("tokens", 0) for record in records),
+    )
+
+
+def _hardware(found: dict[str, object]) -> str:
+    cuda = found.get("cuda")
+    if isinstance(cuda, list) and cuda:
+        return str(cuda[0])
+    return f"{found.get('cpu', 'unknown processor')}, {found.get('cores', '?')} cores"
+
+
+def _least_tokens(audit: dict[str, object]) -> int:
+    """Fewer tokens than any encoding of the audited texts takes: each text at the low end of its histogram's bin."""
+    total = 0
+    sides = audit.get("sides", {})
+    for side in sides.values() if isinstance(sides, dict) else ():
+        lengths = side.get("token_lengths", {"edges": [], "counts": []})
+        limit = side.get("max_length") or 0
+        total += sum(count * min(edge, limit) for edge, count in zip(lengths["edges"], lengths["counts"], strict=True))
+    return total

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evaluation.plan import METRIC_DISTRIBUTIONS
+
 _DISTRIBUTIONS = (
     "e5-evaluation",
     "mteb",
@@ -24,8 +26,6 @@ _DISTRIBUTIONS = (
     "numpy",
     "pytrec-eval-terrier",
 )
-METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
-"""Libraries that compute the metrics: another version is another fingerprint."""
 
 
 @cache

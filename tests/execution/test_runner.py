@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 from evaluation import load_config, results_frame, run
-from evaluation.analysis.frame import COLUMNS
+from evaluation.analysis.frame import COLUMNS, SUMMARY_COLUMNS
 from evaluation.commands.run_benchmark import main
 from evaluation.config import RunConfig
 from evaluation.execution import local_executor
@@ -622,15 +622,15 @@ def test_frame_has_a_row_a_job_split_and_subset(finished: Path) -> None:
     assert set(frame["split"]) == {"test"}
     assert set(frame["subset"]) == {"default"}
     assert not frame["limited"].any()
-    assert frame["main_score"].between(-100, 100).all()
-    assert frame["main_score"].abs().max() > 1
+    assert frame["value"].between(-100, 100).all()
+    assert frame["value"].abs().max() > 1
 
 
 def test_summary_loads_back(finished: Path) -> None:
     summary, frame = pd.read_csv(finished / "summary.csv"), results_frame(finished)
-    assert list(summary.columns) == list(frame.columns)
+    assert list(summary.columns) == SUMMARY_COLUMNS
     assert summary["task"].tolist() == frame["task"].tolist()
-    assert summary["main_score"].tolist() == pytest.approx(frame["main_score"].tolist())
+    assert summary["main_score"].tolist() == pytest.approx(frame["value"].tolist())
     markdown = (finished / "summary.md").read_text(encoding="utf-8")
     assert all(name in markdown for name in TASK_TYPES)
 

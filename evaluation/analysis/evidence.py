@@ -1,0 +1,143 @@
+"""How sure scores and differences are: stored samples -> intervals and tests, in points. Loads each job's samples once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from evaluation.analysis.comparison_types import ComparisonOptions
+from evaluation.analysis.sources import Source, TaskResult
+from evaluation.errors import ComparisonError, StoreError
+from evaluation.records import RunStore
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics import Difference, Interval, SuiteDifference
+    from evaluation.analysis.units import Units
+
+    AnyDifference = TypeVar("AnyDifference", Difference, SuiteDifference)
+
+NO_SAMPLES = "no samples are stored, so no interval"
+ALGORITHM = "algorithm"
+
+
+class Evidence:
+    """Intervals and tests of a comparison's cells; statistics are imported when first asked for.
+
+    Args:
+        options: Confidence, resamples, seed, and whether intervals are wanted at all.
+    """
+
+    def __init__(self, options: ComparisonOptions) -> None:
+        self.options = options
+        self._units: dict[tuple[str, str], tuple[Units | None, str]] = {}
+
+    def interval(self, source: Source, task: str) -> tuple[Interval | None, str]:
+        """The interval of a score, in points, or None and why there is none."""
+        units, note = self.units(source, task)
+        if units is None:
+            return None, note
+        from evaluation.analysis.statistics import score_interval
+
+        options = self.options
+        found = score_interval(units, confidence=options.confidence, n_resamples=options.n_resamples, seed=options.seed)
+        if found is None:
+            return None, "too few units for an interval"
+        return _interval_points(found), "algorithm noise only" if units.kind == ALGORITHM else ""
+
+    def difference(self, first: Source, second: Source, task: str) -> tuple[Difference | None, str]:
+        """The difference first - second on a task, in points, or None and why there is none.
+
+        Raises:
+            ComparisonError: Both are of the same data, but their samples do not pair.
+        """
+        (units, note), (others, why) = self.units(first, task), self.units(second, task)
+        if units is None or others is None:
+            return None, note or why
+        from evaluation.analysis.statistics import compare_units
+
+        options = self.options
+        try:
+            found = compare_units(
+                units,
+                others,
+                confidence=options.confidence,
+                n_resamples=options.n_resamples,
+                seed=options.seed,
+                alpha=options.alpha,
+            )
+        except ComparisonError as error:
+            if _same_data(first.results[task], second.results[task]):
+                raise
+            return None, f"no test: {error}"
+        return _in_points(found), found.note
+
+    def suite(self, first: Source, second: Source, tasks: Sequence[str]) -> SuiteDifference | None:
+        """The mean difference first - second over tasks, in points; None with fewer than two tasks that pair."""
+        pairs = []
+        for task in tasks:
+            units, others = self.units(first, task)[0], self.units(second, task)[0]
+            if units is None or others is None or units.kind == ALGORITHM:
+                continue
+            if [part.ids for part in units.parts] == [part.ids for part in others.parts]:
+                pairs.append((units, others))
+        if len(pairs) < 2:
+            return None
+        from evaluation.analysis.statistics import compare_suites
+
+        options = self.options
+        found = compare_suites(pairs, confidence=options.confidence, n_resamples=options.n_resamples, seed=options.seed)
+        return _in_points(found)
+
+    def units(self, source: Source, task: str) -> tuple[Units | None, str]:
+        """The units of a column's task, an aggregate's parts together, or None and why there are none."""
+        key = (source.label, task)
+        if key not in self._units:
+            result = source.results.get(task)
+            if not self.options.intervals or source.store is None or result is None or result.score is None:
+                self._units[key] = (None, "")
+            else:
+                self._units[key] = _load(source.store, result)
+        return self._units[key]
+
+
+def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
+    from evaluation.analysis.units import load_units
+
+    loaded = []
+    for record in result.records:
+        folder: Path = store.job_folder(record.label, record.task, record.fingerprint)
+        if any(not (folder / name).is_file() for name in record.files if name.startswith("samples")):
+            return None, NO_SAMPLES
+        try:
+            units = load_units(folder, record)
+        except StoreError as error:
+            return None, str(error)
+        if units is None:
+            return None, NO_SAMPLES
+        loaded.append(units)
+    parts = tuple(
+        replace(part, split=f"{units.task} {part.split}") if len(loaded) > 1 else part
+        for units in loaded
+        for part in units.parts
+    )
+    return replace(loaded[0], task=result.task, parts=parts), ""
+
+
+def _same_data(first: TaskResult, second: TaskResult) -> bool:
+    return all(first.identity.get(aspect) == second.identity.get(aspect) for aspect in ("dataset", "split", "limit"))
+
+
+def _interval_points(interval: Interval) -> Interval:
+    return replace(interval, low=100 * interval.low, high=100 * interval.high)
+
+
+def _in_points(found: AnyDifference) -> AnyDifference:
+    changes = {"value": 100 * found.value}
+    if found.interval is not None:
+        changes["interval"] = _interval_points(found.interval)  # type: ignore[assignment]
+    detectable = getattr(found, "detectable", None)
+    if detectable is not None:
+        changes["detectable"] = 100 * detectable
+    return replace(found, **changes)
