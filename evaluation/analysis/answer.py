@@ -9,6 +9,9 @@ from evaluation.analysis.comparison import Aggregate, AggregateCell, Comparison
 from evaluation.analysis.plot_rows import format_p
 from evaluation.analysis.statistics import SuiteDifference
 
+_NAMED = 3
+"""Models that are named behind the first two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -51,15 +54,17 @@ def answer(comparison: Comparison) -> Answer:
     other = ranked[1] if other.label == best.label else other
     gap = best.value - other.value
     difference, sign = (best.cell.difference, 1) if other.label == comparison.baseline else (other.cell.difference, -1)
-    figures = f"{best.value:.2f} against {other.value:.2f} points on average {where}"
     surely, how_sure = _certainty(difference, sign, gap, comparison)
-    if surely:
-        lead = f"{best.label} is better than {other.label} by {gap:.2f} points"
-    elif surely is None:
-        lead = f"{best.label} is ahead of {other.label} by {gap:.2f} points"
-    else:
-        lead = f"{best.label} and {other.label} can't be told apart ({gap:+.2f} points)"
-    return Answer(lead, f"{how_sure}: {figures}.", _tally(comparison, best.label, other.label), cautions)
+    lead = {
+        True: f"{best.label} is better than {other.label} by {gap:.2f} points",
+        False: f"{best.label} and {other.label} can't be told apart",
+        None: f"{best.label} is {gap:.2f} points ahead of {other.label}",
+    }[surely]
+    rest = f": {best.value:.2f} against {other.value:.2f} points on average {where} ({how_sure})"
+    behind = [f"{one.label} {one.value:.2f}" for one in ranked if one.label not in (best.label, other.label)]
+    rest += f"; then {', '.join(behind[:_NAMED])}" if behind else ""
+    rest += f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
+    return Answer(lead, f"{rest}.", _tally(comparison, best.label, other.label), cautions)
 
 
 def fair_mean(comparison: Comparison) -> Aggregate | None:
@@ -107,16 +112,18 @@ def _certainty(
 ) -> tuple[bool | None, str]:
     """Whether the leader is surely ahead (None: unknown), and the figures that say so."""
     if difference is None or difference.p_two_sided is None:
-        return None, ", how surely can't be said without stored samples of two tasks or more"
+        return None, "how sure that is can't be said: it takes stored samples of two tasks or more"
     parts = []
+    if abs(difference.value - sign * gap) > 0.005:
+        parts.append(f"{sign * difference.value:+.2f} over the {difference.n_tasks} tasks that can be tested")
+    else:
+        parts.append(f"{gap:+.2f}")
     if difference.interval is not None:
         low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
         parts.append(f"{comparison.options.confidence:.0%} interval {low:+.2f} to {high:+.2f}")
     p = format_p(difference.p_two_sided)
     parts.append(f"p {p}" if p.startswith("<") else f"p = {p}")
-    if abs(difference.value - sign * gap) > 0.005:
-        parts.append(f"{sign * difference.value:+.2f} over the {difference.n_tasks} tasks that can be tested")
-    return difference.p_two_sided < comparison.options.alpha, f" ({', '.join(parts)})"
+    return difference.p_two_sided < comparison.options.alpha, ", ".join(parts)
 
 
 def _tally(comparison: Comparison, best: str, other: str) -> str:

@@ -84,6 +84,15 @@ def audit_tasks(records: Sequence[JobRecord]) -> list[TaskAudit]:
     ]
 
 
+def warnings_by_sentence(audits: Sequence[TaskAudit]) -> dict[str, list[str]]:
+    """Sentence -> the tasks that it is true of, so that what holds everywhere is read once."""
+    found: dict[str, list[str]] = {}
+    for audit in audits:
+        for sentence in audit.warnings:
+            found.setdefault(sentence, []).append(audit.task)
+    return found
+
+
 def length_rows(records: Sequence[JobRecord]) -> list[LengthRow]:
     """Histograms of token lengths, one a label, task and side."""
     return [
@@ -172,7 +181,7 @@ def _job_smells(record: JobRecord) -> Iterator[str]:
             yield f"The longest query has {entry['longest']:,} tokens, the model reads {limit}."
     name = str(record.provenance.get("model", {}).get("declared", ""))
     if is_e5_name(name) and not any(entry["prefix"] for _, entry in _entries(record)):
-        yield f"An E5 model without any prefix (protocol {record.protocol}): it was trained with query: and passage:."
+        yield f"An E5 model without any prefix (protocol {record.protocol}): it was trained with 'query: ' and 'passage: '."
     for what, count in record.counts.items():
         if count:
             yield f"Data: {what.replace('_', ' ')}: {count:,}."

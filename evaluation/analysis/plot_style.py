@@ -72,7 +72,7 @@ class Look:
                 "titleColor": self.text,
                 "orient": "top",
                 "direction": "horizontal",
-                "columns": 4 if isinstance(self.width, int) else 2,
+                "columns": {"expr": "max(1, floor(width / 120))"},
                 "labelLimit": 160,
                 "title": None,
                 "symbolStrokeWidth": 1.5,

@@ -62,11 +62,11 @@ class ChartMaker:
     def __init__(self, comparison: Comparison, look: Look = PAPER) -> None:
         self._comparison, self._look = comparison, look
         self._labels = [column.label for column in comparison.columns]
-        n = len(self._labels)
-        self._colour = alt.Color(
-            "model:N", scale=alt.Scale(domain=self._labels, range=look.colours(n)), sort=self._labels
-        )
-        self._shape = alt.Shape("model:N", scale=alt.Scale(domain=self._labels, range=shapes(n)), sort=self._labels)
+        colours, forms = look.colours(len(self._labels)), shapes(len(self._labels))
+        self._colours = alt.Scale(domain=self._labels, range=colours)
+        self._shapes = alt.Scale(domain=self._labels, range=forms)
+        self._colour = alt.Color("model:N", scale=self._colours, sort=self._labels)
+        self._shape = alt.Shape("model:N", scale=self._shapes, sort=self._labels)
         self._percent = f"{comparison.options.confidence:.0%}"
 
     def scores(self) -> Chart | None:
@@ -103,7 +103,7 @@ class ChartMaker:
             caption=f"Main score of each task in points; {about}.",
             description=f"Dot plot of {len(self._labels)} models on {len(self._comparison.rows)} tasks. "
             "The comparison table holds the same numbers.",
-            spec=self._finish(lines + points if has_interval else points, height=alt.Step(step)),
+            spec=self._finish(lines + points if has_interval else points, height=step * len(self._comparison.rows)),
             by_model=True,
         )
 
@@ -155,7 +155,10 @@ class ChartMaker:
             f"difference is significant after Holm's correction over all tasks (two-sided, {self._comparison.options.alpha:g}).",
             description=f"Forest plot of the differences to {baseline}. The comparison table, set to differences, holds "
             "the same numbers.",
-            spec=self._finish((zero + lines + points).add_params(chosen), height=alt.Step(20)),
+            spec=self._finish(
+                (zero + lines + points).add_params(chosen),
+                height=20 * max(sum(row["model"] == choice for row in rows) for choice in choices),
+            ),
             choices=choices,
             choice_title="Model",
         )
@@ -182,7 +185,7 @@ class ChartMaker:
             title="Means by task type",
             caption="Mean score of the tasks of a type, for models that have all of them.",
             description="Bar chart of mean scores by task type and model; the comparison table's last rows hold the numbers.",
-            spec=self._finish(chart, height=alt.Step(step)),
+            spec=self._finish(chart, height=step * len({row["type"] for row in rows})),
             by_model=True,
         )
 
@@ -191,12 +194,17 @@ class ChartMaker:
         rows = speed_rows(self._comparison)
         if len(rows) < 2:
             return None
-        x = alt.X("speed:Q", scale=alt.Scale(type="log", nice=True), title="Tokens a second (log scale)")
+        x = alt.X(
+            "speed:Q",
+            scale=alt.Scale(type="log", padding=30),
+            title="Tokens a second (log scale)",
+            axis=alt.Axis(format="~s", labelOverlap="greedy", tickCount=6),
+        )
         y = alt.Y("score:Q", scale=alt.Scale(zero=False, nice=True), title="Mean score (points)")
         base = self._shown(alt.Chart(_values(rows))).encode(x=x, y=y)
         points = base.mark_point(filled=True, size=90, opacity=1).encode(
-            color=alt.Color(self._colour.shorthand, scale=self._colour.scale, legend=None),
-            shape=alt.Shape(self._shape.shorthand, scale=self._shape.scale, legend=None),
+            color=alt.Color("model:N", scale=self._colours, legend=None),
+            shape=alt.Shape("model:N", scale=self._shapes, legend=None),
             tooltip=[
                 alt.Tooltip("model:N", title="Model"),
                 alt.Tooltip("score:Q", title="Mean score", format=".2f"),
@@ -327,7 +335,7 @@ class ChartMaker:
             caption="Share of a side's distinct texts by number of tokens, before truncation; the last column is the share "
             "that was cut at the model's maximum length.",
             description="Heat map of token lengths by task and side. The audit of each task has its longest text and its share cut.",
-            spec=self._finish((cells + shares + flags).add_params(chosen), height=alt.Step(18)),
+            spec=self._finish((cells + shares + flags).add_params(chosen), height=18 * len({row["t"] for row in data})),
             choices=choices,
             choice_title="Model",
         )
@@ -366,7 +374,7 @@ class ChartMaker:
             title="Time by phase",
             caption="Loading data, encoding texts (reading cached vectors included) and scoring, summed over all tasks.",
             description="Stacked bars of time by phase and model; the table of models under Provenance has the numbers.",
-            spec=self._finish(chart, height=alt.Step(26)),
+            spec=self._finish(chart, height=26 * len(seconds)),
             by_model=True,
         )
 
@@ -379,15 +387,13 @@ class ChartMaker:
         """Keep the models of the parameter `shown`."""
         return chart.transform_filter("indexof(shown, datum.model) >= 0")
 
-    def _finish(self, chart: Any, height: Any) -> dict[str, Any]:
+    def _finish(self, chart: Any, height: int) -> dict[str, Any]:
         spec: dict[str, Any] = chart.properties(width=self._look.width, height=height).to_dict()
         text = str(spec)
         if "indexof(shown" in text:
             spec.setdefault("params", []).append({"name": "shown", "value": self._labels})
         spec["config"] = self._look.config()
-        spec["autosize"] = (
-            {"type": "fit-x", "contains": "padding"} if self._look.width == "container" else {"type": "pad"}
-        )
+        spec["autosize"] = {"type": "fit-x" if self._look.width == "container" else "pad", "contains": "padding"}
         return spec
 
 

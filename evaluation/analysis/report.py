@@ -16,12 +16,12 @@ from typing import Any
 
 from evaluation.analysis.answer import Answer, answer
 from evaluation.analysis.comparison import Comparison, ComparisonOptions, compare
-from evaluation.analysis.input_audit import LengthRow, TaskAudit, audit_tasks, length_rows
+from evaluation.analysis.input_audit import LengthRow, TaskAudit, audit_tasks, length_rows, warnings_by_sentence
 from evaluation.analysis.origins import RunOrigin, run_origin
 from evaluation.analysis.plot_style import PAGE, PAPER, Look, save_figure, vega_bundle
 from evaluation.analysis.plots import Chart, ChartMaker
-from evaluation.analysis.score_grid import Grid, score_grid
-from evaluation.analysis.wins import Duel, ScoredTask, duel, query_texts, scored_task, shorten
+from evaluation.analysis.score_grid import Grid, flag_legend, score_grid
+from evaluation.analysis.wins import PASSAGES, Duel, ScoredTask, duel, query_texts, scored_task, shorten
 from evaluation.records import JobRecord, write_text
 
 PAGE_QUERIES = 300
@@ -217,7 +217,7 @@ def render(report: Report) -> str:
 
     folder = resources.files("evaluation.analysis") / "report_page"
     style = (folder / "report.css").read_text(encoding="utf-8")
-    scripts = [vega_bundle(), (folder / "report.js").read_text(encoding="utf-8")]
+    scripts = [_inline_script(s) for s in ((folder / "report.js").read_text(encoding="utf-8"), vega_bundle())]
     charts = page_charts(report)
     data = {
         "charts": {chart.name: chart.spec for chart in charts},
@@ -227,18 +227,39 @@ def render(report: Report) -> str:
         "name": report.comparison.name,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
+    environment.filters |= {"visible": visible, "metric": metric_name, "duration": duration}
     template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         report=report,
         charts=charts,
+        phases=list(_PHASES.values()),
+        passages=PASSAGES,
+        smells=warnings_by_sentence(report.audits),
+        flags=flag_legend(report.comparison),
         style=Markup(style),
-        scripts=[Markup(_inline_script(script)) for script in scripts],
-        policy=content_policy([_inline_script(script) for script in scripts]),
+        scripts=[Markup(script) for script in scripts],
+        policy=content_policy(scripts),
         data=Markup(inline_json(data)),
         version=metadata.version("e5-evaluation"),
         written=datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d"),
     )
+
+
+def metric_name(metric: str) -> str:
+    """A metric as people write it: ndcg_at_10 is nDCG@10."""
+    name = metric.replace("_at_", "@").replace("_", " ")
+    return (
+        name.replace("ndcg", "nDCG").replace("mrr", "MRR").replace("max ap", "max AP").replace("v measure", "V-measure")
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them."""
+    if not seconds:
+        return "" if seconds is None else "0 s"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def visible(text: str) -> str:

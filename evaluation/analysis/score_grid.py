@@ -56,23 +56,29 @@ class Grid:
 
 
 def score_grid(comparison: Comparison) -> Grid:
-    """Every cell of a comparison in words."""
+    """Every cell of a comparison in words; means of types that have a single task say nothing new and are left out."""
+    everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
+    uneven = len({row.differs for row in comparison.rows}) > 1
     rows = tuple(
         GridRow(
             row.task,
             row.type,
             row.metric,
             tuple(
-                _cell(comparison, column.label, cell, rank)
-                for column, cell, rank in zip(
-                    comparison.columns, row.cells, _ranks([cell.score for cell in row.cells]), strict=True
+                _cell(comparison, column.label, cell, rank, told)
+                for column, cell, rank, told in zip(
+                    comparison.columns, row.cells, _ranks([cell.score for cell in row.cells]), everywhere, strict=True
                 )
             ),
-            "; ".join([*row.differs, *([f"mean of {len(row.parts)} parts"] if row.parts else [])]),
+            "; ".join([*(row.differs if uneven else ()), *([f"mean of {len(row.parts)} parts"] if row.parts else [])]),
         )
         for row in comparison.rows
     )
-    aggregates = tuple(_aggregate_row(comparison, aggregate) for aggregate in comparison.aggregates)
+    aggregates = tuple(
+        _aggregate_row(comparison, aggregate)
+        for aggregate in comparison.aggregates
+        if aggregate.kind != "type" or any(cell.n_tasks > 1 for cell in aggregate.cells)
+    )
     return Grid(rows, aggregates, tuple(dict.fromkeys(row.type for row in comparison.rows)))
 
 
@@ -85,10 +91,33 @@ def _ranks(values: Sequence[float | None], *, lowest_first: bool = False) -> lis
     return [1 + distinct.index(value) if value is not None and value in distinct[:2] else 0 for value in shown]
 
 
-def _cell(comparison: Comparison, label: str, cell: Cell, rank: int) -> GridCell:
+def _marks_of_all(comparison: Comparison, position: int) -> frozenset[str]:
+    """Marks that every scored cell of a column bears: the notes say them once."""
+    marks = [frozenset(row.cells[position].marks) for row in comparison.rows if row.cells[position].score is not None]
+    return frozenset.intersection(*marks) if marks else frozenset()
+
+
+def flag_legend(comparison: Comparison) -> str:
+    """What the small letters behind scores mean, those that occur."""
+    everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
+    marks = dict.fromkeys(
+        mark
+        for row in comparison.rows
+        for cell, told in zip(row.cells, everywhere, strict=True)
+        for mark in cell.marks
+        if mark not in told
+    )
+    trained = any(cell.trained for row in comparison.rows for cell in row.cells)
+    told = ["T: trained on the task's training data"] if trained else []
+    return "; ".join([*told, *(f"{mark[0].upper()}: differs in {mark}" for mark in marks)])
+
+
+def _cell(comparison: Comparison, label: str, cell: Cell, rank: int, told: frozenset[str]) -> GridCell:
     is_baseline = label == comparison.baseline
     verdict = "" if not cell.significant or cell.delta is None else "better" if cell.delta > 0 else "worse"
-    flags = " ".join(filter(None, ["T" if cell.trained else "", *(mark[0].upper() for mark in cell.marks)]))
+    flags = " ".join(
+        filter(None, ["T" if cell.trained else "", *(mark[0].upper() for mark in cell.marks if mark not in told)])
+    )
     return GridCell(
         value=None if cell.score is None else round(cell.score, 4),
         score=MISSING if cell.score is None else f"{cell.score:.2f}",
@@ -133,9 +162,7 @@ def _aggregate_row(comparison: Comparison, aggregate: Aggregate) -> GridRow:
     return GridRow(aggregate.name, aggregate.type or "", "", cells)
 
 
-def _aggregate_cell(
-    comparison: Comparison, label: str, cell: AggregateCell, rank: int, *, is_rank: bool
-) -> GridCell:
+def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, rank: int, *, is_rank: bool) -> GridCell:
     is_baseline = label == comparison.baseline
     percent = f"{comparison.options.confidence:.0%}"
     tip = [label]

@@ -74,6 +74,7 @@ class Duel:
 
     Attributes:
         wins: Queries where the first is furthest ahead; `losses`: where the second is.
+        judged: Judgements are stored; without, passages stand as they were ranked.
         missing: Why there is no text to show; empty where there is.
     """
 
@@ -86,6 +87,7 @@ class Duel:
     n_even: int
     wins: tuple[Case, ...]
     losses: tuple[Case, ...]
+    judged: bool = True
     missing: str = ""
 
 
@@ -133,6 +135,7 @@ def duel(first: ScoredTask, second: ScoredTask) -> Duel:
         n_even=sum(delta == 0 for delta in deltas.values()),
         wins=tuple(shown.case(place) for place in wins if ("query", *place) in texts) if shown else (),
         losses=tuple(shown.case(place) for place in losses if ("query", *place) in texts) if shown else (),
+        judged=shown is not None and shown.judged,
         missing=missing,
     )
 
@@ -153,6 +156,11 @@ class _Shown:
         self._first, self._second, self._texts = first, second, texts
         self._first_run, self._second_run = _rankings(first.folder, places), _rankings(second.folder, places)
         self._grades = _grades(first.folder, places) or _grades(second.folder, places)
+
+    @property
+    def judged(self) -> bool:
+        """Whether judgements are stored."""
+        return bool(self._grades)
 
     def case(self, place: Place) -> Case:
         """One query with all that is stored of it."""
