@@ -9,13 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evaluation.analysis.comparison import compare
     from evaluation.analysis.frame import results_frame
     from evaluation.config_file import load_config
     from evaluation.execution.runner import run
 
-__all__ = ["load_config", "results_frame", "run"]
+__all__ = ["compare", "load_config", "results_frame", "run"]
 
 _HOMES = {
+    "compare": "evaluation.analysis.comparison",
     "load_config": "evaluation.config_file",
     "run": "evaluation.execution.runner",
     "results_frame": "evaluation.analysis.frame",

@@ -37,7 +37,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "errors": ("errors", "paths"),
     "config": ("config", "config_file", "config_schema"),
     "protocols": ("protocols",),
-    "tasks/index": ("tasks", "tasks.index", "tasks.build_index", "tasks.local_*"),
+    "tasks/index": ("tasks", "tasks.index", "tasks.build_index", "tasks.local_*", "tasks.training_data"),
     "tasks/choosing": ("tasks.choosing",),
     "plan": ("plan",),
     "records": ("records",),
@@ -261,7 +261,7 @@ def test_no_module_is_called_for_nothing_in_particular() -> None:
 
 
 def test_public_names_are_these() -> None:
-    assert sorted(evaluation.__all__) == ["load_config", "results_frame", "run"]
+    assert sorted(evaluation.__all__) == ["compare", "load_config", "results_frame", "run"]
     for name in evaluation.__all__:
         assert callable(getattr(evaluation, name)), name
         assert name in dir(evaluation)

@@ -24,7 +24,7 @@ from evaluation.analysis.mixing import differences, faults, identity, marks
 from evaluation.analysis.notes import comparison_notes
 from evaluation.analysis.published import PublishedScores, load_published
 from evaluation.analysis.sources import Source, TaskResult, mteb_name, published_sources, read_sources
-from evaluation.analysis.summaries import summarize
+from evaluation.analysis.summaries import benchmark_tasks, summarize
 from evaluation.errors import ComparisonError
 from evaluation.records import JobRecord
 from evaluation.tasks.training_data import trained_on
@@ -67,11 +67,11 @@ def compare(
     paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     published = load_published() if options.published else None
     sources = _chosen(_read(paths, published), options.models)
-    tasks = _tasks(sources, options.only)
+    tasks = _tasks(sources, options)
     position = _position(sources, baseline)
     sentences = faults(sources, tasks)
     if sentences and not mixed:
-        raise ComparisonError("\n".join([*sentences, _REMEDY]))
+        raise ComparisonError("\n".join([*sentences[:-1], f"{sentences[-1]} {_REMEDY}"]))
     evidence = Evidence(options)
     rows = _adjusted([_row(sources, task, position, evidence, published) for task in tasks], options.alpha)
     columns = tuple(_column(source, tasks) for source in sources)
@@ -151,15 +151,23 @@ def _unknown(option: str, value: str, labels: Sequence[str]) -> str:
     return f"{option} {value!r}: no column has this label.{hint} Labels: {', '.join(labels)}."
 
 
-def _tasks(sources: Sequence[Source], globs: Sequence[str]) -> list[str]:
-    """All tasks in the order in which they appear, those of one type together."""
+def _tasks(sources: Sequence[Source], options: ComparisonOptions) -> list[str]:
+    """The tasks that were asked for, in the order in which they appear, those of one type together."""
+    globs = options.only
+    members = benchmark_tasks(options.benchmark) if options.benchmark is not None else None
     types = {task: result.type for source in sources for task, result in source.results.items()}
     kinds = list(dict.fromkeys(types.values()))
     tasks = sorted(types, key=lambda task: kinds.index(types[task]))
-    kept = [task for task in tasks if not globs or any(fnmatch.fnmatchcase(task, glob) for glob in globs)]
+    kept = [
+        task
+        for task in tasks
+        if (not globs or any(fnmatch.fnmatchcase(task, glob) for glob in globs))
+        and (members is None or mteb_name(task) in members)
+    ]
     if not kept:
         known = ", ".join(tasks[:20]) or "none"
-        raise ComparisonError(f"There is nothing to compare: no task matches {', '.join(globs)} (tasks: {known}).")
+        wanted = ", ".join([*globs, *([options.benchmark] if options.benchmark else [])]) or "anything"
+        raise ComparisonError(f"There is nothing to compare: no task matches {wanted} (tasks: {known}).")
     return kept
 
 
@@ -171,9 +179,8 @@ def _row(
     published: PublishedScores | None,
 ) -> Row:
     identities = [identity(source, task) for source in sources]
-    reference = (
-        identities[baseline] if baseline is not None and identities[baseline] else next(filter(None, identities), {})
-    )
+    first = next((own for own in identities if own), {})
+    reference = (identities[baseline] if baseline is not None else None) or first
     cells = []
     for source, own in zip(sources, identities, strict=True):
         against = sources[baseline] if baseline is not None and source is not sources[baseline] else None
@@ -181,16 +188,14 @@ def _row(
         cells.append(replace(cell, marks=marks(reference, own)))
     known = [source.results[task] for source in sources if task in source.results]
     scored = [result for result in known if result.score is not None] or known
-    differs = differences(sources, task)
+    differs = {aspect: "; ".join(v or "none" for v in values) for aspect, values in differences(sources, task).items()}
     return Row(
         task=task,
         type=scored[0].type,
         metric=scored[0].metric,
         cells=tuple(cells),
         parts=scored[0].parts,
-        differs=tuple(
-            f"{aspect} ({'; '.join(value or 'none' for value in values)})" for aspect, values in differs.items()
-        ),
+        differs=tuple(f"{aspect} ({values})" for aspect, values in differs.items()),
     )
 
 

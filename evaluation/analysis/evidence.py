@@ -1,4 +1,4 @@
-"""How sure scores and differences are: stored samples -> intervals and tests, in points. Loads each job's samples once."""
+"""How sure scores and differences are: stored samples -> intervals and tests, in points. Loads samples once."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def identity(source: Source, task: str) -> dict[str, str]:
 
 
 def differences(sources: Sequence[Source], task: str) -> dict[str, dict[str, list[str]]]:
-    """Aspect -> value -> labels, of the aspects in which a row's columns differ. A value not known differs from none."""
+    """Aspect -> value -> labels, of the aspects in which a row's columns differ; the unknown is left out."""
     found: dict[str, dict[str, list[str]]] = {}
     for source in sources:
         for aspect, value in identity(source, task).items():

@@ -8,6 +8,7 @@ from evaluation.analysis.comparison_types import Column, Comparison
 from evaluation.analysis.evidence import ALGORITHM, NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
+_NOT_THERE = ("not in this run", "not run")
 
 
 def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> tuple[str, ...]:
@@ -46,14 +47,18 @@ def _protocols(columns: Sequence[Column]) -> Iterator[str]:
 
 def _missing(comparison: Comparison) -> Iterator[str]:
     whole = next((a for a in comparison.aggregates if a.kind == "mean"), None)
+    alike: dict[tuple[str, ...], list[str]] = {}
     for position, column in enumerate(comparison.columns):
         if whole is not None and whole.cells[position].missing:
-            cell = whole.cells[position]
-            yield f"{column.label} misses {len(cell.missing)} of {cell.n_tasks} tasks: {listed_briefly(cell.missing)}."
+            alike.setdefault(whole.cells[position].missing, []).append(column.label)
+    for missing, labels in alike.items():
+        of = whole.cells[0].n_tasks if whole is not None else len(missing)
+        yield f"Without {len(missing)} of {of} tasks ({listed_briefly(missing)}): {', '.join(labels)}."
+    for position, column in enumerate(comparison.columns):
         failed = [
             f"{row.task} ({row.cells[position].note})"
             for row in comparison.rows
-            if row.cells[position].score is None and row.cells[position].note not in ("", "not in this run")
+            if row.cells[position].score is None and row.cells[position].note not in ("", *_NOT_THERE)
         ]
         if failed:
             yield f"{column.label} has no score on {listed_briefly(failed)}."

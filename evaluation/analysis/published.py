@@ -180,10 +180,11 @@ def _rule_causes(record: JobRecord, rules: TaskRules, row: PublishedScore) -> It
             yield f"prefix: theirs on the {side} side is {expected!r}, ours {seen.get('prefix')!r}"
     # The checkpoints of E5 declare a Normalize module.
     normalized = {"always": True, "never": False}.get(rules.normalize, True if is_e5 else None)
-    if record.type in _NORM_MATTERS and normalized is not None:
-        if any(seen.get("normalize") not in (None, normalized) for seen in sides.values()):
-            theirs, ours = ("normalised", "raw") if normalized else ("raw", "normalised")
-            yield f"normalisation: their vectors are {theirs}, ours {ours}"
+    if record.type not in _NORM_MATTERS or normalized is None:
+        return
+    if any(seen.get("normalize") not in (None, normalized) for seen in sides.values()):
+        theirs, ours = ("normalised", "raw") if normalized else ("raw", "normalised")
+        yield f"normalisation: their vectors are {theirs}, ours {ours}"
 
 
 def _dataset_cause(record: JobRecord) -> Iterator[str]:

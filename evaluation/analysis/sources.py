@@ -207,10 +207,8 @@ def _unscored(
     task: str, task_type: str, records: Sequence[JobRecord], gone: Sequence[str], *, is_aggregate: bool
 ) -> TaskResult:
     errors = [record.error.message for record in records if record.error]
-    if is_aggregate:
-        note = f"no score of {', '.join(gone)}"
-    else:
-        note = f"failed: {errors[0]}" if errors else "not run"
+    alone = f"failed: {errors[0]}" if errors else "not run"
+    note = f"no score of {', '.join(gone)}" if is_aggregate else alone
     metric = records[0].metric if records else ""
     return TaskResult(task, task_type, metric, None, note, records=tuple(records))
 

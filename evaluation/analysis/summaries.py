@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 from evaluation.analysis.aggregates import Mean, borda_ranks, mean_of_type_means, mean_over_tasks, means_by_type
 from evaluation.analysis.comparison_types import Aggregate, AggregateCell, AggregateKind, Row
@@ -14,6 +14,22 @@ from evaluation.errors import ComparisonError
 from evaluation.tasks.index import load_index
 
 
+def benchmark_tasks(name: str) -> dict[str, str]:
+    """A benchmark's tasks with their types, in mteb's order.
+
+    Raises:
+        ComparisonError: mteb has no such benchmark.
+    """
+    index = load_index()
+    try:
+        return {task.name: index.task(task.name).type for task in index.benchmark(name)}
+    except KeyError:
+        near = index.nearest_benchmarks(name)
+        raise ComparisonError(
+            f"--benchmark {name!r}: mteb has no benchmark of this name. Nearest: {', '.join(near) or 'none'}."
+        ) from None
+
+
 def summarize(
     sources: Sequence[Source],
     rows: Sequence[Row],
@@ -21,11 +37,7 @@ def summarize(
     evidence: Evidence,
     published: PublishedScores | None,
 ) -> tuple[str | None, tuple[Aggregate, ...]]:
-    """The benchmark that the summaries are over (None: all rows), and the summaries; none of a single task.
-
-    Raises:
-        ComparisonError: No benchmark has the name that was asked for.
-    """
+    """The benchmark that the summaries are over (None: all rows), and the summaries; none of a single task."""
     benchmark, types = _tasks_that_count(sources, rows, evidence.options.benchmark, whole=not evidence.options.only)
     if len(types) < 2:
         return benchmark, ()
@@ -36,11 +48,12 @@ def summarize(
     ]
     builder = _Builder(sources, {task: row.task for task, row in row_of.items()}, scores, baseline)
     common = [task for task in types if all(task in own for own in scores)]
+    kinds = Counter(types.values())
+    by_type = 1 < len(kinds) < len(types)  # else they repeat the rows, or the mean over all
     aggregates = [
-        builder.means(f"Mean of {sum(its == kind for its in types.values())} {kind}", "type", means, kind)
-        for kind in dict.fromkeys(types.values())
-        if len(set(types.values())) > 1
-        for means in [[means_by_type(own, types)[kind] for own in scores]]
+        builder.means(f"Mean of {n} {kind}", "type", [means_by_type(own, types)[kind] for own in scores], kind)
+        for kind, n in kinds.items()
+        if by_type
     ]
     whole = builder.means(
         f"Mean over {len(types)} tasks", "mean", [mean_over_tasks(own, list(types)) for own in scores]
@@ -50,7 +63,7 @@ def summarize(
         name = f"Mean over the {len(common)} tasks of all"
         shared = builder.means(name, "common", [mean_over_tasks(own, common) for own in scores])
         aggregates.append(builder.with_evidence(shared, common, evidence, None))
-    if len(set(types.values())) > 1:
+    if by_type:
         means = [mean_of_type_means(own, types) for own in scores]
         aggregates.append(builder.means("Mean of type means", "type_means", means))
     if len(sources) > 1:
@@ -109,25 +122,18 @@ def _tasks_that_count(
     sources: Sequence[Source], rows: Sequence[Row], asked: str | None, *, whole: bool
 ) -> tuple[str | None, dict[str, str]]:
     """The benchmark and task -> type: the benchmark's tasks under mteb's names, or the rows' under their own."""
-    index = load_index()
     compared = {row.task: row.type for row in rows}
     if asked is not None:
-        try:
-            name = index.benchmark_entry(asked).name
-        except KeyError:
-            near = index.nearest_benchmarks(asked) or get_close_matches(asked, index.benchmark_names)
-            raise ComparisonError(
-                f"--benchmark {asked!r}: mteb has no benchmark of this name. Nearest: {', '.join(near) or 'none'}."
-            ) from None
-    else:
+        return load_index().benchmark_entry(asked).name, benchmark_tasks(asked)
+    index = load_index()
+    if len(compared) > 1 and whole:
         declared = {name for source in sources for name in source.benchmarks}
         own = {mteb_name(task) for task in compared}
-        exact = [n for n in index.benchmark_names if len(own) > 1 and {t.name for t in index.benchmark(n)} == own]
-        found = (sorted(declared) if len(declared) == 1 else exact[:1]) if whole else []
-        if not found:
-            return None, compared
-        name = index.benchmark_entry(found[0]).name
-    return name, {task.name: index.task(task.name).type for task in index.benchmark(name)}
+        exact = [name for name in index.benchmark_names if {task.name for task in index.benchmark(name)} == own]
+        found = sorted(declared) if len(declared) == 1 else exact[:1]
+        if found:
+            return index.benchmark_entry(found[0]).name, benchmark_tasks(found[0])
+    return None, compared
 
 
 def _rows_by_task(rows: Sequence[Row], tasks: Mapping[str, str]) -> dict[str, Row]:

@@ -1,24 +1,56 @@
-"""The table that ends a run, and the summary files beside its records. Reads records only."""
+"""Text tables, before they are rendered, and the one that ends a run. Reads records only."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 from evaluation.records import JobRecord
 
-_MISSING = "-"
+MISSING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class TextCell:
+    """One cell.
+
+    Attributes:
+        text: What it says; may hold anything that a dataset or a label holds.
+        detail: Said smaller, after it: an interval.
+        bold, underline: Best and second of its row.
+        marks: Names of marks, such as "significant"; each format has its sign for them.
+    """
+
+    text: str
+    detail: str = ""
+    bold: bool = False
+    underline: bool = False
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row; `rule` sets it apart from the one above."""
+
+    cells: tuple[TextCell, ...]
+    rule: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Text cells: a header, rows, and how many of the last rows are means."""
+    """Cells without a format.
 
-    header: list[str]
-    rows: list[list[str]]
-    n_means: int
-    notes: list[str]
+    Attributes:
+        header: The first `n_text` columns are text and stand left, the others are numbers and stand right.
+        notes: Sentences below the table.
+    """
+
+    title: str
+    header: tuple[TextCell, ...]
+    n_text: int
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
 
 
 def score_table(records: Sequence[JobRecord]) -> Table:
@@ -36,18 +68,16 @@ def score_table(records: Sequence[JobRecord]) -> Table:
     rows = []
     for task in tasks:
         values = {label: scores.get((task, label)) for label in labels}
-        rows.append([task, types[task], *_cells(values, labels, pairs)])
+        rows.append(_text_row([task, types[task], *_cells(values, labels, pairs)]))
     complete = [task for task in tasks if all((task, label) in scores for label in labels)]
-    n_means = 0
     if len(complete) > 1:
         means: dict[str, float | None] = {label: mean(scores[task, label] for task in complete) for label in labels}
         what = f"Mean of {len(complete)}" if len(complete) == len(tasks) else f"Mean of {len(complete)} of {len(tasks)}"
-        rows.append([what, "", *_cells(means, labels, pairs)])
-        n_means = 1
+        rows.append(_text_row([what, "", *_cells(means, labels, pairs)], rule=True))
     notes = [f"{label}: protocol {protocols[label]}" for label in labels]
     if any(record.limit for record in records):
         notes.append("Limited run: these are no scores to report")
-    return Table(header, rows, n_means, ["Scores in points. " + "; ".join(notes) + "."])
+    return Table("", _text_row(header).cells, 2, tuple(rows), ("Scores in points. " + "; ".join(notes) + ".",))
 
 
 def task_scores(records: Sequence[JobRecord]) -> dict[tuple[str, str], float]:
@@ -73,21 +103,21 @@ def _protocol_pairs(records: Sequence[JobRecord]) -> list[tuple[str, str]]:
     ]
 
 
-def _cells(values: dict[str, float | None], labels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
-    cells = [_MISSING if values[label] is None else f"{values[label]:.2f}" for label in labels]
+def _cells(values: Mapping[str, float | None], labels: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    cells = [points(values[label]) for label in labels]
     for first, second in pairs:
         a, b = values[first], values[second]
-        cells.append(_MISSING if a is None or b is None else f"{a - b:+.2f}")
+        cells.append(points(None if a is None or b is None else a - b, signed=True))
     return cells
 
 
-def render_markdown(table: Table) -> str:
-    """The table in Markdown, notes below."""
-    lines = ["| " + " | ".join(_escape(cell) for cell in table.header) + " |"]
-    lines.append("|" + "|".join(["---", "---", *["---:"] * (len(table.header) - 2)]) + "|")
-    lines += ["| " + " | ".join(_escape(cell) for cell in row) + " |" for row in table.rows]
-    return "\n".join([*lines, "", *table.notes]) + "\n"
+def _text_row(cells: Sequence[str], *, rule: bool = False) -> TableRow:
+    return TableRow(tuple(TextCell(cell) for cell in cells), rule)
 
 
-def _escape(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def points(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals, or the sign for no score; what rounds to zero has no minus."""
+    if value is None:
+        return MISSING
+    shown = round(value, 2) + 0.0
+    return f"{shown:+.2f}" if signed else f"{shown:.2f}"

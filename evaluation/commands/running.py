@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table as RichTable
 
-from evaluation.analysis.tables import Table, render_markdown, score_table
+from evaluation.analysis.formats import print_tables, render_markdown
+from evaluation.analysis.tables import score_table
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
 from evaluation.errors import StoreError
@@ -40,8 +40,7 @@ def run_and_report(
     with ConsoleReporter(messages, quiet=quiet) as reporter:
         outcome = run(config, RunOptions(only=only, models=models, fresh=fresh), reporter)
     write_summaries(outcome.folder, RunStore(outcome.folder).current_records())
-    table = score_table(outcome.records)
-    print_table(table)
+    print_tables([score_table(outcome.records)], Console())
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
@@ -84,21 +83,7 @@ def write_summaries(folder: Path, records: list[JobRecord]) -> None:
     from evaluation.analysis.frame import records_frame
 
     write_text(folder / "summary.csv", records_frame(records).to_csv(index=False))
-    write_text(folder / "summary.md", render_markdown(score_table(records)))
-
-
-def print_table(table: Table) -> None:
-    """The table on standard output, with means set apart."""
-    console = Console()
-    rich_table = RichTable(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
-    for position, name in enumerate(table.header):
-        rich_table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position == 0)
-    for position, row in enumerate(table.rows):
-        rich_table.add_row(*row, end_section=position == len(table.rows) - table.n_means - 1)
-    console.width = max(console.width, 200) if not console.is_terminal else console.width
-    console.print(rich_table)
-    for note in table.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+    write_text(folder / "summary.md", render_markdown([score_table(records)]))
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:

@@ -1,8 +1,8 @@
 """Which tasks' training data a model has seen: the E5 family and the models it is compared with. A table, no mteb.
 
 Sources: the `training_datasets` of mteb 2.26's model registry with the tasks on the same data that mteb derives from
-them (`ModelMeta.get_training_datasets`; a test compares), and for multilingual E5 two datasets that its technical report
-names besides (arXiv 2402.05672, table of fine-tuning data). `intfloat/e5-*-unsupervised` saw web pairs only
+them (`ModelMeta.get_training_datasets`; a test compares), and for multilingual E5 two datasets that its technical
+report names besides (arXiv 2402.05672, table of fine-tuning data). `intfloat/e5-*-unsupervised` saw web pairs only
 (arXiv 2212.03533, section 3.1).
 """
 
