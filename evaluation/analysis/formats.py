@@ -56,11 +56,11 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         if number:
             console.print()
         if table.title:
-            console.print(Text(table.title, style="bold"), soft_wrap=True)
+            console.print(Text(_one_line(table.title), style="bold"), soft_wrap=True)
         if table.rows:
             console.print(_rich_table(table, console))
         for note in table.notes:
-            console.print(Text(legend_sign(note, SIGNS.__getitem__, str)), soft_wrap=True)
+            console.print(Text(legend_sign(note, SIGNS.__getitem__, _one_line)), soft_wrap=True)
 
 
 def render_plain(tables: Sequence[Table]) -> str:

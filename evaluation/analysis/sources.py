@@ -6,6 +6,7 @@ Reads run folders and CSV files; compares nothing. Scores are in points.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -296,9 +297,11 @@ def published_sources(rows: Sequence[PublishedScore], *, run: str) -> list[Sourc
     for row in rows:
         if row.task in index:
             tables.setdefault((row.model, row.protocol), []).append(row)
+    labels = {key: f"{key[0].rpartition('/')[2]} {_source_name(own)}" for key, own in tables.items()}
+    counts = Counter(labels.values())
     return [
         Source(
-            label=f"{model.rpartition('/')[2]} {_source_name(own)}",
+            label=f"{label} {protocol}" if counts[label := labels[model, protocol]] > 1 else label,
             run=run,
             store=None,
             model=model,

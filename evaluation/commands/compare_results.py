@@ -69,7 +69,11 @@ def compare_results(
     from evaluation.analysis.comparison_tables import Layout
 
     options = ComparisonOptions(
-        published=published, models=tuple(model or ()), only=tuple(only or ()), benchmark=benchmark
+        published=published,
+        models=tuple(model or ()),
+        only=tuple(only or ()),
+        benchmark=benchmark,
+        intervals=intervals is not False or baseline is not None,
     )
     comparison = compare(runs or [], baseline=baseline, mixed=mixed, options=options)
     layout = Layout(models_as_rows=transpose, summary=summary, intervals=intervals)

@@ -100,7 +100,7 @@ class Cells(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self.rows and self.rows[-1]:
-            self.rows[-1][-1] += data
+            self.rows[-1][-1] = (self.rows[-1][-1] + data).rstrip("\n")
 
 
 def as_page(markdown: str) -> str:
@@ -257,7 +257,7 @@ def test_json_holds_everything() -> None:
 
 @pytest.fixture
 def compile_latex(tmp_path: Path) -> Callable[[str, str], str]:
-    """A function: preamble and body of an article -> the text of its PDF's pages, or of the log where no tool reads it."""
+    """A function: preamble and body of an article -> the text of its PDF, or the log where no tool reads PDFs."""
     program = shutil.which("pdflatex")
     if program is None:
         pytest.skip("there is no pdflatex (Debian: apt-get install --no-install-recommends texlive-latex-recommended)")

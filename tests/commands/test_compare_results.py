@@ -1,0 +1,114 @@
+"""compare-results as a user starts it: output, files, exit codes and time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+START = "import sys; from evaluation.commands.compare_results import main; sys.argv[0] = 'compare-results'; main()"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Run:
+    """A function: arguments -> the finished process, started outside the checkout."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", START, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    return run
+
+
+TABLE = """\
+model,source,revision,protocol,task,task_type,split,subset,metric,main_score
+org/a,s,,e5,SciFact,Retrieval,test,default,ndcg_at_10,0.5
+org/a,s,,e5,NFCorpus,Retrieval,test,default,ndcg_at_10,0.25
+org/b,s,,e5,SciFact,Retrieval,test,default,ndcg_at_10,0.75
+org/b,s,,none,SciFact,Retrieval,test,default,ndcg_at_10,0.5
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    (tmp_path / "mine.csv").write_text(TABLE, encoding="utf-8")
+    return tmp_path / "mine.csv"
+
+
+def test_table_on_standard_output(command: Run, table: Path) -> None:
+    done = command(table, "--model", "a s", "--baseline", "a s")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "SciFact" in done.stdout and "50.00" in done.stdout
+
+
+def test_protocols_are_refused_together_with_exit_code_2(command: Run, table: Path) -> None:
+    done = command(table)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "differ in protocol" in done.stderr and "--mixed" in done.stderr
+    mixed = command(table, "--mixed")
+    assert mixed.returncode == 0
+    assert "Mixed: the columns differ in protocol" in mixed.stdout and "b s none [none]" in mixed.stdout
+
+
+@pytest.mark.parametrize("name", ["markdown", "latex", "csv", "json", "terminal"])
+def test_every_format_goes_to_a_file_and_to_standard_output(command: Run, table: Path, name: str) -> None:
+    file = table.parent / "out" / f"comparison.{name}"
+    written = command(table, "--mixed", "--format", name, "--output", file)
+    printed = command(table, "--mixed", "--format", name)
+    assert (written.returncode, written.stdout, printed.returncode) == (0, "", 0)
+    assert file.read_text(encoding="utf-8") == printed.stdout
+    match name:
+        case "csv":
+            assert set(pd.read_csv(file)["kind"]) >= {"task", "mean", "borda"}
+        case "json":
+            assert [row["task"] for row in json.loads(printed.stdout)["rows"]] == ["SciFact", "NFCorpus"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name the folder of a run"),
+        (("nowhere",), "nowhere is no run: it does not exist"),
+        (("mine.csv", "--mixed", "--baseline", "c"), "--baseline 'c': no column has this label"),
+        (("mine.csv", "--mixed", "--benchmark", "MTEBB"), "mteb has no benchmark of this name"),
+        (("mine.csv", "--format", "pdf"), "pdf"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_exit_code_2(
+    command: Run, table: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.full
+def test_56_tasks_and_12_models_take_less_than_three_seconds(command: Run) -> None:
+    """Start-up included; the best of three, since other programs share the machine."""
+    columns = ("--model", "*card", "--model", "all-MiniLM*")
+    arguments = ("--published", "--mixed", "--benchmark", "MTEB(eng, v1)", *columns, "--format", "json")
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = command(*arguments)
+        seconds.append(time.perf_counter() - started)
+    content = json.loads(done.stdout)
+    assert (len(content["rows"]), len(content["columns"])) == (56, 13)
+    assert min(seconds) < 3
