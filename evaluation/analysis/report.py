@@ -23,10 +23,12 @@ from evaluation.analysis.plots import Chart, ChartMaker
 from evaluation.analysis.score_grid import Grid, flag_legend, score_grid
 from evaluation.analysis.wins import PASSAGES, Duel, ScoredTask, duel, query_texts, scored_task, shorten
 from evaluation.records import JobRecord, write_text
+from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 
-PAGE_QUERIES = 300
-"""Queries of a task that the page's scatter plot holds; of more, a seeded sample."""
-_ALL_PAIRS = 3
+PAGE_QUERIES, PAGE_VALUES = 300, 36_000
+"""Queries of a task, and values in all, that the page's scatter plot holds; of more queries, a seeded sample."""
+_ALL_PAIRS, _TASKS_WITH_TEXTS = 3, 12
+_RANKED = "AbsTaskRetrieval"
 _PHASES = {"loading_s": "loading", "encoding_s": "encoding", "scoring_s": "scoring"}
 
 
@@ -83,6 +85,8 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
     comparison = compare(runs, baseline=baseline, mixed=True, options=options)
     records = _labelled_records(comparison)
     scored = _scored_tasks(comparison)
+    pairs = _pairs(comparison, scored)
+    n_queries = 3 if len(pairs) <= 12 else 2 if len(pairs) <= 24 else 1
     return Report(
         comparison=comparison,
         answer=answer(comparison),
@@ -91,7 +95,7 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
         lengths=tuple(length_rows(records)),
         seconds=_seconds(records),
         scored=tuple(scored),
-        duels=tuple(duel(first, second) for first, second in _pairs(comparison, scored)),
+        duels=tuple(duel(first, second, n_queries=n_queries) for first, second in pairs),
         origins=tuple(run_origin(folder) for folder in _run_folders(comparison)),
     )
 
@@ -116,7 +120,7 @@ def _scored_tasks(comparison: Comparison) -> list[ScoredTask]:
         for row in comparison.rows
         for column, cell in zip(comparison.columns, row.cells, strict=True)
         for record in cell.records
-        if column.folder is not None and record.state == "done" and "run.parquet" in record.files
+        if column.folder is not None and record.state == "done" and TASK_CLASS_BY_TYPE.get(record.type) == _RANKED
     ]
     return [scored for scored in found if scored is not None]
 
@@ -194,17 +198,17 @@ def query_data(scored: Sequence[ScoredTask]) -> dict[str, Any]:
     by_task: dict[str, list[ScoredTask]] = {}
     for one in scored:
         by_task.setdefault(one.task, []).append(one)
-    data = {}
+    data, most = {}, min(PAGE_QUERIES, max(100, PAGE_VALUES // max(len(scored), 1)))
     for task, models in by_task.items():
         places = sorted(set(models[0].scores).intersection(*(one.scores for one in models[1:])))
         total = len(places)
-        if total > PAGE_QUERIES:
-            places = sorted(random.Random(0).sample(places, PAGE_QUERIES))
-        texts = query_texts(models[0].folder)
+        if total > most:
+            places = sorted(random.Random(0).sample(places, most))
+        texts = query_texts(models[0].folder) if len(by_task) <= _TASKS_WITH_TEXTS else {}
         data[task] = {
             "metric": models[0].metric,
             "total": total,
-            "queries": [shorten(texts.get(place, place[2]), 60) for place in places],
+            "queries": [shorten(texts.get(place, place[2]), 50) for place in places],
             "scores": {one.label: [round(one.scores[place], 1) for place in places] for one in models},
         }
     return data

@@ -16,7 +16,6 @@ class GridCell:
     """One cell as it is shown.
 
     Attributes:
-        value: What sorting goes by; None sorts last.
         score, interval, delta: In words.
         rank: 1 for the best of its row, 2 for the second, else 0.
         verdict: "better" or "worse" than the baseline where that is significant, else empty.
@@ -24,11 +23,9 @@ class GridCell:
         tip: What a hover or focus says.
     """
 
-    value: float | None
     score: str
     interval: str
     delta: str
-    delta_value: float | None
     rank: int
     verdict: str
     flags: str
@@ -119,11 +116,9 @@ def _cell(comparison: Comparison, label: str, cell: Cell, rank: int, told: froze
         filter(None, ["T" if cell.trained else "", *(mark[0].upper() for mark in cell.marks if mark not in told)])
     )
     return GridCell(
-        value=None if cell.score is None else round(cell.score, 4),
         score=MISSING if cell.score is None else f"{cell.score:.2f}",
         interval="" if cell.interval is None else f"{cell.interval.low:.1f} to {cell.interval.high:.1f}",
         delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
-        delta_value=None if cell.delta is None or is_baseline else round(cell.delta, 4),
         rank=rank,
         verdict=verdict,
         flags=flags,
@@ -135,7 +130,7 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
     percent = f"{comparison.options.confidence:.0%}"
     lines = [label if cell.score is None else f"{label}: {cell.score:.2f}"]
     if cell.interval is not None:
-        lines.append(f"{percent} interval {cell.interval.low:.2f} to {cell.interval.high:.2f} ({cell.interval.method})")
+        lines.append(f"{percent} interval {cell.interval.low:.2f} to {cell.interval.high:.2f}")
     if cell.delta is not None and label != comparison.baseline:
         interval = cell.difference.interval if cell.difference else None
         told = f" ({percent} {interval.low:+.2f} to {interval.high:+.2f})" if interval else ""
@@ -178,11 +173,9 @@ def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, ran
         tip.append(f"over {cell.n_tasks} tasks only; missing: {', '.join(cell.missing)}")
     score = MISSING if cell.value is None else f"{cell.value:.0f}" if is_rank else f"{cell.value:.2f}"
     return GridCell(
-        value=cell.value,
         score=score,
         interval="",
         delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
-        delta_value=None if is_baseline else cell.delta,
         rank=rank,
         verdict=verdict,
         flags="incomplete" if cell.missing else "",

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from evaluation.analysis.units import Units, load_units
 from evaluation.records import JobRecord, RunStore
 
-QUERIES_A_SIDE, PASSAGES, RELEVANT = 3, 3, 3
-QUERY_CHARACTERS, PASSAGE_CHARACTERS = 400, 320
+PASSAGES, RELEVANT = 3, 2
+QUERY_CHARACTERS, PASSAGE_CHARACTERS = 400, 300
 
 Place = tuple[str, str, str]
 """Split, subset, id."""
@@ -115,13 +115,19 @@ def scored_task(run: Path, label: str, record: JobRecord, units: Units | None = 
     return ScoredTask(label, record.task, record.metric, folder, scores)
 
 
-def duel(first: ScoredTask, second: ScoredTask) -> Duel:
-    """Count who wins how often, and read the texts of the queries that tell the two apart most."""
+def duel(first: ScoredTask, second: ScoredTask, *, n_queries: int = 3) -> Duel:
+    """Count who wins how often, and read the texts of the queries that tell the two apart most.
+
+    Args:
+        first: A model on a task.
+        second: Another on the same task.
+        n_queries: To show, each way.
+    """
     shared = [place for place in first.scores if place in second.scores]
     deltas = {place: first.scores[place] - second.scores[place] for place in shared}
     ordered = sorted(shared, key=lambda place: (-deltas[place], place))
-    wins = [place for place in ordered[:QUERIES_A_SIDE] if deltas[place] > 0]
-    losses = [place for place in ordered[::-1][:QUERIES_A_SIDE] if deltas[place] < 0]
+    wins = [place for place in ordered[:n_queries] if deltas[place] > 0]
+    losses = [place for place in ordered[::-1][:n_queries] if deltas[place] < 0]
     texts = _texts(first.folder) | _texts(second.folder)
     missing = "" if texts else "No texts are stored for this task (runtime.store_texts: false)."
     shown = _Shown(first, second, texts, {*wins, *losses}) if texts else None

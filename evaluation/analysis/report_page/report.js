@@ -7,6 +7,8 @@ const grid = $("#grid");
 // ---------------------------------------------------------------------------------------------------- the table
 const shownColumns = () => $$("#model-filter input").filter((box) => box.checked).map((box) => box.value);
 const mode = () => $("#cell-mode").value;
+const scoreCells = (row) => $$("td[data-tip]", row);
+const shownText = (cell) => $(mode() === "delta" ? ".delta" : ".score", cell).textContent;
 
 function sortBy(head) {
   const key = head.dataset.sort;
@@ -17,11 +19,10 @@ function sortBy(head) {
   $$("thead th", grid).forEach((other) => other.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", order);
   const sign = order === "ascending" ? 1 : -1;
-  const field = mode() === "delta" ? "delta" : "value";
   const valueOf = (row) => {
     if (isText) return row.dataset[key];
-    const text = $(`td[data-column="${key}"]`, row).dataset[field];
-    return text === "" ? null : Number(text);
+    const value = Number.parseFloat(shownText(scoreCells(row)[Number(key)]));
+    return Number.isNaN(value) ? null : value;
   };
   const rows = $$("tbody tr", grid).map((row) => [valueOf(row), row]);
   rows.sort(([a, rowA], [b, rowB]) => {
@@ -35,14 +36,17 @@ function sortBy(head) {
 function filterTable() {
   const type = $("#type-filter").value;
   const part = $("#task-filter").value.trim().toLowerCase();
-  const columns = shownColumns();
+  const columns = new Set(shownColumns());
   for (const row of $$("tbody tr", grid)) {
     row.classList.toggle("off", (type && row.dataset.type !== type) || !row.dataset.name.toLowerCase().includes(part));
   }
   for (const row of $$("tfoot tr", grid)) {
     row.classList.toggle("off", part !== "" || (type !== "" && row.dataset.type !== type));
   }
-  for (const cell of $$("[data-column]", grid)) cell.classList.toggle("off", !columns.includes(cell.dataset.column));
+  for (const row of $$("tr", grid)) {
+    const cells = row.parentElement.tagName === "THEAD" ? $$("th.number", row) : scoreCells(row);
+    cells.forEach((cell, position) => cell.classList.toggle("off", !columns.has(String(position))));
+  }
 }
 
 function setUpTable() {
@@ -78,16 +82,15 @@ function setUpTips() {
 // ---------------------------------------------------------------------------------------------------- copying
 function shownTable() {
   const visible = (nodes) => nodes.filter((node) => !node.classList.contains("off"));
-  const head = ["Task", "Type", ...visible($$("thead th[data-column]", grid)).map((th) => $("button", th).textContent)];
+  const head = ["Task", "Type", ...visible($$("thead th.number", grid)).map((th) => $("button", th).textContent)];
   const rowOf = (row) => ({
     name: $(".task", row).textContent,
     type: $("td.type", row).textContent,
-    cells: visible($$("td[data-column]", row)).map((cell) => ({
-      text: $(mode() === "delta" ? ".delta" : ".score", cell).textContent,
-      interval: mode() === "interval" && $(".interval", cell) ? $(".interval", cell).textContent : "",
-      rank: mode() === "delta" ? 0 : Number(cell.dataset.rank),
-      verdict: cell.dataset.verdict,
-      value: mode() === "delta" ? cell.dataset.delta : cell.dataset.value,
+    cells: visible(scoreCells(row)).map((cell) => ({
+      text: shownText(cell),
+      interval: (mode() === "interval" && $(".interval", cell)?.textContent) || "",
+      rank: mode() === "delta" ? 0 : $(".r1", cell) ? 1 : $(".r2", cell) ? 2 : 0,
+      verdict: $(".better", cell) ? "better" : $(".worse", cell) ? "worse" : "",
     })),
   });
   return { head, rows: visible($$("tbody tr", grid)).map(rowOf), means: visible($$("tfoot tr", grid)).map(rowOf) };
@@ -133,7 +136,7 @@ function asMarkdown({ head, rows, means }) {
 
 function asCsv({ head, rows }) {
   const quote = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
-  const lines = rows.map(({ name, type, cells }) => [name, type, ...cells.map(({ value }) => value)]);
+  const lines = rows.map(({ name, type, cells }) => [name, type, ...cells.map(({ text }) => (/\d/.test(text) ? text : ""))]);
   return [head, ...lines].map((line) => line.map(quote).join(",")).join("\n") + "\n";
 }
 
