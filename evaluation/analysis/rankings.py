@@ -1,6 +1,8 @@
 """Scores that depend on the order of all examples: Spearman's correlation, average precision, best accuracy and F1.
 
-Each is computed on many resamples at once, given how often each example was drawn; nothing is sorted again.
+Each is computed on many resamples at once, given how often each example was drawn; nothing is sorted again. Columns are
+picked with `np.take`: indexing with a list of them gives an array whose columns lie together, and all that follows
+takes ten times as long.
 """
 
 from __future__ import annotations
@@ -55,61 +57,61 @@ class RankingScore:
         Args:
             counts: (B, N) how often each example was drawn.
         """
-        counts = np.asarray(counts, np.float64)
+        counts = np.asarray(counts, np.int32)  # cumulative sums of which are four times faster than of floats
         with np.errstate(invalid="ignore", divide="ignore"):
             if self._statistic == "spearman":
                 scores = _spearman(counts, self._by_gold, self._columns[0])
             else:
-                found = [self._pairs(counts, column) for column in self._columns]
-                scores = np.max(found, axis=0)
+                scores = np.max([self._of_pairs(counts, column) for column in self._columns], axis=0)
         return np.nan_to_num(scores, nan=0.0)
 
-    def _pairs(self, counts: Floats, column: _Order) -> Floats:
-        """Of a column: examples above each threshold, and how many of them are positive."""
+    def _of_pairs(self, counts: NDArray[np.int32], column: _Order) -> Floats:
+        """A score of one column's thresholds, from how many examples lie above each, and how many of them match."""
         descending = column.order[::-1]
         n = len(descending)
         ends = (n - 2 - np.r_[-1, column.ends[:-1]])[::-1]  # last position of each group, from the top
         positive = self._gold[descending] == 1
-        drawn = counts[:, descending]
-        hits = np.cumsum(drawn * positive, axis=1)  # (B, N)
-        drawn = np.cumsum(drawn, axis=1, out=drawn)
-        n_positive = hits[:, -1:]
+        drawn = np.take(counts, descending, axis=1)
+        hits = np.cumsum(drawn * positive.astype(np.int32), axis=1, dtype=np.int32)  # (B, N)
+        above = np.cumsum(drawn, axis=1, dtype=np.int32)
+        n_drawn, n_positive = above[:, -1:], hits[:, -1:]
         if self._statistic == "ap":
-            group = np.searchsorted(ends, np.flatnonzero(positive))
-            ends = ends[np.unique(group)]  # others add nothing
-            above, found = drawn[:, ends], hits[:, ends]
-            gained = np.diff(found, axis=1, prepend=0.0)
-            return np.asarray(np.sum(gained * found / np.maximum(above, 1.0), axis=1) / n_positive[:, 0])
-        above, found = drawn[:, ends[:-1]], hits[:, ends[:-1]]  # mteb tries no threshold below all examples
+            ends = ends[np.unique(np.searchsorted(ends, np.flatnonzero(positive)))]  # others add nothing
+            above, hits = np.take(above, ends, axis=1), np.take(hits, ends, axis=1).astype(np.float64)
+            gained = np.diff(hits, axis=1, prepend=0.0)
+            return np.asarray(np.einsum("bk,bk->b", gained, hits / np.maximum(above, 1)) / n_positive[:, 0])
+        above, hits = above[:, ends[:-1]], hits[:, ends[:-1]]  # mteb tries no threshold below all examples
         if self._statistic == "pair f1":
-            return np.asarray(np.max(2.0 * found / (above + n_positive), axis=1, initial=0.0))
-        negatives_below = drawn[:, -1:] - n_positive - (above - found)
-        return np.asarray(np.max((found + negatives_below) / drawn[:, -1:], axis=1, initial=0.0))
+            return np.asarray(np.max(2.0 * hits / (above + n_positive), axis=1, initial=0.0))
+        right = hits + (n_drawn - n_positive - (above - hits))
+        return np.asarray(np.max(right / n_drawn, axis=1, initial=0.0))
 
 
-def _spearman(counts: Floats, by_gold: _Order, by_prediction: _Order) -> Floats:
+def _spearman(counts: NDArray[np.int32], by_gold: _Order, by_prediction: _Order) -> Floats:
     gold, gold_counts = _centred_ranks(counts, by_gold)
     prediction, prediction_counts = _centred_ranks(counts, by_prediction)
-    gold_squares = np.einsum("bk,bk,bk->b", gold_counts, gold, gold)
-    prediction_squares = np.einsum("bk,bk,bk->b", prediction_counts, prediction, prediction)
+    weighted = prediction * prediction_counts
+    squares = np.einsum("bk,bk->b", weighted, prediction) * np.einsum("bk,bk->b", gold_counts * gold, gold)
     if by_prediction.tied:
-        products = np.einsum("bn,bn,bn->b", counts, gold[:, by_gold.group], prediction[:, by_prediction.group])
+        weighted = np.asarray(counts, np.float64) * np.take(prediction, by_prediction.group, axis=1)
+        gold = np.take(gold, by_gold.group, axis=1)
     else:
-        gold_of = gold[:, by_gold.group[by_prediction.order]]
-        products = np.einsum("bn,bn,bn->b", prediction_counts, gold_of, prediction)
-    return np.asarray(products / np.sqrt(gold_squares * prediction_squares))
+        gold = np.take(gold, by_gold.group[by_prediction.order], axis=1)
+    return np.asarray(np.einsum("bn,bn->b", weighted, gold) / np.sqrt(squares))
 
 
-def _centred_ranks(counts: Floats, by: _Order) -> tuple[Floats, Floats]:
-    """(B, K) mean rank of each group of equal keys, less the mean of all ranks, and (B, K) the group's draws."""
-    drawn = counts[:, by.order]
+def _centred_ranks(counts: NDArray[np.int32], by: _Order) -> tuple[Floats, Floats]:
+    """(B, K) mean rank of each group of equal keys, twice its distance from the middle; (B, K) the group's draws."""
+    drawn = np.take(counts, by.order, axis=1)
+    reached = np.cumsum(drawn, axis=1, dtype=np.int32)
+    total = reached[:, -1:]
     if by.tied:
-        drawn = np.add.reduceat(drawn, np.r_[0, by.ends[:-1] + 1], axis=1)
-    ranks = np.cumsum(drawn, axis=1)
-    total = ranks[:, -1:].copy()
-    ranks -= (drawn - 1.0) / 2.0
-    ranks -= (total + 1.0) / 2.0
-    return ranks, drawn
+        reached = np.take(reached, by.ends, axis=1)
+        drawn = np.diff(reached, axis=1, prepend=np.int32(0))
+    ranks = 2 * reached
+    ranks -= drawn
+    ranks -= total
+    return ranks.astype(np.float64), drawn.astype(np.float64)
 
 
 def distinct_columns(columns: NDArray[Any]) -> NDArray[Any]:
@@ -128,7 +130,7 @@ def mean_ranks(keys: NDArray[Any]) -> Floats:
     """(N,) rank of each, ties sharing their mean, as a share of N: 0-1."""
     by = _ordered(keys)
     sizes = np.diff(by.ends, prepend=-1)
-    return np.asarray((by.ends - (sizes - 1) / 2.0)[by.group] / len(by.order))
+    return np.asarray((by.ends + 1 - (sizes - 1) / 2.0)[by.group] / len(by.order))
 
 
 def swap_examples(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

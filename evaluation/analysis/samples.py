@@ -86,29 +86,18 @@ def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:
         case "AbsTaskRetrieval":
             return _of_queries(metric, available)
         case "AbsTaskSTS":
-            name, _, measure = metric.rpartition("_")
-            column = _SIMILARITIES.get(name or ("similarity" if "similarity_scores" in available else "cosine"))
-            if measure != "spearman" or column is None:
-                return None
-            return _Reading("spearman", "example", ("example", "gold", column), lambda c: _ranked_pairs(c, [column]))
+            return _of_scored_pairs(metric, available)
         case "AbsTaskPairClassification":
             return _of_pairs(metric, available)
         case "AbsTaskSummarization":
             return _of_summaries(metric, record.task, available)
-        case "AbsTaskBitextMining":
-            statistics: Mapping[str, Statistic] = {"f1": "bitext f1", "accuracy": "mean"}
-            return _labelled(statistics, metric, ("example", "gold", "prediction"), _one_prediction)
-        case "AbsTaskClassification":
-            statistics = {"accuracy": "mean", "f1": "macro f1", "f1_weighted": "weighted f1"}
-            return _labelled(statistics, metric, ("experiment", "example", "gold", "prediction"), _experiments)
-        case "AbsTaskRegression":
-            columns = ("experiment", "example", "gold", "prediction")
-            return _labelled({"kendalltau": "kendalltau"}, metric, columns, _experiments)
-        case "AbsTaskMultilabelClassification":
-            statistics = {"accuracy": "mean", "f1": "multilabel f1"}
-            return _labelled(statistics, metric, ("experiment", "example", "gold", "prediction"), _label_sets)
         case "AbsTaskClustering" if metric == "v_measure":
             return _Reading("mean", "algorithm", ("level", "example", "v_measure"), _clusterings)
+        case str(name) if (name, metric) in _LABELLED:
+            statistic, parts_of = _LABELLED[name, metric]
+            several = [] if parts_of is _one_prediction else ["experiment"]
+            columns = [*several, "example", "gold", "prediction"]
+            return _Reading(statistic, "example", columns, lambda c: parts_of(c, statistic))
     return None
 
 
@@ -116,9 +105,8 @@ def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:
 
 
 def _of_queries(metric: str, available: Sequence[str]) -> _Reading | None:
-    groups = {"paired_accuracy": ("recall_1", _both_first), "robustness_at_10": ("ndcg_cut_10", min)}
-    if metric in groups:
-        column, of_group = groups[metric]
+    if metric in _GROUPED:
+        column, of_group = _GROUPED[metric]
         return _Reading("mean", "query", ("query_id", column), lambda c: _grouped_queries(c, column, of_group))
     if metric in available:
         return _Reading("mean", "query", ("query_id", metric), lambda c: _queries(c, metric))
@@ -141,11 +129,22 @@ def _grouped_queries(columns: Columns, metric: str, of_group: Callable[[list[flo
     yield "", tuple(groups), {"value": np.array([of_group(values) for values in groups.values()], np.float64)}
 
 
-def _both_first(recalls: Sequence[float]) -> float:
-    return float(all(recall == 1 for recall in recalls))
+_GROUPED: Final[Mapping[str, tuple[str, Callable[[list[float]], float]]]] = {
+    "paired_accuracy": ("recall_1", lambda recalls: float(all(recall == 1 for recall in recalls))),
+    "robustness_at_10": ("ndcg_cut_10", lambda values: min(values)),
+}
+"""Metrics of groups of queries: of which column, and what they make of a group."""
 
 
 # ----------------------------------------------------------------------------------------------- pairs of sentences
+
+
+def _of_scored_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
+    name, _, measure = metric.rpartition("_")
+    column = _SIMILARITIES.get(name or ("similarity" if "similarity_scores" in available else "cosine"))
+    if measure != "spearman" or column is None:
+        return None
+    return _Reading("spearman", "example", ("example", "gold", column), lambda c: _ranked_pairs(c, [column]))
 
 
 def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
@@ -161,7 +160,7 @@ def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
 def _ranked_pairs(columns: Columns, names: Sequence[str], *, distances: bool = False) -> Parts:
     """Similarities as ranks; `distances` are turned round, so that higher is more similar."""
     found = [-columns[name] if distances and name.endswith("_distances") else columns[name] for name in names]
-    ranks = np.array([_codes(column) for column in found])
+    ranks = np.array(list({codes.tobytes(): codes for codes in map(_codes, found)}.values()))  # each order once
     gold = columns["gold"].astype(np.int64) if distances else _codes(columns["gold"])
     yield "", _ids(columns["example"]), {"gold": gold, "prediction": ranks if distances else ranks[0]}
 
@@ -199,18 +198,6 @@ def _with_p_value(correlation: float, n: int) -> float:
 # ---------------------------------------------------------------------------------------------------------- labels
 
 
-def _labelled(
-    statistics: Mapping[str, Statistic],
-    metric: str,
-    columns: Sequence[str],
-    arrays: Callable[[Columns, Statistic], Parts],
-) -> _Reading | None:
-    if metric not in statistics:
-        return None
-    statistic = statistics[metric]
-    return _Reading(statistic, "example", columns, lambda c: arrays(c, statistic))
-
-
 def _one_prediction(columns: Columns, statistic: Statistic) -> Parts:
     gold, prediction = columns["gold"].astype(np.int64), columns["prediction"].astype(np.int64)
     found = {"value": (gold == prediction).astype(np.int64)} if statistic == "mean" else {}
@@ -222,8 +209,9 @@ def _experiments(columns: Columns, statistic: Statistic) -> Parts:
     if statistic == "kendalltau":
         gold, prediction = _codes(columns["gold"]), _codes(columns["prediction"])
     else:
-        labels = _codes(np.concatenate([columns["gold"], columns["prediction"]]))
-        gold, prediction = np.split(labels, 2)
+        gold = _codes(columns["gold"])
+        known = dict(zip(columns["gold"].tolist(), gold.tolist(), strict=True))
+        prediction = np.array([known.setdefault(label, len(known)) for label in columns["prediction"].tolist()])
     for suffix, ids, rows in _same_examples(columns):
         arrays = {"gold": gold[rows[0]], "prediction": prediction[rows]}
         if statistic == "mean":
@@ -274,3 +262,16 @@ def _codes(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def _ids(examples: NDArray[Any]) -> tuple[str, ...]:
     return tuple(map(str, examples.tolist()))
+
+
+_LABELLED: Final[Mapping[tuple[str, str], tuple[Statistic, Callable[[Columns, Statistic], Parts]]]] = {
+    ("AbsTaskBitextMining", "f1"): ("bitext f1", _one_prediction),
+    ("AbsTaskBitextMining", "accuracy"): ("mean", _one_prediction),
+    ("AbsTaskClassification", "accuracy"): ("mean", _experiments),
+    ("AbsTaskClassification", "f1"): ("macro f1", _experiments),
+    ("AbsTaskClassification", "f1_weighted"): ("weighted f1", _experiments),
+    ("AbsTaskMultilabelClassification", "accuracy"): ("mean", _label_sets),
+    ("AbsTaskMultilabelClassification", "f1"): ("multilabel f1", _label_sets),
+    ("AbsTaskRegression", "kendalltau"): ("kendalltau", _experiments),
+}
+"""mteb's class and metric -> the statistic, and how gold and prediction become units."""

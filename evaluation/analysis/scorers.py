@@ -35,7 +35,7 @@ def score_part(statistic: Statistic, arrays: Arrays) -> float:
     match statistic:
         case "rounded mean":
             values = arrays["value"].tolist()
-            return round(sum(values) / len(values), MTEB_DECIMALS)
+            return float(round(sum(values) / len(values), MTEB_DECIMALS))
         case "mean":
             return float(np.mean(arrays["value"].astype(np.float64)))
         case "spearman" | "ap" | "pair accuracy" | "pair f1":
@@ -51,7 +51,7 @@ def example_values(statistic: Statistic, arrays: Arrays) -> Floats:
         KeyError: The statistic is a ranking score.
     """
     if statistic in ("mean", "rounded mean"):
-        return np.atleast_2d(arrays["value"].astype(np.float64))
+        return np.atleast_2d(np.asarray(arrays["value"], np.float64))
     scores, deviations = _SMOOTH[statistic](arrays)
     return scores[:, None] + deviations - deviations.mean(axis=1, keepdims=True)
 
@@ -72,7 +72,7 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
 
     def weight(support: NDArray[Any], hits: NDArray[Any], predicted: NDArray[Any]) -> Floats:
         """A label's support times its F1."""
-        return support * 2.0 * hits / np.maximum(support + predicted, 1)
+        return np.asarray(support * 2.0 * hits / np.maximum(support + predicted, 1))
 
     whole = weight(support, hits, predicted)
     s, h, p = support[gold], hits[gold], predicted[gold]
@@ -82,6 +82,30 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
     without = (whole.sum() + of_gold + np.where(right, 0.0, of_prediction)) / max(n - 1, 1)  # (N,) leaving one out
     score = whole.sum() / n
     return np.array([score]), ((n - 1) * (score - without))[None]
+
+
+class BitextSwap:
+    """The bitext F1 of 2N examples, the first model's and then the second's, of which a swap draws one of each pair."""
+
+    def __init__(self, first: Arrays, second: Arrays) -> None:
+        gold = np.tile(first["gold"], 2)
+        prediction = np.concatenate([first["prediction"], second["prediction"]])
+        self._order = np.argsort(prediction, kind="stable")
+        labels, sizes = np.unique(prediction, return_counts=True)
+        self._ends = np.cumsum(sizes) - 1
+        self._right = (gold == prediction)[self._order].astype(np.int32)
+        support = np.bincount(first["gold"], minlength=int(labels[-1]) + 1)
+        self._support, self._n = support[labels], len(first["gold"])
+
+    def on(self, counts: NDArray[np.int32]) -> Floats:
+        """(B,) the score of the examples drawn; counts (B, 2N) of 0 and 1."""
+        drawn = np.take(counts, self._order, axis=1)
+        predicted, hits = (
+            np.diff(np.take(np.cumsum(which, axis=1, dtype=np.int32), self._ends, axis=1), axis=1, prepend=np.int32(0))
+            for which in (drawn, drawn * self._right)
+        )  # (B, labels)
+        f1 = 2.0 * hits / np.maximum(self._support + predicted, 1)
+        return np.asarray(f1 @ self._support / self._n)
 
 
 def _class_f1(arrays: Arrays, *, weighted: bool) -> tuple[Floats, Floats]:

@@ -115,7 +115,8 @@ def aggregate_units(task: str, members: Sequence[Units]) -> Units:
 
 def units_to_bytes(units: Units) -> bytes:
     """Units as compressed bytes, the same for the same units; no pickle."""
-    parts, arrays = [], []
+    parts: list[dict[str, Any]] = []
+    arrays: list[NDArray[Any]] = []
     for part in units.parts:
         packed = {name: _packed(array) for name, array in sorted(part.arrays.items())}
         layout = {name: [array.dtype.str, list(array.shape)] for name, array in packed.items()}
