@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from evaluation.analysis.comparison import Comparison
@@ -88,13 +89,15 @@ def query_rows(first: ScoredTask, second: ScoredTask) -> Rows:
 
 def type_rows(comparison: Comparison) -> Rows:
     """Means by task type, of models that have all tasks of the type."""
-    return [
-        {"type": aggregate.type, "model": column.label, "score": _round(cell.value), "n": cell.n_tasks}
-        for aggregate in comparison.aggregates
-        if aggregate.kind == "type"
-        for column, cell in zip(comparison.columns, aggregate.cells, strict=True)
-        if cell.value is not None and not cell.missing
-    ]
+    rows: Rows = []
+    for task_type in dict.fromkeys(row.type for row in comparison.rows):
+        tasks = [row for row in comparison.rows if row.type == task_type]
+        for position, column in enumerate(comparison.columns):
+            scores = [row.cells[position].score for row in tasks]
+            known = [score for score in scores if score is not None]
+            if len(known) == len(scores):
+                rows.append({"type": task_type, "model": column.label, "score": _round(fmean(known)), "n": len(known)})
+    return rows
 
 
 def published_rows(comparison: Comparison) -> Rows:

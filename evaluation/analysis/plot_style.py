@@ -63,7 +63,6 @@ class Look:
         }
         return {
             "background": None,
-            "aria": False,
             "font": "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif",
             "view": {"stroke": None},
             "axis": axis,
@@ -72,7 +71,7 @@ class Look:
                 "titleColor": self.text,
                 "orient": "top",
                 "direction": "horizontal",
-                "columns": {"expr": "max(1, floor(width / 120))"},
+                "columns": 4,
                 "labelLimit": 160,
                 "title": None,
                 "symbolStrokeWidth": 1.5,

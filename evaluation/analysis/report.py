@@ -14,6 +14,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from evaluation.analysis.answer import Answer, answer
 from evaluation.analysis.comparison import Comparison, ComparisonOptions, compare
 from evaluation.analysis.input_audit import LengthRow, TaskAudit, audit_tasks, length_rows, warnings_by_sentence
@@ -217,7 +219,6 @@ def query_data(scored: Sequence[ScoredTask]) -> dict[str, Any]:
 def render(report: Report) -> str:
     """The page as HTML; whatever a dataset holds stands in it as text."""
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
 
     folder = resources.files("evaluation.analysis") / "report_page"
     style = (folder / "report.css").read_text(encoding="utf-8")
@@ -231,7 +232,7 @@ def render(report: Report) -> str:
         "name": report.comparison.name,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"visible": visible, "metric": metric_name, "duration": duration}
+    environment.filters |= {"visible": visible, "metric": metric_name, "duration": duration, "breakable": breakable}
     template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         report=report,
@@ -255,6 +256,11 @@ def metric_name(metric: str) -> str:
     return (
         name.replace("ndcg", "nDCG").replace("mrr", "MRR").replace("max ap", "max AP").replace("v measure", "V-measure")
     )
+
+
+def breakable(name: str) -> Markup:
+    """A name in camel case as HTML that may be broken before a capital."""
+    return Markup("<wbr>").join(re.split(r"(?<=[a-z0-9])(?=[A-Z])", name))
 
 
 def duration(seconds: float | None) -> str:

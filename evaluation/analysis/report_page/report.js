@@ -179,9 +179,11 @@ const views = {};
 async function draw(place, spec) {
   const name = place.dataset.chart;
   views[name]?.finalize();
+  spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 150));
   const { view } = await vegaEmbed(place, spec, {
     mode: "vega-lite", renderer: "svg", actions: false, tooltip: { disableDefaultStyle: true },
   });
+  $("svg", place).setAttribute("aria-hidden", "true"); // the place itself is an image with a description
   views[name] = view;
 }
 
