@@ -259,8 +259,9 @@ def published_table(comparison: Comparison) -> Table:
 
 
 def _matches(comparison: Comparison) -> Iterator[tuple[str, str, PublishedMatch]]:
-    for item in (*comparison.rows, *comparison.aggregates):
-        name = item.task if isinstance(item, Row) else item.name
-        for column, cell in zip(comparison.columns, item.cells, strict=True):
+    cells: list[tuple[str, Sequence[Cell | AggregateCell]]] = [(row.task, row.cells) for row in comparison.rows]
+    cells += [(aggregate.name, aggregate.cells) for aggregate in comparison.aggregates]
+    for name, own in cells:
+        for column, cell in zip(comparison.columns, own, strict=True):
             for match in cell.published:
                 yield name, column.label, match

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from evaluation.analysis.published import PublishedMatch
-    from evaluation.analysis.statistics import Difference, Interval, SuiteDifference
+    from evaluation.analysis.resampling import Interval
+    from evaluation.analysis.statistics import Difference, SuiteDifference
     from evaluation.records import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
@@ -112,7 +113,7 @@ class Cell:
         score: Main score in points; None where there is none, never 0.
         interval: Confidence interval of the score, in points; None where no samples are stored.
         delta: Score - the baseline's, in points; None for the baseline itself.
-        difference: The same with interval and test, in points; None without samples of both.
+        difference: The same with interval and test, in points and without draws; None without samples of both.
         p_adjusted: Holm-adjusted over the column's tasks, two-sided.
         significant: p_adjusted is below the comparison's alpha.
         trained: The task's training data is among the model's; None: not known of this model.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from evaluation.analysis.comparison_types import ComparisonOptions
 from evaluation.analysis.sources import Source, TaskResult
@@ -13,10 +13,9 @@ from evaluation.errors import ComparisonError, StoreError
 from evaluation.records import RunStore
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics import Difference, Interval, SuiteDifference
+    from evaluation.analysis.resampling import Interval
+    from evaluation.analysis.statistics import Difference, SuiteDifference
     from evaluation.analysis.units import Units
-
-    AnyDifference = TypeVar("AnyDifference", Difference, SuiteDifference)
 
 NO_SAMPLES = "no samples are stored, so no interval"
 ALGORITHM = "algorithm"
@@ -32,6 +31,7 @@ class Evidence:
     def __init__(self, options: ComparisonOptions) -> None:
         self.options = options
         self._units: dict[tuple[str, str], tuple[Units | None, str]] = {}
+        self._differences: dict[tuple[str, str, str], Difference] = {}
 
     def interval(self, source: Source, task: str) -> tuple[Interval | None, str]:
         """The interval of a score, in points, or None and why there is none."""
@@ -71,24 +71,22 @@ class Evidence:
             if _same_data(first.results[task], second.results[task]):
                 raise
             return None, f"no test: {error}"
-        return _in_points(found), found.note
+        self._differences[first.label, second.label, task] = found
+        return _points(found), found.note
 
     def suite(self, first: Source, second: Source, tasks: Sequence[str]) -> SuiteDifference | None:
-        """The mean difference first - second over tasks, in points; None with fewer than two tasks that pair."""
-        pairs = []
-        for task in tasks:
-            units, others = self.units(first, task)[0], self.units(second, task)[0]
-            if units is None or others is None or units.kind == ALGORITHM:
-                continue
-            if [part.ids for part in units.parts] == [part.ids for part in others.parts]:
-                pairs.append((units, others))
-        if len(pairs) < 2:
-            return None
-        from evaluation.analysis.statistics import compare_suites
+        """The mean difference first - second over tasks, in points; None with fewer than two tasks that were tested.
 
-        options = self.options
-        found = compare_suites(pairs, confidence=options.confidence, n_resamples=options.n_resamples, seed=options.seed)
-        return _in_points(found)
+        It is made of the tasks' differences: ask for those before.
+        """
+        keys = [(first.label, second.label, task) for task in tasks]
+        differences = [self._differences[key] for key in keys if key in self._differences]
+        if len(differences) < 2:
+            return None
+        from evaluation.analysis.statistics import suite_difference
+
+        found = suite_difference(differences, confidence=self.options.confidence, seed=self.options.seed)
+        return _suite_points(found) if found.n_tasks > 1 else None
 
     def units(self, source: Source, task: str) -> tuple[Units | None, str]:
         """The units of a column's task, an aggregate's parts together, or None and why there are none."""
@@ -133,11 +131,16 @@ def _interval_points(interval: Interval) -> Interval:
     return replace(interval, low=100 * interval.low, high=100 * interval.high)
 
 
-def _in_points(found: AnyDifference) -> AnyDifference:
-    changes = {"value": 100 * found.value}
-    if found.interval is not None:
-        changes["interval"] = _interval_points(found.interval)  # type: ignore[assignment]
-    detectable = getattr(found, "detectable", None)
-    if detectable is not None:
-        changes["detectable"] = 100 * detectable
-    return replace(found, **changes)
+def _points(found: Difference) -> Difference:
+    return replace(
+        found,
+        value=100 * found.value,
+        interval=_interval_points(found.interval) if found.interval is not None else None,
+        detectable=100 * found.detectable if found.detectable is not None else None,
+        draws=None,
+    )
+
+
+def _suite_points(found: SuiteDifference) -> SuiteDifference:
+    interval = _interval_points(found.interval) if found.interval is not None else None
+    return replace(found, value=100 * found.value, interval=interval)

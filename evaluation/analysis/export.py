@@ -14,6 +14,8 @@ from evaluation.analysis.comparison_types import AggregateCell, Cell, Column, Co
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evaluation.analysis.statistics import Difference
+
 _TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", "protocol")
 _NUMBERS = ("score", "low", "high", "delta", "delta_low", "delta_high", "p", "p_adjusted")
 _FLAGS = ("significant", "trained", "limited", "marks", "missing", "note")
@@ -34,8 +36,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             rows.append({**place, **_column(column), **_cell(cell)})
     for aggregate in comparison.aggregates:
         for column, total in zip(comparison.columns, aggregate.cells, strict=True):
-            place = {"kind": aggregate.kind, "task": aggregate.name, "type": aggregate.type, "metric": None}
-            rows.append({**place, **_column(column), **_total(total)})
+            summary = {"kind": aggregate.kind, "task": aggregate.name, "type": aggregate.type}
+            rows.append({**summary, **_column(column), **_total(total)})
     return [{name: row.get(name) for name in CSV_COLUMNS} for row in rows]
 
 
@@ -115,10 +117,16 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
     return {
         **found,
         "interval": asdict(cell.interval) if cell.interval else None,
-        "difference": asdict(cell.difference) if cell.difference else None,
+        "difference": _json_difference(cell.difference) if cell.difference else None,
         "published": [asdict(match) for match in cell.published],
         "fingerprints": [record.fingerprint for record in cell.records],
     }
+
+
+def _json_difference(difference: Difference) -> dict[str, Any]:
+    found = asdict(difference)
+    del found["draws"]
+    return found
 
 
 def _column(column: Column) -> dict[str, Any]:

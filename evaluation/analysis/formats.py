@@ -165,13 +165,17 @@ _LATEX_SPECIAL = {
     "`": r"\textasciigrave{}",
 }
 _COMBINING = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
-_LATEX_HEAD = r"""% Wants \usepackage{booktabs} for its rules; without it, plain lines are drawn.
+_LATEX_HEAD = r"""% Wants \usepackage{booktabs,graphicx}; without them lines are plain and wide tables stay wide.
 \providecommand{\toprule}{\hline}
 \providecommand{\midrule}{\hline}
 \providecommand{\bottomrule}{\hline}
+\providecommand{\resizebox}[3]{#3}
+\providecommand{\rotatebox}[2]{#2}
 """
 _MINUS = re.compile(r"(?<![^\s}])-(?=\d)")
 _SMALL_FROM, _TINY_FROM = 30, 50  # rows
+_WIDE_FROM = 7  # columns
+_PROSE_FROM = 40  # characters
 
 
 def render_latex(tables: Sequence[Table]) -> str:
@@ -184,6 +188,8 @@ def _latex_table(table: Table) -> str:
     if not table.rows:
         return "\n".join([r"\par\noindent", *notes]) + "\n"
     numbers = len(table.header) - table.n_text
+    is_wide = len(table.header) > _WIDE_FROM
+    columns = "".join("p{4cm}" if _has_prose(table, position) else "l" for position in range(table.n_text))
     size = (
         r"\tiny" if len(table.rows) >= _TINY_FROM else r"\scriptsize" if len(table.rows) >= _SMALL_FROM else r"\small"
     )
@@ -197,13 +203,14 @@ def _latex_table(table: Table) -> str:
             r"\centering" + size,
             r"\setlength{\tabcolsep}{3pt}",
             *([rf"\caption{{{escape_latex(table.title)}}}"] if table.title else []),
-            rf"\begin{{tabular}}{{{'l' * table.n_text}{'r' * numbers}}}",
+            *([r"\resizebox{\linewidth}{!}{%"] if is_wide else []),
+            rf"\begin{{tabular}}{{{columns}{'r' * numbers}}}",
             r"\toprule",
-            _latex_row(TableRow(table.header)),
+            _latex_header(table, upright=not is_wide),
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}" + ("}" if is_wide else ""),
             r"\par\medskip\begin{minipage}{\linewidth}\raggedright\scriptsize",
             *notes,
             r"\end{minipage}",
@@ -211,6 +218,19 @@ def _latex_table(table: Table) -> str:
             "",
         ]
     )
+
+
+def _has_prose(table: Table, position: int) -> bool:
+    """Whether a column holds sentences, which want lines."""
+    texts = (row.cells[position].text for row in table.rows)
+    return any(len(text) > _PROSE_FROM and " " in text for text in texts)
+
+
+def _latex_header(table: Table, *, upright: bool) -> str:
+    cells = [_latex_cell(cell) for cell in table.header]
+    numbers = cells[table.n_text :]
+    turned = numbers if upright else [rf"\rotatebox{{90}}{{{cell}}}" for cell in numbers]
+    return " & ".join([*cells[: table.n_text], *turned]) + r" \\"
 
 
 def _latex_row(row: TableRow) -> str:

@@ -45,8 +45,8 @@ def faults(sources: Sequence[Source], tasks: Sequence[str]) -> list[str]:
         rows = by_aspect.get(aspect)
         if not rows:
             continue
-        first, values = next(iter(rows.items()))
-        listed = "; ".join(f"{value or 'none'} ({', '.join(labels)})" for value, labels in values.items())
+        first, found = next(iter(rows.items()))
+        listed = "; ".join(f"{value or 'none'} ({', '.join(labels)})" for value, labels in found.items())
         more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
         names = ", ".join(list(rows)[:_SHOWN]) + more
         where = f"on {first}" if aspect != "protocol" or len(rows) < len(tasks) else "on every task"

@@ -39,8 +39,8 @@ def _limited(columns: Sequence[Column]) -> Iterator[str]:
 def _protocols(columns: Sequence[Column]) -> Iterator[str]:
     ours = [column for column in columns if not column.is_published]
     protocols = {column.protocol for column in columns}
-    listed = protocols.pop() if len(protocols) == 1 else "; ".join(f"{c.label} {c.protocol}" for c in columns)
-    yield f"Scores in points. Protocol: {listed}."
+    one = f"Protocol: {next(iter(protocols))}." if len(protocols) == 1 else "Protocols stand in brackets."
+    yield f"Scores in points. {one}"
     if len(ours) < len(columns):
         yield "Published scores: dataset revisions and versions of the metrics are those of their sources, not checked."
 

@@ -17,7 +17,7 @@ from evaluation.tasks.index import load_index
 from evaluation.tasks.training_data import original_name
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics import Interval
+    from evaluation.analysis.resampling import Interval
 
 TOLERANCE_POINTS = 0.5
 """A rerun with other batches, libraries or k-means seeds moves a score by less than this; see README's table."""

@@ -189,7 +189,7 @@ def _task_results(
 
 def _owners(records: Iterable[JobRecord], index: TaskIndex) -> dict[str, str]:
     """Part -> aggregate, also for parts that have no record, as long as one of their siblings has."""
-    owners = {}
+    owners: dict[str, str] = {}
     for record in records:
         if record.aggregate:
             owners |= dict.fromkeys(_expected_parts(record.aggregate, [record.task], index), record.aggregate)

@@ -125,7 +125,7 @@ def test_cqadupstack_is_one_task_and_a_missing_part_leaves_it_without_score(writ
 
     parts = load_index().task("CQADupstackRetrieval").parts
     jobs = [
-        (query_record("a", part, [0.1 * n], aggregate="CQADupstackRetrieval"), [0.1 * n])
+        (query_record("a", part, [0.05 * n], aggregate="CQADupstackRetrieval"), [0.05 * n])
         for n, part in enumerate(parts)
     ]
     (row,) = compare(write_run("whole", jobs), options=BARE).rows

@@ -24,7 +24,8 @@ from evaluation.analysis.comparison_types import Aggregate, AggregateCell, Cell,
 from evaluation.analysis.export import comparison_csv, comparison_frame, comparison_json
 from evaluation.analysis.formats import print_tables, render_latex, render_markdown, render_plain
 from evaluation.analysis.published import PublishedMatch
-from evaluation.analysis.statistics import Difference, Interval, SuiteDifference
+from evaluation.analysis.resampling import Interval
+from evaluation.analysis.statistics import Difference, SuiteDifference
 
 HOSTILE = "=1+1|a_b & 50% #1 ${x}~^\\ <script>alert('1')</script> \"q\" `c` *b* [l](http://e.org) --\nnext 中é"
 Write = Callable[..., Path]
@@ -277,7 +278,7 @@ def compile_latex(tmp_path: Path) -> Callable[[str, str], str]:
     return build
 
 
-@pytest.mark.parametrize("preamble", ["", r"\usepackage{booktabs}"])
+@pytest.mark.parametrize("preamble", ["", r"\usepackage{booktabs}", r"\usepackage{booktabs,graphicx}"])
 def test_latex_compiles_in_a_plain_article(compile_latex: Callable[[str, str], str], preamble: str) -> None:
     text = compile_latex(preamble, render_latex(comparison_tables(example())))
     if "pdfTeX" not in text:

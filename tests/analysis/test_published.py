@@ -12,8 +12,8 @@ from query_runs import query_record
 from evaluation.analysis.comparison import ComparisonOptions, compare
 from evaluation.analysis.comparison_tables import comparison_tables
 from evaluation.analysis.published import PublishedMatch, PublishedScores, load_published
+from evaluation.analysis.resampling import Interval
 from evaluation.analysis.sources import PublishedScore, TaskResult, read_published, read_sources
-from evaluation.analysis.statistics import Interval
 from evaluation.errors import ComparisonError
 from evaluation.tasks.index import load_index
 
