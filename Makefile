@@ -15,6 +15,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: install
 	$(BIN)/run-benchmark configs/quickstart.yaml
+	$(BIN)/write-report results/quickstart --output results/quickstart/report.html
 
 gate: quickstart
 	$(BIN)/check-regression results/quickstart --baseline results/baselines/quickstart.json

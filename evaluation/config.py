@@ -256,6 +256,11 @@ class RunConfig(Declared):
         return f"{self._source}, line {line}: " if line else f"{self._source}: "
 
     @property
+    def source(self) -> Path | None:
+        """The file it was read from, as it was named."""
+        return self._source
+
+    @property
     def base_dir(self) -> Path:
         """The folder that input paths are relative to."""
         return self._base_dir

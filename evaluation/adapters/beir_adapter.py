@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
 from evaluation.adapters.fitness import check_judgements
 from evaluation.adapters.job_result import JobResult
-from evaluation.adapters.samples import TEXTS_DEPTH, per_query_table, run_table, texts_table
+from evaluation.adapters.samples import per_query_table, qrels_table, run_table, shown_documents, texts_table
 from evaluation.encoding.encoder import Encoder
 from evaluation.plan import Job
 from evaluation.protocols import document_text
@@ -159,11 +159,13 @@ def run_beir_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
 def _split_tables(
     split: str, found: BeirScores, run: RankedRun, data: BeirData, *, store_texts: bool
 ) -> dict[str, pa.Table]:
-    tables = {"samples": per_query_table(split, "default", found.per_query), "run": run_table(split, "default", run)}
+    tables = {
+        "samples": per_query_table(split, "default", found.per_query),
+        "run": run_table(split, "default", run),
+        "qrels": qrels_table(split, "default", data.qrels, data.queries),
+    }
     if store_texts:
-        near_top = {document for ids in run.document_ids.values() for document in ids[:TEXTS_DEPTH]}
-        documents = {
-            id_: f"{doc['title']} {doc['text']}".strip() for id_, doc in data.corpus.items() if id_ in near_top
-        }
+        shown = shown_documents(run, data.qrels, data.queries)
+        documents = {id_: f"{doc['title']} {doc['text']}".strip() for id_, doc in data.corpus.items() if id_ in shown}
         tables["texts"] = texts_table(split, "default", data.queries, documents)
     return tables

@@ -23,10 +23,11 @@ from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.model_meta import model_meta
 from evaluation.adapters.mteb_adapter import MtebModel, documents_of
 from evaluation.adapters.samples import (
-    TEXTS_DEPTH,
     example_table,
     per_query_table,
+    qrels_table,
     run_table,
+    shown_documents,
     texts_table,
     watching_p_mrr,
     with_p_mrr,
@@ -140,16 +141,18 @@ class _Evaluation:
         for subset in subsets:
             self.tables["samples"].append(per_query_table(split, subset, per_query[subset]))
             self.tables["run"].append(run_table(split, subset, self._model.runs[split, subset]))
+            qrels = task.dataset[subset][split]["relevant_docs"]
+            judged = [query for query in self._model.query_texts[split, subset] if query in qrels]
+            self.tables["qrels"].append(qrels_table(split, subset, qrels, judged))
             if self._store_texts:
                 self.tables["texts"].append(self._texts(task, split, subset))
 
     def _texts(self, task: AbsTaskRetrieval, split: str, subset: str) -> pa.Table:
         run, queries = self._model.runs[split, subset], self._model.query_texts[split, subset]
-        judged = {
-            query: text for query, text in queries.items() if query in task.dataset[subset][split]["relevant_docs"]
-        }
-        near_top = {document for query in judged for document in run.document_ids.get(query, [])[:TEXTS_DEPTH]}
-        documents = documents_of(self._model.corpora[split, subset], near_top, join_title=True)
+        qrels = task.dataset[subset][split]["relevant_docs"]
+        judged = {query: text for query, text in queries.items() if query in qrels}
+        shown = shown_documents(run, qrels, judged)
+        documents = documents_of(self._model.corpora[split, subset], shown, join_title=True)
         return texts_table(split, subset, judged, dict(zip(documents.ids, documents.texts, strict=True)))
 
 

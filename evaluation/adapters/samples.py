@@ -5,7 +5,7 @@ Takes mteb's own predictions (its `prediction_folder`) and the task's gold colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,12 +86,33 @@ def run_table(split: str, subset: str, run: RankedRun) -> pa.Table:
 
 
 def texts_table(split: str, subset: str, queries: Mapping[str, str], documents: Mapping[str, str]) -> pa.Table:
-    """Texts of queries and of documents near the top, without prefix."""
+    """Texts of queries and of the documents that `shown_documents` names, without prefix."""
     kinds = ["query"] * len(queries) + ["document"] * len(documents)
     texts = [encodable(text) for text in [*queries.values(), *documents.values()]]
     return pa.table(
         {**place_columns(split, subset, len(kinds)), "kind": kinds, "id": [*queries, *documents], "text": texts}
     )
+
+
+def qrels_table(split: str, subset: str, qrels: Mapping[str, Mapping[str, int]], queries: Iterable[str]) -> pa.Table:
+    """The judgements of the scored queries: query id, document id, grade."""
+    rows = [(query, document, int(grade)) for query in queries for document, grade in qrels.get(query, {}).items()]
+    columns = {
+        "query_id": pa.array([row[0] for row in rows], pa.string()),
+        "corpus_id": pa.array([row[1] for row in rows], pa.string()),
+        "relevance": pa.array([row[2] for row in rows], pa.int32()),
+    }
+    return pa.table({**place_columns(split, subset, len(rows)), **columns})
+
+
+def shown_documents(run: RankedRun, qrels: Mapping[str, Mapping[str, int]], queries: Iterable[str]) -> set[str]:
+    """Documents whose text explains a ranking: the top of each query, and the best judged ones, found or not."""
+    shown: set[str] = set()
+    for query in queries:
+        shown.update(run.document_ids.get(query, [])[:TEXTS_DEPTH])
+        relevant = [(-grade, document) for document, grade in qrels.get(query, {}).items() if grade > 0]
+        shown.update(document for _, document in sorted(relevant)[:TEXTS_DEPTH])
+    return shown
 
 
 def encodable(text: str) -> str:

@@ -175,6 +175,7 @@ class _Ledger:
             "schema_version": 1,
             "name": config.name,
             "config": config.model_dump(mode="json"),
+            "config_file": config.source and config.source.as_posix(),
             "versions": versions(),
             "source": source_state(),
             "hardware": hardware(),

@@ -1,0 +1,170 @@
+"""The answer a report begins with: which model is better, by how much, how sure. Words only; computes no statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from evaluation.analysis.comparison import Aggregate, AggregateCell, Comparison
+from evaluation.analysis.plot_rows import format_p
+from evaluation.analysis.statistics import SuiteDifference
+
+_NAMED = 3
+"""Models that are named behind the first two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One sentence in two halves, and what qualifies it.
+
+    Attributes:
+        lead: Who is ahead, and whether that is sure.
+        rest: The rest of the sentence: figures, completeness, protocols.
+        tally: On how many tasks the leader is better or worse, beyond chance.
+        cautions: Sentences that a reader must see before quoting a figure.
+    """
+
+    lead: str
+    rest: str
+    tally: str
+    cautions: tuple[str, ...]
+
+
+class _Standing(NamedTuple):
+    """A column by its label, with its value of the aggregate."""
+
+    label: str
+    value: float
+    cell: AggregateCell
+
+
+def answer(comparison: Comparison) -> Answer:
+    """The sentence of a comparison, over the largest set of tasks that is fair to all its models."""
+    whole = fair_mean(comparison)
+    ranked = _ranked(comparison, whole)
+    cautions = tuple(_cautions(comparison))
+    if whole is None or not ranked:
+        return Answer("No model has a score", f" on any of the {len(comparison.rows)} tasks.", "", cautions)
+    where = _where(comparison, whole)
+    if len(ranked) == 1:
+        only = ranked[0]
+        return Answer(f"{only.label} scores {only.value:.2f} points", f" on average {where}.", "", cautions)
+    best = ranked[0]
+    other = next((one for one in ranked if one.label == comparison.baseline), ranked[1])
+    other = ranked[1] if other.label == best.label else other
+    gap = best.value - other.value
+    difference, sign = (best.cell.difference, 1) if other.label == comparison.baseline else (other.cell.difference, -1)
+    surely, how_sure = _certainty(difference, sign, gap, comparison)
+    lead = {
+        True: f"{best.label} is better than {other.label} by {gap:.2f} points",
+        False: f"{best.label} and {other.label} can't be told apart",
+        None: f"{best.label} is {gap:.2f} points ahead of {other.label}",
+    }[surely]
+    rest = f": {best.value:.2f} against {other.value:.2f} points on average {where} ({how_sure})"
+    behind = [f"{one.label} {one.value:.2f}" for one in ranked if one.label not in (best.label, other.label)]
+    rest += f"; then {', '.join(behind[:_NAMED])}" if behind else ""
+    rest += f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
+    return Answer(lead, f"{rest}.", _tally(comparison, best.label, other.label), cautions)
+
+
+def fair_mean(comparison: Comparison) -> Aggregate | None:
+    """The mean over the tasks that every model has; without one, the mean over all."""
+    by_kind = {aggregate.kind: aggregate for aggregate in comparison.aggregates}
+    common, whole = by_kind.get("common"), by_kind.get("mean")
+    if whole is not None and not any(cell.missing for cell in whole.cells):
+        return whole
+    return common or whole
+
+
+def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
+    if whole is None:
+        return []
+    complete = [cell.n_tasks for cell in whole.cells if cell.value is not None]
+    most = max(complete, default=0)
+    found = [
+        _Standing(column.label, cell.value, cell)
+        for column, cell in zip(comparison.columns, whole.cells, strict=True)
+        if cell.value is not None and cell.n_tasks == most and not column.is_published
+    ]
+    return sorted(found, key=lambda standing: -standing.value)
+
+
+def _where(comparison: Comparison, whole: Aggregate) -> str:
+    """Completeness and protocols: "over all 8 tasks, protocol e5"."""
+    counted = max((cell.n_tasks for cell in whole.cells), default=0)
+    n_rows = len(comparison.rows)
+    named = f"{comparison.benchmark}'s " if comparison.benchmark else "the "
+    tasks = f"over all {n_rows} tasks" if counted == n_rows else f"over {counted} of {named}{n_rows} tasks"
+    if n_rows == 1:
+        tasks = f"on {comparison.rows[0].task}"
+    protocols = dict.fromkeys(column.protocol for column in comparison.columns if not column.is_published)
+    if len(protocols) == 1:
+        return f"{tasks}, protocol {next(iter(protocols))}"
+    told = "; ".join(
+        f"{protocol} for {', '.join(column.label for column in comparison.columns if column.protocol == protocol)}"
+        for protocol in protocols
+    )
+    return f"{tasks}, under protocols {told}"
+
+
+def _certainty(
+    difference: SuiteDifference | None, sign: int, gap: float, comparison: Comparison
+) -> tuple[bool | None, str]:
+    """Whether the leader is surely ahead (None: unknown), and the figures that say so."""
+    if difference is None or difference.p_two_sided is None:
+        return None, "how sure that is can't be said: it takes stored samples of two tasks or more"
+    parts = []
+    if abs(difference.value - sign * gap) > 0.005:
+        parts.append(f"{sign * difference.value:+.2f} over the {difference.n_tasks} tasks that can be tested")
+    else:
+        parts.append(f"{gap:+.2f}")
+    if difference.interval is not None:
+        low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
+        parts.append(f"{comparison.options.confidence:.0%} interval {low:+.2f} to {high:+.2f}")
+    p = format_p(difference.p_two_sided)
+    parts.append(f"p {p}" if p.startswith("<") else f"p = {p}")
+    return difference.p_two_sided < comparison.options.alpha, ", ".join(parts)
+
+
+def _tally(comparison: Comparison, best: str, other: str) -> str:
+    """Significant differences a task; only against the baseline, to which tests were made."""
+    if comparison.baseline not in (best, other):
+        return ""
+    tested, sign = (best, 1) if other == comparison.baseline else (other, -1)
+    cells = [row.cells[comparison.column(tested)] for row in comparison.rows]
+    cells = [cell for cell in cells if cell.p_adjusted is not None and cell.delta is not None]
+    if not cells:
+        return ""
+    better = sum(cell.significant and sign * (cell.delta or 0) > 0 for cell in cells)
+    worse = sum(cell.significant and sign * (cell.delta or 0) < 0 for cell in cells)
+    return (
+        f"Task by task, {best} is significantly better than {other} on {better}, significantly worse on {worse}, and "
+        f"undecided on {len(cells) - better - worse} of {len(cells)} tasks that can be tested "
+        f"(Holm's correction, two-sided, {comparison.options.alpha:g})."
+    )
+
+
+def _cautions(comparison: Comparison) -> list[str]:
+    found = []
+    if any(column.limited for column in comparison.columns):
+        found.append("Limited run: tasks were cut down, these are no scores to report.")
+    protocols = {column.protocol for column in comparison.columns if not column.is_published}
+    if len(protocols) > 1:
+        found.append("The models run under different protocols: differences mix the model with the text it was given.")
+    missing = [
+        f"{column.label} on {row.task}"
+        for row in comparison.rows
+        for column, cell in zip(comparison.columns, row.cells, strict=True)
+        if cell.score is None and not column.is_published
+    ]
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        found.append(f"Not complete: no score for {shown}.")
+    trained = [column.label for position, column in enumerate(comparison.columns) if _trained(comparison, position)]
+    if trained:
+        found.append(f"Trained on data of some of these tasks (marked T in the table): {', '.join(trained)}.")
+    return found
+
+
+def _trained(comparison: Comparison, position: int) -> bool:
+    return any(row.cells[position].trained for row in comparison.rows)
