@@ -19,26 +19,24 @@ from evaluation.errors import StoreError
 from evaluation.records import JobRecord, RunStore, write_text
 
 if TYPE_CHECKING:
-    from evaluation.execution.runner import RunOutcome
+    from evaluation.execution.runner import RunOptions, RunOutcome
 
 LOG_FILE = "run.log"
 _SOME_FAILED = 3
 
 
-def run_and_report(
-    config: RunConfig, *, only: tuple[str, ...], models: tuple[str, ...], fresh: bool, quiet: bool
-) -> None:
+def run_and_report(config: RunConfig, options: RunOptions, *, quiet: bool) -> None:
     """Run a config, print its table, write its summaries.
 
     Raises:
         typer.Exit: With code 3 where jobs failed.
     """
     quieten_libraries(config.run_folder / LOG_FILE)
-    from evaluation.execution.runner import RunOptions, run
+    from evaluation.execution.runner import run
 
     messages = Console(stderr=True)
     with ConsoleReporter(messages, quiet=quiet) as reporter:
-        outcome = run(config, RunOptions(only=only, models=models, fresh=fresh), reporter)
+        outcome = run(config, options, reporter)
     write_summaries(outcome.folder, RunStore(outcome.folder).current_records())
     table = score_table(outcome.records)
     print_table(table)

@@ -33,12 +33,14 @@ class Encoded(NamedTuple):
         token_lengths: (U,) int64 tokens of each distinct text before truncation.
         n_truncated: Distinct texts longer than the maximum length.
         examples: The first two distinct strings, exactly as the tokenizer received them.
+        n_characters: Of all distinct strings.
     """
 
     vectors: NDArray[np.float32]
     token_lengths: NDArray[np.int64]
     n_truncated: int
     examples: tuple[str, ...]
+    n_characters: int
 
 
 class Progress(NamedTuple):
@@ -91,7 +93,7 @@ class Encoder:
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
         if not unique:
-            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, ())
+            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
         shards = [self._encode_shard(unique[start:end]) for start, end in shard_bounds(len(unique))]
         vectors = np.concatenate([vectors for vectors, _ in shards]) if len(shards) > 1 else shards[0][0]
@@ -101,7 +103,7 @@ class Encoder:
         if len(unique) < len(texts):
             vectors = vectors[inverse]
         n_truncated = int((full_lengths > self.settings.max_length).sum())
-        return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]))
+        return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
 
     def _encode_shard(self, texts: list[str]) -> CachedShard:
         """A shard from the cache, whole, or through the model, whole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from evaluation.config import RunConfig
 from evaluation.encoding.encoder import Progress
 from evaluation.errors import StoreError
+from evaluation.execution.estimates import Estimates
 from evaluation.execution.local_executor import JobOutcome, LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.plan import Job, build_plan
@@ -71,11 +72,16 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to run of a config: task globs, labels (empty: all), and whether stored jobs run again."""
+    """What to run of a config: task globs, labels (empty: all), and whether stored jobs run again.
+
+    Attributes:
+        chosen: (label, task) of the jobs to run; None: all.
+    """
 
     only: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     fresh: bool = False
+    chosen: frozenset[tuple[str, str]] | None = None
 
 
 def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
@@ -92,14 +98,17 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     """
     options, reporter = options or RunOptions(), reporter or SilentReporter()
     jobs = build_plan(config, only=options.only, models=options.models)
+    jobs = [job for job in jobs if options.chosen is None or _key(job) in options.chosen]
     _check_options(jobs)
     store = RunStore(config.run_folder)
     executor = LocalExecutor(config, reporter.advanced)
     ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
-    if options.only or options.models:
+    if options.only or options.models or options.chosen is not None:
         ledger.keep_others(build_plan(config))
     stored = {} if options.fresh else ledger.stored_records()
     reporter.run_started(jobs, len(stored))
+    estimates = Estimates(config, [job for job in jobs if _key(job) not in stored])
+    ledger.note_costs({_key(job): estimates.beside(job, None) for job in jobs})
     ledger.write()
     outcome = RunOutcome(store.folder)
     for job, _ in ledger.jobs:
@@ -108,11 +117,20 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
             reporter.job_started(job)
             record = _keep(store, executor.execute(job))
             outcome.n_executed += 1
+            ledger.note_costs({_key(job): estimates.beside(job, record)})
+            estimates.learn(job, record)
             reporter.job_ended(job, record)
         ledger.note(job, record)
         outcome.records.append(record)
     ledger.finish()
     return outcome
+
+
+def stored_jobs(config: RunConfig, jobs: Sequence[Job]) -> set[tuple[str, str]]:
+    """(label, task) of the jobs whose score is stored; their models must be on this machine."""
+    store, executor = RunStore(config.run_folder), LocalExecutor(config)
+    found = ((job, store.load(job.model.label, job.task.name, executor.fingerprint(job))) for job in jobs)
+    return {_key(job) for job, record in found if record is not None and record.state == "done"}
 
 
 def _check_options(jobs: Sequence[Job]) -> None:
@@ -138,6 +156,7 @@ class _Ledger:
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
         self._others: list[dict[str, Any]] = []
+        self._costs = self._earlier_costs()
         self._states = {_key(job): "waiting" for job, _ in jobs}
         self._content: dict[str, Any] = {
             "schema_version": 1,
@@ -158,6 +177,17 @@ class _Ledger:
             if record is not None and record.state == "done":
                 found[_key(job)] = record
         return found
+
+    def note_costs(self, costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Keep plan and truth of jobs that have any; stored jobs keep those of the start that ran them."""
+        self._costs |= {key: cost for key, cost in costs.items() if cost}
+
+    def _earlier_costs(self) -> dict[tuple[str, str], Mapping[str, Any]]:
+        try:
+            listed = self._store.read_run()["jobs"]
+        except StoreError:
+            return {}
+        return {(job["label"], job["task"]): job["cost"] for job in listed if "cost" in job}
 
     def keep_others(self, all_jobs: Sequence[Job]) -> None:
         """Go on listing what earlier starts did of the config's jobs that this start does not choose."""
@@ -189,6 +219,7 @@ class _Ledger:
                 "protocol": job.rules.protocol,
                 "fingerprint": identity,
                 "state": self._states[_key(job)],
+                "cost": self._costs.get(_key(job), {}),
             }
             for job, identity in self.jobs
         ]

@@ -17,10 +17,10 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
 from evaluation.config import Limit
-from evaluation.errors import ConfigError, DataError, EvaluationError
-from evaluation.tasks.choosing import TaskChoice
+from evaluation.errors import ConfigError, EvaluationError
+from evaluation.tasks.choosing import TaskChoice, read_choice
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
-from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit, read_local_data
+from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit
 
 _ANY_LANGUAGE = "und-Zyyy"
 
@@ -124,23 +124,6 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
     if limit is not None:
         apply_limit(task, choice, limit)
     return counts
-
-
-def read_choice(choice: TaskChoice, *, train_split: str | None = None) -> LocalData:
-    """A task's local folder, which must still be what was planned.
-
-    Raises:
-        DataError: It changed.
-    """
-    assert choice.data is not None, choice.name
-    subsets = None if choice.subsets == ("default",) or len(choice.subsets) == 0 else choice.subsets
-    inner = [child.name for child in choice.data.iterdir() if child.is_dir()]
-    if subsets is not None and not set(subsets) <= set(inner):
-        subsets = None  # a task with one named subset on a folder without subfolders
-    data = read_local_data(choice.data, choice.type, splits=choice.splits, subsets=subsets, needs_train=train_split)
-    if f"local-{data.content_hash}" != choice.dataset_revision:
-        raise DataError([f"{choice.data} changed while the run was going on; start again."])
-    return data
 
 
 def _load_from_hub(task: AbsTask) -> None:
