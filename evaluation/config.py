@@ -243,6 +243,10 @@ class RunConfig(Declared):
         copy._base_dir, copy._source, copy._lines = file.resolve().parent, file, lines
         return copy
 
+    def with_models(self, models: tuple[ModelConfig, ...]) -> RunConfig:
+        """The same config and file with other models of the same labels."""
+        return self.model_copy(update={"models": models})
+
     def resolve_data(self, path: str) -> Path:
         """A task's data folder."""
         return (self.resolve_path(self.data_root or ".") / Path(path).expanduser()).resolve()

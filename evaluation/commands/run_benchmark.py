@@ -33,6 +33,9 @@ def run_benchmark(
         str | None,
         typer.Option(metavar="DEVICE[:PRICE]", help="With --plan: time and cost on a card, such as a100:1.89."),
     ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Refuse data and models that are not exactly what fetch-data locked.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the table and errors only.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
@@ -65,9 +68,10 @@ def run_benchmark(
     try:
         from evaluation.commands.running import run_and_report
         from evaluation.execution.runner import RunOptions
+        from evaluation.hub import lock_file
 
         options = RunOptions(only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, chosen=chosen)
-        run_and_report(loaded, options, quiet=quiet)
+        run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
         message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
         raise Interrupted(message) from None

@@ -16,6 +16,7 @@ from evaluation.analysis.tables import Table, render_markdown, score_table
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
 from evaluation.errors import StoreError
+from evaluation.plan import build_plan
 from evaluation.records import JobRecord, RunStore, write_text
 
 if TYPE_CHECKING:
@@ -25,14 +26,25 @@ LOG_FILE = "run.log"
 _SOME_FAILED = 3
 
 
-def run_and_report(config: RunConfig, options: RunOptions, *, quiet: bool) -> None:
+def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None = None, quiet: bool = False) -> None:
     """Run a config, print its table, write its summaries.
+
+    Args:
+        config: The config.
+        options: Part of it to run.
+        lock: The lock that data and models are held to.
+        quiet: Print the table and errors only.
 
     Raises:
         typer.Exit: With code 3 where jobs failed.
     """
     quieten_libraries(config.run_folder / LOG_FILE)
     from evaluation.execution.runner import run
+
+    if lock is not None:
+        from evaluation.execution.fetching import locked_config
+
+        config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
 
     messages = Console(stderr=True)
     with ConsoleReporter(messages, quiet=quiet) as reporter:

@@ -17,8 +17,9 @@ from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
 from evaluation.config import Limit
-from evaluation.errors import ConfigError, EvaluationError
+from evaluation.errors import ConfigError, DataError, EvaluationError
 from evaluation.tasks.choosing import TaskChoice, read_choice
+from evaluation.tasks.files import dataset_folder
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit
 
@@ -118,7 +119,7 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
         counts = {**data.counts, **_left_out(task, data)}
         _place_local(task, data)
     else:
-        _load_from_hub(task)
+        _load_from_hub(task, choice)
     if isinstance(task, AbsTaskRetrieval):
         task.convert_v1_dataset_format_to_v2(num_proc=None)
     if limit is not None:
@@ -126,15 +127,36 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
     return counts
 
 
-def _load_from_hub(task: AbsTask) -> None:
+def _load_from_hub(task: AbsTask, choice: TaskChoice) -> None:
+    """Let mteb load its dataset out of the snapshot folder of the pinned revision.
+
+    With a folder for a path, `datasets` reads the files that are there, whatever revisions and processed copies its
+    own caches hold, with a network and without.
+    """
+    folder = dataset_folder(task, choice)
+    pinned = task.metadata
+    task.metadata = pinned.model_copy(update={"dataset": {**pinned.dataset, "path": str(folder)}})
     try:
         task.load_data()
     except Exception as error:  # any library below datasets may raise anything
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        where = task.metadata.dataset
         raise EvaluationError(
-            f"the dataset {where.get('path')} (revision {where.get('revision')}) can't be loaded from the Hub: {reason}"
+            f"the dataset {choice.dataset} (revision {choice.dataset_revision}) can't be loaded from {folder}: {reason}"
         ) from error
+    finally:
+        task.metadata = pinned
+    _check_tables(task, choice)
+
+
+def _check_tables(task: AbsTask, choice: TaskChoice) -> None:
+    """Without its candidates a reranking task would be scored as search of the whole corpus."""
+    if not isinstance(task, AbsTaskRetrieval) or choice.type not in {"Reranking", "InstructionReranking"}:
+        return
+    for subset, splits in task.dataset.items():
+        for split, data in splits.items():
+            if data.get("top_ranked") is None:
+                where = f"{choice.name}, split {split!r}, subset {subset!r}"
+                raise DataError([f"{where}: the dataset holds no candidates."])
 
 
 def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitData:
@@ -144,7 +166,7 @@ def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitDat
         EvaluationError: It can't be loaded.
     """
     task = _mteb_task(choice, seed=0)
-    _load_from_hub(task)
+    _load_from_hub(task, choice)
     assert isinstance(task, AbsTaskRetrieval), choice.name
     task.convert_v1_dataset_format_to_v2(num_proc=None)
     return task.dataset["default"][split]

@@ -275,7 +275,7 @@ def _counted(choice: TaskChoice, entry: TaskEntry | None, rules: TaskRules) -> l
                 groups += _retrieval_groups(part, f"{choice.dataset_revision}/{subset}", rules)
             else:
                 rows = splits.get(train)
-                learned = rows if isinstance(rows, TableSplit) and train != split else None
+                learned = rows if isinstance(rows, TableSplit) else None
                 groups += _table_groups(choice, entry, pool, part, learned)
     return groups
 
