@@ -12,28 +12,22 @@ import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from evaluation.errors import EvaluationError, UsageError
+from evaluation.retries import can_pass, with_retries
 
 Kind = Literal["model", "dataset"]
 Result = TypeVar("Result")
 
 LOCK_VERSION = 1
-RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Pauses between attempts at a call that failed for a passing reason."""
 CARD_FILES = ("README.md", ".huggingface.yaml")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
-_PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-_NETWORK_ERRORS = frozenset(
-    {"ConnectError", "ConnectionError", "ConnectTimeout", "NetworkError", "TimeoutException", "TransportError"}
-    | {"ReadError", "ReadTimeout", "RemoteProtocolError", "ChunkedEncodingError", "ProtocolError"}
-)
+_NETWORK_ERRORS = frozenset({"ConnectError", "ConnectionError", "ConnectTimeout", "NetworkError", "TransportError"})
 
 
 class HubError(EvaluationError):
@@ -217,28 +211,20 @@ def exactly(name: str) -> str:
 
 
 def _persistent(kind: Kind, name: str, revision: str | None, act: Callable[[], Result]) -> Result:
-    """Call until it works, a while, as long as it fails for reasons that may pass."""
-    for wait in (*RETRY_WAITS_S, None):
+    """Call, again a few times where it fails for a reason that can pass, and say in a sentence what went wrong."""
+
+    def direct() -> Result:
         try:
             return act()
-        except (OSError, ValueError) as error:
-            cause = _root(error)
-            if wait is None or is_offline() or not _may_pass(cause):
-                raise HubError(_sentence(kind, name, revision, cause)) from error
-            time.sleep(wait)
-        except Exception as error:  # the library's transport, whichever it is, has exceptions of its own
-            if not _is_network_error(error):
-                raise
-            if wait is None:
-                raise HubError(_sentence(kind, name, revision, error)) from error
-            time.sleep(wait)
-    raise AssertionError("the last attempt returns or raises")
+        except FileNotFoundError as error:  # the library looked into its cache after the network had failed
+            raise (error.__cause__ if isinstance(error.__cause__, Exception) else error) from None
 
-
-def _root(error: Exception) -> Exception:
-    """What the library met before it looked into the cache."""
-    cause = error.__cause__
-    return cause if type(error).__name__ == "LocalEntryNotFoundError" and isinstance(cause, Exception) else error
+    try:
+        return with_retries(direct, f"{kind} {name}")
+    except Exception as error:  # the library's transport, whichever it is, has exceptions of its own
+        if not isinstance(error, OSError | ValueError) and not can_pass(error) and not _is_network_error(error):
+            raise
+        raise HubError(_sentence(kind, name, revision, error)) from error
 
 
 def _status(error: Exception) -> int | None:
@@ -248,13 +234,6 @@ def _status(error: Exception) -> int | None:
 
 def _is_network_error(error: Exception) -> bool:
     return any(kind.__name__ in _NETWORK_ERRORS for kind in type(error).__mro__)
-
-
-def _may_pass(error: Exception) -> bool:
-    if type(error).__name__ == "OfflineModeIsEnabled":
-        return False
-    cut_off = "consistency check" in str(error).lower()
-    return _status(error) in _PASSING_STATUS or _is_network_error(error) or cut_off
 
 
 def _sentence(kind: Kind, name: str, revision: str | None, error: Exception) -> str:
@@ -280,7 +259,7 @@ def _sentence(kind: Kind, name: str, revision: str | None, error: Exception) -> 
         return f"{what} is not in the local Hub cache ({cache}); fetch it with fetch-data where there is a network."
     if "ConnectError" in kinds or "ConnectTimeout" in kinds:
         return f"{what}: the Hub can't be reached; check the network, or fetch it elsewhere with fetch-data."
-    if _may_pass(error):
+    if can_pass(error) or "consistency check" in str(error).lower():
         return f"{what}: the download was cut off; start again, it goes on where it stopped."
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"{what} can't be fetched: {reason.rstrip('.')}."

@@ -34,7 +34,7 @@ HEAVY = {
 }
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "errors": ("errors", "paths"),
+    "errors": ("errors", "paths", "files", "redaction", "retries"),
     "hub": ("hub",),
     "calibration": ("calibration",),
     "config": ("config", "config_file", "config_schema"),

@@ -16,7 +16,8 @@ from mteb.results import TaskResult
 from pydantic import ValidationError
 
 from evaluation.errors import UsageError
-from evaluation.records import JobRecord, RunStore, write_json
+from evaluation.files import write_json
+from evaluation.records import JobRecord, RunStore
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _META = "model_meta.json"
@@ -95,7 +96,7 @@ def _file_of(run: Path, record: JobRecord) -> Path:
         UsageError: It is missing.
     """
     model = record.provenance["model"]
-    folder = run / "mteb" / "results" / model["name"].replace("/", "__") / model["revision"]
+    folder: Path = run / "mteb" / "results" / model["name"].replace("/", "__") / model["revision"]
     for file in sorted(folder.rglob(f"{record.task}.json")):
         meta = json.loads(file.with_name(_META).read_text(encoding="utf-8"))
         protocol = (meta.get("experiment_kwargs") or {}).get("protocol", "mteb")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.errors import UsageError
-from evaluation.records import JobRecord, RunStore, write_text
+from evaluation.files import write_text
+from evaluation.records import JobRecord, RunStore
 
 _SPACE = re.compile(r"\s")
 _PROGRAM = "https://github.com/embeddings-benchmark/mteb"

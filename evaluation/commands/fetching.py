@@ -13,9 +13,9 @@ from rich.table import Table
 from evaluation.commands.running import quieten_libraries
 from evaluation.config import RunConfig
 from evaluation.errors import ConfigError, EvaluationError
+from evaluation.files import write_json
 from evaluation.hub import LOCK_VERSION, HubError, hub_cache, is_offline, lock_file
 from evaluation.plan import Job
-from evaluation.records import write_json
 
 
 def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_whole: bool, sizes_only: bool) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from evaluation.commands.console import shown
 from evaluation.encoding.encoder import Progress as Step
 from evaluation.plan import Job
 from evaluation.records import JobRecord
@@ -91,11 +92,11 @@ class ConsoleReporter:
                 self._say(f"      noticed in the data: {found:,} {what}")
         else:
             message = record.error.message if record.error else "no score"
-            self._console.print(escape(f"{count} {job.name}: failed: {message}"), style="red", soft_wrap=True)
+            self._console.print(escape(shown(f"{count} {job.name}: failed: {message}")), style="red", soft_wrap=True)
 
     def _say(self, line: str) -> None:
         if not self._quiet:
-            self._console.print(escape(line), highlight=False, soft_wrap=True)
+            self._console.print(escape(shown(line)), highlight=False, soft_wrap=True)
 
     def _rate(self, now: float) -> float:
         return self._tokens / max(now - self._job_started, 1e-9)

@@ -21,6 +21,7 @@ def run_benchmark(
     only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Run tasks that match; repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run stored jobs again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that uses the run's folder.")] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, such as runtime.device=cpu."),
@@ -70,7 +71,7 @@ def run_benchmark(
         from evaluation.execution.runner import RunOptions
         from evaluation.hub import lock_file
 
-        options = RunOptions(only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, chosen=chosen)
+        options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
         run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
         message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +14,21 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from evaluation.analysis.tables import Table, render_markdown, score_table
+from evaluation.commands.console import shown
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
 from evaluation.errors import StoreError
+from evaluation.files import write_text
 from evaluation.plan import build_plan
-from evaluation.records import JobRecord, RunStore, write_text
+from evaluation.records import JobRecord, RunStore
 
 if TYPE_CHECKING:
     from evaluation.execution.runner import RunOptions, RunOutcome
 
+_LOG = logging.getLogger(__name__)
 LOG_FILE = "run.log"
 _SOME_FAILED = 3
 
@@ -45,11 +52,12 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
         from evaluation.execution.fetching import locked_config
 
         config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
-
     messages = Console(stderr=True)
-    with ConsoleReporter(messages, quiet=quiet) as reporter:
-        outcome = run(config, options, reporter)
-    write_summaries(outcome.folder, RunStore(outcome.folder).current_records())
+    with _warnings_shown(messages):
+        with ConsoleReporter(messages, quiet=quiet) as reporter:
+            outcome = run(config, options, reporter)
+        records = RunStore(outcome.folder).current_records(skip_damaged=True)
+        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
     table = score_table(outcome.records)
     print_table(table)
     _conclude(messages, outcome, quiet=quiet)
@@ -65,7 +73,7 @@ def quieten_libraries(log_file: Path) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise StoreError(f"{log_file.parent} can't be made: {above} is not a folder that can be written.")
     handler = _LateFile(log_file, encoding="utf-8", errors="backslashreplace", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -82,19 +90,69 @@ def quieten_libraries(log_file: Path) -> None:
 
 
 class _LateFile(logging.FileHandler):
-    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind."""
+    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind.
+
+    A log that can't be written, on a full disk say, is no reason to stop or to print a traceback.
+    """
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
 
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
 
-def write_summaries(folder: Path, records: list[JobRecord]) -> None:
-    """summary.csv, a row a job, split and subset, and summary.md, the table."""
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing is said."""
+
+
+class _Redacting(logging.Formatter):
+    """Lines without secrets and control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+class _ToConsole(logging.Handler):
+    """Shows our own warnings, such as of damaged files."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(f"warning: {shown(record.getMessage())}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _warnings_shown(console: Console) -> Iterator[None]:
+    logger, handler = logging.getLogger("evaluation"), _ToConsole(console)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
+    """summary.csv, a row a job, split and subset, and summary.md, the table.
+
+    Args:
+        folder: The run's.
+        records: What they show.
+        only_stored: No job ran now, so that files that differ were damaged or never finished; this is said.
+    """
     from evaluation.analysis.frame import records_frame
 
-    write_text(folder / "summary.csv", records_frame(records).to_csv(index=False))
-    write_text(folder / "summary.md", render_markdown(score_table(records)))
+    for name, text in {
+        "summary.csv": records_frame(records).to_csv(index=False),
+        "summary.md": render_markdown(score_table(records)),
+    }.items():
+        file = folder / name
+        if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
+            _LOG.warning("%s was not what the stored records say; written again.", file)
+        write_text(file, text)
 
 
 def print_table(table: Table) -> None:
@@ -102,13 +160,15 @@ def print_table(table: Table) -> None:
     console = Console()
     rich_table = RichTable(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
     for position, name in enumerate(table.header):
-        rich_table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position == 0)
+        rich_table.add_column(Text(shown(name)), justify="left" if position < 2 else "right", no_wrap=position == 0)
     for position, row in enumerate(table.rows):
-        rich_table.add_row(*row, end_section=position == len(table.rows) - table.n_means - 1)
+        rich_table.add_row(
+            *(Text(shown(cell)) for cell in row), end_section=position == len(table.rows) - table.n_means - 1
+        )
     console.width = max(console.width, 200) if not console.is_terminal else console.width
     console.print(rich_table)
     for note in table.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        console.print(shown(note), markup=False, highlight=False, soft_wrap=True)
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:

@@ -12,11 +12,11 @@ from evaluation import hub
 from evaluation.config import RunConfig
 from evaluation.encoding.checkpoint import HUB_FILES, HUB_IGNORED, is_folder_name, locate
 from evaluation.encoding.shapes import is_builtin
-from evaluation.errors import EvaluationError, UsageError
+from evaluation.errors import DataError, EvaluationError, UsageError
 from evaluation.hub import HubError, Kind, RemoteFile, Repository, exactly, matches, snapshot_folder
 from evaluation.plan import Job
 from evaluation.tasks.choosing import TaskChoice
-from evaluation.tasks.files import file_patterns, read_card, wanted_configs
+from evaluation.tasks.files import dataset_folder, file_patterns, read_card, wanted_configs
 from evaluation.tasks.loading import make_task
 
 _AT_ONCE = 4
@@ -153,6 +153,23 @@ def fetch_all(found: Sequence[Found], on_done: Callable[[Found], None]) -> Fetch
         else:
             fetched.entries.append(result)
     return fetched
+
+
+def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
+    """Without a network, find out before the first job which datasets, or tables of them, are not here.
+
+    Raises:
+        DataError: Some are not; a sentence each.
+    """
+    faults = []
+    for need in needs_of(config, jobs) if hub.is_offline() else ():
+        for task in need.tasks:
+            try:
+                dataset_folder(make_task(task, seed=0), task)
+            except EvaluationError as error:
+                faults.append(str(error))
+    if faults:
+        raise DataError(faults)
 
 
 # ------------------------------------------------------------------------------------------------------------ the lock

@@ -161,6 +161,8 @@ class LocalExecutor:
 
     def _failed(self, job: Job, error: Exception, trace: str | None) -> JobRecord:
         message = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            message = f"{error.filename or 'a file'}: {error.strerror}."
         return JobRecord(
             **self._common(job),
             state="failed",

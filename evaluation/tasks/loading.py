@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import mteb
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from mteb import abstasks
 from mteb.abstasks.abstask import AbsTask
@@ -122,6 +125,8 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
         _load_from_hub(task, choice)
     if isinstance(task, AbsTaskRetrieval):
         task.convert_v1_dataset_format_to_v2(num_proc=None)
+        if choice.data is None:
+            counts = _counts_of_splits(task, choice)
     if limit is not None:
         apply_limit(task, choice, limit)
     return counts
@@ -170,6 +175,40 @@ def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitDat
     assert isinstance(task, AbsTaskRetrieval), choice.name
     task.convert_v1_dataset_format_to_v2(num_proc=None)
     return task.dataset["default"][split]
+
+
+def _counts_of_splits(task: AbsTaskRetrieval, choice: TaskChoice) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for subset in task.hf_subsets:
+        for split in choice.splits:
+            if split in task.dataset.get(subset, {}):
+                counts += Counter(retrieval_counts(task.dataset[subset][split]))
+    return dict(counts)
+
+
+def retrieval_counts(data: RetrievalSplitData) -> dict[str, int]:
+    """What a split of a Hub dataset holds that can't be scored: repeated ids, judgements of unknown ids.
+
+    In local data the loader counts the same and refuses repeated ids. A corpus' ids stay outside Python's memory.
+    """
+    queries, qrels = data["queries"]["id"][:], data["relevant_docs"]
+    known = set(queries)
+    documents = _ids(data["corpus"])
+    judged = pa.array([document for query in qrels if query in known for document in qrels[query]], pa.string())
+    n_found = pc.sum(pc.is_in(judged, value_set=documents)).as_py() or 0
+    counts = {
+        "queries without judgements": sum(not qrels.get(query) for query in known),
+        "judgements of unknown queries": sum(len(grades) for query, grades in qrels.items() if query not in known),
+        "judgements of unknown documents": len(judged) - n_found,
+        "queries whose id came before": len(queries) - len(known),
+        "documents whose id came before": len(documents) - pc.count_distinct(documents).as_py(),
+    }
+    return {what: count for what, count in counts.items() if count}
+
+
+def _ids(corpus: Dataset) -> pa.Array:
+    column = corpus.select_columns(["id"]).with_format("arrow")[:]["id"]
+    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in column.chunks] or [pa.array([], pa.string())])
 
 
 def _place_local(task: AbsTask, data: LocalData) -> None:
