@@ -241,6 +241,8 @@ def speed_name(shape: ModelShape, model: ModelConfig) -> str:
 
 def find_shape(config: RunConfig, model: ModelConfig) -> ModelShape | None:
     """The shape of a config's model: by name, from its folder, or from the Hub's cache."""
+    if model.endpoint is not None:
+        return None
     known = shape_of_name(model.model)
     if known is not None or is_builtin(model.model):
         return known
@@ -272,7 +274,7 @@ def _model_bytes(
     wanted = {job.model.label for job in jobs}
     sizes: dict[str, int | None] = {}
     for model in config.models:
-        if model.label not in wanted or is_builtin(model.model):
+        if model.label not in wanted or is_builtin(model.model) or model.endpoint is not None:
             continue
         if is_folder_name(model.model) or config.resolve_path(model.model).is_dir():
             continue

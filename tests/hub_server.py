@@ -55,7 +55,7 @@ class Hub:
     repositories: dict[tuple[str, str], Repository] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
-    sent: Counter[str] = field(default_factory=Counter)
+    sent_below: Counter[str] = field(default_factory=Counter)
 
     def __enter__(self) -> Hub:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -188,7 +188,12 @@ class _Handler(BaseHTTPRequestHandler):
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self.send(
-            content[start:], body=body, status=206 if start else 200, headers=headers, fault=fault, name=path.name
+            content[start:],
+            body=body,
+            status=206 if start else 200,
+            headers=headers,
+            fault=fault,
+            name=path.parent.parent.name,
         )
 
     def refuse(self, why: str | int, *, body: bool) -> None:
@@ -216,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault is not None and fault.kind == "cut":
             self.wfile.write(content[: len(content) // 2])
-            self.hub.sent[name] += len(content) // 2
+            self.hub.sent_below[name] += len(content) // 2
             self.close_connection = True
             return
         pieces = 8 if fault is not None and fault.kind == "slow" else 1
@@ -226,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             if pieces > 1:
                 time.sleep(0.1)
-        self.hub.sent[name] += len(content)
+        self.hub.sent_below[name] += len(content)
 
 
 def _described(folder: Path, path: Path) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
         reasons.append("it ran on local data; run it on the Hub's dataset.")
     if model["name"].endswith("-q4"):
         reasons.append(f"{model['name']} are 4-bit weights, not the published model.")
-    elif model["name"].startswith(("builtin/", "local/")):
+    elif model["name"].startswith(("builtin/", "local/", "endpoint/")):
         reasons.append(f"{model['name']} is no model of the Hub; name the model by its Hub name.")
     elif not _COMMIT.fullmatch(str(model["revision"])):
         reasons.append(f"the model's revision {model['revision']!r} is no full commit.")

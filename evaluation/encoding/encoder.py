@@ -99,7 +99,7 @@ class Encoder:
         vectors = np.concatenate([vectors for vectors, _ in shards]) if len(shards) > 1 else shards[0][0]
         full_lengths = np.concatenate([lengths for _, lengths in shards])
         self.encoding_time_s += time.perf_counter() - started
-        _check_vectors(vectors, unique)
+        check_vectors(vectors, unique)
         if len(unique) < len(texts):
             vectors = vectors[inverse]
         n_truncated = int((full_lengths > self.settings.max_length).sum())
@@ -113,7 +113,7 @@ class Encoder:
         shard = self._cache.get(hashes)
         if shard is None:
             shard = self._encode_texts(texts)
-            _check_vectors(shard.vectors, texts)
+            check_vectors(shard.vectors, texts)
             self._cache.put(hashes, shard)
         return shard
 
@@ -161,7 +161,7 @@ class Encoder:
         return torch.cat([self._run(rows[:middle]), self._run(rows[middle:])])
 
 
-def _check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
+def check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
     """A vector that is not finite or has no direction must never become a score."""
     sums = np.abs(vectors).sum(axis=1, dtype=np.float64)  # (U,) NaN and infinity carry over
     bad = ~np.isfinite(sums) | (sums == 0)

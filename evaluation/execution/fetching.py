@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import hub
-from evaluation.config import RunConfig
+from evaluation.config import ModelConfig, RunConfig
 from evaluation.encoding.checkpoint import HUB_FILES, HUB_IGNORED, is_folder_name, locate
 from evaluation.encoding.shapes import is_builtin
 from evaluation.errors import DataError, EvaluationError, UsageError
@@ -60,7 +60,7 @@ def needs_of(config: RunConfig, jobs: Iterable[Job]) -> list[Need]:
     models: dict[tuple[str, str | None], Need] = {}
     datasets: dict[tuple[str, str], list[TaskChoice]] = {}
     for job in jobs:
-        if _from_hub(config, job.model.model):
+        if _from_hub(config, job.model):
             key = (job.model.model, job.model.revision)
             models.setdefault(key, Need("model", *key))
         if job.task.data is None:
@@ -70,8 +70,10 @@ def needs_of(config: RunConfig, jobs: Iterable[Job]) -> list[Need]:
     return [*models.values(), *(Need("dataset", *key, tuple(tasks)) for key, tasks in datasets.items())]
 
 
-def _from_hub(config: RunConfig, model: str) -> bool:
-    return not (is_builtin(model) or is_folder_name(model) or config.resolve_path(model).is_dir())
+def _from_hub(config: RunConfig, declared: ModelConfig) -> bool:
+    model = declared.model
+    elsewhere = declared.backend == "openai" or is_builtin(model) or is_folder_name(model)
+    return not (elsewhere or config.resolve_path(model).is_dir())
 
 
 def _reads_alike(task: TaskChoice, other: TaskChoice) -> bool:
@@ -182,7 +184,7 @@ def folder_entries(config: RunConfig, jobs: Iterable[Job]) -> list[dict[str, Any
         if job.task.data is not None:
             key = (f"data {job.task.name}", job.task.dataset_revision)
             entries[key] = {"kind": "folder", "repository": key[0], "revision": key[1], "licence": None, "files": {}}
-        if not _from_hub(config, job.model.model) and not is_builtin(job.model.model):
+        if not _from_hub(config, job.model) and not is_builtin(job.model.model) and job.model.endpoint is None:
             key = (f"model {job.model.model}", locate(job.model.model, None, config.base_dir).revision)
             entries[key] = {"kind": "folder", "repository": key[0], "revision": key[1], "licence": None, "files": {}}
     return list(entries.values())

@@ -164,7 +164,7 @@ def _group(side: Side, pool: str, counted: Mapping[str, Any], script: Script, *,
         pool=pool or f"{total} characters in {unique} texts of {counted['min_text_length']} to {longest:.0f}",
         texts=n_texts,
         unique=unique,
-        characters=spread_lengths(mean, longest, n_texts),
+        characters=spread_lengths(mean, longest, n_texts).clip(min=float(counted["min_text_length"])),
         script=script,
         is_cut=is_cut,
     )
