@@ -30,6 +30,8 @@ def _entry(module: str, name: str) -> Callable[[], None]:
 
 
 run_benchmark = _entry("run_benchmark", "run-benchmark")
+fetch_data = _entry("fetch_data", "fetch-data")
+export_results = _entry("export_results", "export-results")
 compare_results = _entry("compare_results", "compare-results")
 check_regression = _entry("check_regression", "check-regression")
 embedding_cache = _entry("embedding_cache", "embedding-cache")

@@ -21,6 +21,7 @@ from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
 from evaluation.errors import StoreError
 from evaluation.files import write_text
+from evaluation.plan import build_plan
 from evaluation.records import JobRecord, RunStore
 
 if TYPE_CHECKING:
@@ -31,8 +32,14 @@ LOG_FILE = "run.log"
 _SOME_FAILED = 3
 
 
-def run_and_report(config: RunConfig, options: RunOptions, *, quiet: bool) -> None:
+def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None = None, quiet: bool = False) -> None:
     """Run a config, print its table, write its summaries.
+
+    Args:
+        config: The config.
+        options: Part of it to run.
+        lock: The lock that data and models are held to.
+        quiet: Print the table and errors only.
 
     Raises:
         typer.Exit: With code 3 where jobs failed.
@@ -40,6 +47,10 @@ def run_and_report(config: RunConfig, options: RunOptions, *, quiet: bool) -> No
     quieten_libraries(config.run_folder / LOG_FILE)
     from evaluation.execution.runner import run
 
+    if lock is not None:
+        from evaluation.execution.fetching import locked_config
+
+        config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
     messages = Console(stderr=True)
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)

@@ -35,12 +35,14 @@ class Encoded(NamedTuple):
         token_lengths: (U,) int64 tokens of each distinct text before truncation.
         n_truncated: Distinct texts longer than the maximum length.
         examples: The first two distinct strings, exactly as the tokenizer received them.
+        n_characters: Of all distinct strings.
     """
 
     vectors: NDArray[np.float32]
     token_lengths: NDArray[np.int64]
     n_truncated: int
     examples: tuple[str, ...]
+    n_characters: int
 
 
 class Progress(NamedTuple):
@@ -93,7 +95,7 @@ class Encoder:
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
         if not unique:
-            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, ())
+            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
         shards = list(self._encode_shards([unique[start:end] for start, end in shard_bounds(unique)]))
         vectors = np.concatenate([shard.vectors for shard in shards]) if len(shards) > 1 else shards[0].vectors
@@ -102,7 +104,7 @@ class Encoder:
         if len(unique) < len(texts):
             vectors = vectors[inverse]
         n_truncated = int((full_lengths > self.settings.max_length).sum())
-        return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]))
+        return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
 
     def _encode_shards(self, shards: list[list[str]]) -> Iterator[CachedShard]:
         """Each shard from the cache, whole, or through the model, whole; the next is tokenized meanwhile."""
@@ -116,7 +118,7 @@ class Encoder:
                     tokens = waiting.result() if waiting is not None else self._tokenize(texts)
                     coming = beside.submit(self._tokenize, following) if following is not None else None
                     shard = self._encode_tokens(tokens)
-                    _check_vectors(shard.vectors, texts)
+                    check_vectors(shard.vectors, texts)
                     if self._cache is not None:
                         self._cache.put(hashes, shard)
                 yield shard
@@ -165,7 +167,7 @@ class Encoder:
         return torch.cat([self._run(rows[:middle]), self._run(rows[middle:])])
 
 
-def _check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
+def check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
     """A vector that is not finite or has no direction must never become a score."""
     sums = np.abs(vectors).sum(axis=1, dtype=np.float64)  # (U,) NaN and infinity carry over
     bad = ~np.isfinite(sums) | (sums == 0)

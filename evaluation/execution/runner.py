@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 from evaluation.config import RunConfig
 from evaluation.encoding.encoder import Progress
+from evaluation.execution.estimates import Estimates
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
+from evaluation.hub import is_offline
 from evaluation.plan import Job, build_plan
 from evaluation.records import JobRecord, RunStore
 
@@ -85,12 +87,14 @@ class RunOptions:
         only, models: Task globs and labels; empty: all.
         fresh: Stored jobs run again.
         wait: Wait for another process that is using the run's folder.
+        chosen: (label, task) of the jobs to run; None: all.
     """
 
     only: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     fresh: bool = False
     wait: bool = False
+    chosen: frozenset[tuple[str, str]] | None = None
 
 
 def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
@@ -113,7 +117,9 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     with StopSignals() as signals:
         with signals.allowed():
             jobs = build_plan(config, only=options.only, models=options.models)
+            jobs = [job for job in jobs if options.chosen is None or _key(job) in options.chosen]
             _check_options(jobs)
+            _check_data(config, jobs)
         with ExitStack() as held:
             with signals.allowed():
                 held.enter_context(hold(config.run_folder, wait=options.wait))
@@ -128,11 +134,14 @@ def _run_jobs(
     before = store.read_run_or_set_aside()
     with signals.allowed():
         ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
-        if before is not None and (options.only or options.models):
+        ledger.note_costs({(job["label"], job["task"]): job.get("cost", {}) for job in (before or {}).get("jobs", ())})
+        if before is not None and (options.only or options.models or options.chosen is not None):
             ledger.keep_others(before["jobs"], build_plan(config))
     stored = {} if options.fresh else ledger.stored_records()
     store.export(stored.values(), ran_now=False)
     reporter.run_started(jobs, len(stored))
+    estimates = Estimates(config, [job for job in jobs if _key(job) not in stored])
+    ledger.note_costs({_key(job): estimates.beside(job, None) for job in jobs})
     ledger.write()
     outcome = RunOutcome(store.folder)
     for job, _ in ledger.jobs:
@@ -147,11 +156,28 @@ def _run_jobs(
             store.export([record], ran_now=True)
             ledger.note(job, record)
             outcome.n_executed += 1
+            ledger.note_costs({_key(job): estimates.beside(job, record)})
+            estimates.learn(job, record)
             reporter.job_ended(job, record)
         outcome.records.append(record)
     ledger.finish()
     reporter.run_ended(outcome)
     return outcome
+
+
+def stored_jobs(config: RunConfig, jobs: Sequence[Job]) -> set[tuple[str, str]]:
+    """(label, task) of the jobs whose score is stored; their models must be on this machine."""
+    store, executor = RunStore(config.run_folder), LocalExecutor(config)
+    found = ((job, store.load(job.model.label, job.task.name, executor.fingerprint(job))) for job in jobs)
+    return {_key(job) for job, record in found if record is not None and record.state == "done"}
+
+
+def _check_data(config: RunConfig, jobs: Sequence[Job]) -> None:
+    """Without a network, datasets that are not in the Hub's cache are named before the first job."""
+    if is_offline() and any(job.task.data is None for job in jobs):
+        from evaluation.execution.fetching import check_offline
+
+        check_offline(config, jobs)
 
 
 def _check_options(jobs: Sequence[Job]) -> None:
@@ -170,6 +196,7 @@ class _Ledger:
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
         self._others: list[dict[str, Any]] = []
+        self._costs: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._states = {_key(job): "waiting" for job, _ in jobs}
         self._content: dict[str, Any] = {
             "schema_version": 1,
@@ -192,6 +219,10 @@ class _Ledger:
                 found[_key(job)] = record
                 self._states[_key(job)] = record.state
         return found
+
+    def note_costs(self, costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Keep plan and truth of jobs that have any; stored jobs keep those of the start that ran them."""
+        self._costs |= {key: cost for key, cost in costs.items() if cost}
 
     def keep_others(self, listed: Sequence[dict[str, Any]], all_jobs: Sequence[Job]) -> None:
         """Go on listing what earlier starts did of the config's jobs that this start does not choose."""
@@ -219,6 +250,7 @@ class _Ledger:
                 "protocol": job.rules.protocol,
                 "fingerprint": identity,
                 "state": self._states[_key(job)],
+                "cost": self._costs.get(_key(job), {}),
             }
             for job, identity in self.jobs
         ]

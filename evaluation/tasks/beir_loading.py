@@ -7,11 +7,10 @@ from typing import NamedTuple
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from evaluation.config import Limit
-from evaluation.tasks.choosing import TaskChoice
+from evaluation.tasks.choosing import TaskChoice, read_choice
 from evaluation.tasks.loading import (
     apply_limit_to_retrieval,
     load_retrieval_from_hub,
-    read_choice,
     retrieval_counts,
     retrieval_data,
 )

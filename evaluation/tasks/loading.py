@@ -22,10 +22,11 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
 from evaluation.retries import with_retries
-from evaluation.tasks.choosing import TaskChoice
+from evaluation.tasks.choosing import TaskChoice, read_choice
 from evaluation.tasks.columns import use_columns
+from evaluation.tasks.files import dataset_folder
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
-from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit, read_local_data
+from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit
 
 _ANY_LANGUAGE = "und-Zyyy"
 
@@ -123,7 +124,7 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
         counts = {**data.counts, **_left_out(task, data)}
         _place_local(task, data)
     else:
-        _load_from_hub(task)
+        _load_from_hub(task, choice)
     if isinstance(task, AbsTaskRetrieval):
         task.convert_v1_dataset_format_to_v2(num_proc=None)
         if choice.data is None:
@@ -135,32 +136,36 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
     return counts
 
 
-def read_choice(choice: TaskChoice, *, train_split: str | None = None) -> LocalData:
-    """A task's local folder, which must still be what was planned.
+def _load_from_hub(task: AbsTask, choice: TaskChoice) -> None:
+    """Let mteb load its dataset out of the snapshot folder of the pinned revision.
 
-    Raises:
-        DataError: It changed.
+    With a folder for a path, `datasets` reads the files that are there, whatever revisions and processed copies its
+    own caches hold, with a network and without.
     """
-    assert choice.data is not None, choice.name
-    subsets = None if choice.subsets == ("default",) or len(choice.subsets) == 0 else choice.subsets
-    inner = [child.name for child in choice.data.iterdir() if child.is_dir()]
-    if subsets is not None and not set(subsets) <= set(inner):
-        subsets = None  # a task with one named subset on a folder without subfolders
-    data = read_local_data(choice.data, choice.type, splits=choice.splits, subsets=subsets, needs_train=train_split)
-    if f"local-{data.content_hash}" != choice.dataset_revision:
-        raise DataError([f"{choice.data} changed while the run was going on; start again."])
-    return data
-
-
-def _load_from_hub(task: AbsTask) -> None:
+    folder = dataset_folder(task, choice)
+    pinned = task.metadata
+    task.metadata = pinned.model_copy(update={"dataset": {**pinned.dataset, "path": str(folder)}})
     try:
-        with_retries(task.load_data, f"dataset {task.metadata.dataset.get('path')}")
+        task.load_data()
     except Exception as error:  # any library below datasets may raise anything
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        where = task.metadata.dataset
         raise EvaluationError(
-            f"the dataset {where.get('path')} (revision {where.get('revision')}) can't be loaded from the Hub: {reason}"
+            f"the dataset {choice.dataset} (revision {choice.dataset_revision}) can't be loaded from {folder}: {reason}"
         ) from error
+    finally:
+        task.metadata = pinned
+    _check_tables(task, choice)
+
+
+def _check_tables(task: AbsTask, choice: TaskChoice) -> None:
+    """Without its candidates a reranking task would be scored as search of the whole corpus."""
+    if not isinstance(task, AbsTaskRetrieval) or choice.type not in {"Reranking", "InstructionReranking"}:
+        return
+    for subset, splits in task.dataset.items():
+        for split, data in splits.items():
+            if data.get("top_ranked") is None:
+                where = f"{choice.name}, split {split!r}, subset {subset!r}"
+                raise DataError([f"{where}: the dataset holds no candidates."])
 
 
 def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitData:
@@ -170,7 +175,7 @@ def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitDat
         EvaluationError: It can't be loaded.
     """
     task = _mteb_task(choice, seed=0)
-    _load_from_hub(task)
+    _load_from_hub(task, choice)
     assert isinstance(task, AbsTaskRetrieval), choice.name
     task.convert_v1_dataset_format_to_v2(num_proc=None)
     return task.dataset["default"][split]
