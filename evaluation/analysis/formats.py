@@ -90,6 +90,8 @@ def _least_widths(table: Table, width: int) -> list[int]:
     """Numbers are never broken; of the text columns the first has what room is left, the others a little."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     longest = [max(len(_plain(replace(cell, detail=""))) for cell in cells) for cells in columns]
+    words = [max(map(len, _plain(cell).split()), default=0) for cell in table.header]
+    longest = [max(n, min(word, _LEAST_TEXT)) for n, word in zip(longest, words, strict=True)]
     least = [min(n, _LEAST_TEXT) if position < table.n_text else n for position, n in enumerate(longest)]
     others = sum(least[1:]) + _GAP * (len(least) - 1)
     return [max(least[0], min(longest[0], width - others)), *least[1:]]
