@@ -87,6 +87,7 @@ def test_every_format_goes_to_a_file_and_to_standard_output(command: Run, table:
         (("mine.csv", "--mixed", "--baseline", "c"), "--baseline 'c': no column has this label"),
         (("mine.csv", "--mixed", "--benchmark", "MTEBB"), "mteb has no benchmark of this name"),
         (("mine.csv", "--format", "pdf"), "pdf"),
+        (("mine.csv", "--mixed", "--output", "mine.csv/x"), "--output: "),
     ],
 )
 def test_wrong_usage_is_a_sentence_and_exit_code_2(
