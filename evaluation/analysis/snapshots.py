@@ -81,6 +81,8 @@ def read_run(folder: Path) -> Snapshot:
         name = str(content["name"])
     except StoreError as error:
         raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder} can't be read: {error.strerror or error}.") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{folder / RUN_FILE} is not as run-benchmark writes it ({error!r}): run it again.") from error
     return Snapshot(name, jobs, models, _versions([record for *_, record in found if record]))
