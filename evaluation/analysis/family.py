@@ -48,14 +48,14 @@ class Family:
 def compare_all(cases: Sequence[Case], alpha: float, n_resamples: int) -> Family:
     """Compare all pairs of units, and each model's suite.
 
-    The tests are so many that a p, adjusted, can fall to a tenth of alpha; `detectable` is told for the level that
+    Resamples are so many that a p, adjusted, can fall to half of alpha; `detectable` is told for the level that
     Holm's first step leaves a single task.
     """
     pairs = {(case.label, case.task): case.units for case in cases if case.units}
     tested = [key for key, (first, _) in pairs.items() if first.kind != "algorithm"]
     n_suites = sum(n > 1 for n in Counter(label for label, _ in tested).values())
     n_tests = max(len(tested) + n_suites, 1)
-    n_resamples = max(n_resamples, math.ceil(10 * n_tests / alpha))
+    n_resamples = max(n_resamples, math.ceil(2 * n_tests / alpha))
     tasks: dict[Key, Difference] = {}
     mismatched: dict[Key, str] = {}
     for key, (first, second) in pairs.items():

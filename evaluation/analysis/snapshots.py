@@ -71,19 +71,29 @@ def read_run(folder: Path) -> Snapshot:
     """
     store = RunStore(folder)
     try:
-        content = store.read_run()
-        listed = [(str(job["label"]), str(job["task"]), str(job["fingerprint"])) for job in content["jobs"]]
+        name, limited, listed = _run_file(store)
         found = [(label, task, store.load(label, task, identity)) for label, task, identity in listed]
-        if content["config"]["limit"] or any(record and record.limit for *_, record in found):
+        records = [record for *_, record in found if record]
+        if limited or any(record.limit for record in records):
             raise UsageError(f"{folder} is a limited run, whose scores mean nothing: run its config without limit.")
-        models = _models(folder, [record for *_, record in found if record])
+        models = _models(folder, records)
         jobs = tuple(_scored_job(store, label, task, record) for label, task, record in found)
-        name = str(content["name"])
     except StoreError as error:
         raise UsageError(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder} can't be read: {error.strerror or error}.") from error
+    return Snapshot(name, jobs, models, _versions(records))
+
+
+def _run_file(store: RunStore) -> tuple[str, bool, list[tuple[str, str, str]]]:
+    """Of run.json the name, whether the config has a limit, and label, task and fingerprint of each job."""
+    content = store.read_run()
+    try:
+        listed = [(str(job["label"]), str(job["task"]), str(job["fingerprint"])) for job in content["jobs"]]
+        return str(content["name"]), bool(content["config"]["limit"]), listed
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{folder / RUN_FILE} is not as run-benchmark writes it ({error!r}): run it again.") from error
-    return Snapshot(name, jobs, models, _versions([record for *_, record in found if record]))
+        file = store.folder / RUN_FILE
+        raise UsageError(f"{file} is not as run-benchmark writes it ({error!r}): run it again.") from error
 
 
 def check_complete(snapshot: Snapshot, what: str) -> None:
@@ -152,11 +162,12 @@ def _models(folder: Path, records: Sequence[JobRecord]) -> dict[str, dict[str, A
     for record in records:
         if record.state != "done":
             continue
-        model = record.provenance["model"]
+        model = record.provenance.get("model", {})
         identity = {
             **{name: model.get(name) for name in ("name", "revision", "weights_sha256", "tokenizer_sha256")},
             "settings": {
-                name: model["settings"].get(name) for name in ("backend", "pooling", "max_length", "dtype", "device")
+                name: model.get("settings", {}).get(name)
+                for name in ("backend", "pooling", "max_length", "dtype", "device")
             },
         }
         before = models.setdefault(record.label, identity)
