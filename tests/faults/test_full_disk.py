@@ -90,9 +90,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.parametrize(
-    "kib", [8, pytest.param(24, marks=pytest.mark.full), 48, pytest.param(96, marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize("kib", [48, *(pytest.param(kib, marks=pytest.mark.full) for kib in (8, 24, 96))])
 def test_a_really_full_file_system_damages_nothing_and_the_next_start_completes(
     kib: int, small_disk: Callable[[int], Path], fresh: Callable[..., Orders], expected: Scores
 ) -> None:
@@ -113,6 +111,7 @@ def test_a_really_full_file_system_damages_nothing_and_the_next_start_completes(
     assert not encoded_again, "the vectors were kept elsewhere"
 
 
+@pytest.mark.full
 def test_a_full_disk_under_the_cache_is_a_warning_and_the_scores_are_the_same(
     small_disk: Callable[[int], Path], fresh: Callable[..., Orders], expected: Scores
 ) -> None:
@@ -130,6 +129,7 @@ def test_a_full_disk_under_the_cache_is_a_warning_and_the_scores_are_the_same(
     assert not list(disk.rglob("*.tmp"))
 
 
+@pytest.mark.full
 def test_a_read_only_file_system_is_one_sentence(
     small_disk: Callable[[int], Path], fresh: Callable[..., Orders], undisturbed: Path
 ) -> None:
