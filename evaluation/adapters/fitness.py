@@ -79,7 +79,8 @@ def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
             learnt = rows if task.is_cross_validation else _check_training(task, parts, where)
             _check_classes(learnt[task.label_column_name][:], f"{where}, training rows", "row", "a classifier")
         case "AbsTaskMultilabelClassification":
-            _check_training(task, parts, where)
+            if not any(_check_training(task, parts, where)[task.label_column_name][:]):
+                raise DataError([f"{where}, training rows: no row has a label, so there is nothing to learn."])
         case "AbsTaskSummarization":
             scores = rows[task.relevancy_column_name][:]
             if all(len(set(row)) < 2 for row in scores):

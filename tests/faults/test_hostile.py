@@ -298,7 +298,7 @@ NO_SCORES = [
         "labels of no row",
         "MultilabelClassification",
         {name: jsonl(*({"text": text(n), "label": []} for n in range(9))) for name in ("train.jsonl", "test.jsonl")},
-        "label",
+        "no row has a label",
     ),
 ]
 

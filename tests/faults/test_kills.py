@@ -81,7 +81,11 @@ def test_killed_runs_end_with_the_scores_of_an_undisturbed_one(
     print("kills by the last step before them:", dict(hit))  # noqa: T201
 
 
-@pytest.mark.parametrize("moment", [("encoded", 4), ("write", 5)], ids=["before a shard is kept", "in a write"])
+@pytest.mark.parametrize(
+    "moment",
+    [("encoded", 4), pytest.param(("write", 5), marks=pytest.mark.full)],
+    ids=["before a shard is kept", "in a write"],
+)
 def test_a_kill_in_the_middle_of_a_job_costs_one_shard(
     moment: tuple[str, int], fresh: Callable[..., Orders], expected: Scores
 ) -> None:
