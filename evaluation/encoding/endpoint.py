@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from evaluation.errors import EncodingError, ModelError
 from evaluation.retries import with_retries
 
 _DEFAULT_LENGTH = 512
+_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _INPUT_TYPES = {"query:": "query", "passage:": "passage", "": None}
 
 
@@ -123,15 +125,18 @@ class EndpointEncoder:
         url = f"{self._endpoint.url.rstrip('/')}/embeddings"
         try:
             response = requests.post(url, json=body, headers=self._headers, timeout=self._endpoint.timeout_s)
-            response.raise_for_status()
-            content: dict[str, Any] = response.json()
-        except requests.HTTPError as error:
-            if error.response.status_code in {408, 425, 429, 500, 502, 503, 504}:
-                raise
-            status = error.response.status_code
-            raise ModelError(f"the endpoint {url} refuses (HTTP {status}): {_said(error)}") from error
+        except requests.Timeout:
+            raise  # asked again
         except requests.ConnectionError as error:
             raise ModelError(f"the endpoint {url} can't be reached; start its server, or mend endpoint.url.") from error
+        if response.status_code in _PASSING_STATUS:
+            response.raise_for_status()
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            raise ModelError(f"the endpoint {url} refuses (HTTP {response.status_code}): {_first_line(response.text)}.")
+        try:
+            content: dict[str, Any] = response.json()
+        except ValueError as error:
+            raise ModelError(f"the endpoint {url} answered no JSON; mend endpoint.url.") from error
         return content
 
 
@@ -166,9 +171,10 @@ def _lengths(batch: Sequence[str], answer: _Answer) -> NDArray[np.int64]:
     """(B,) int64 tokens of each text: the server's total, or four characters a token, by characters."""
     characters = np.fromiter((max(len(text), 1) for text in batch), np.float64, len(batch))
     total = characters.sum() / 4 if answer.tokens is None else answer.tokens
-    return np.maximum(1, np.rint(characters / characters.sum() * total)).astype(np.int64)
+    shared: NDArray[np.int64] = np.rint(characters / characters.sum() * total).astype(np.int64).clip(min=1)
+    return shared
 
 
-def _said(error: requests.HTTPError) -> str:
-    text = error.response.text.strip().splitlines()
-    return (text[0][:200] if text else "no reason given").rstrip(".") + "."
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return (lines[0][:200] if lines else "no reason given").rstrip(".")
