@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from evaluation.analysis.comparison import Aggregate, AggregateCell, Comparison
+from evaluation.analysis.comparison_types import Aggregate, AggregateCell, Comparison
 from evaluation.analysis.plot_rows import format_p
 from evaluation.analysis.statistics import SuiteDifference
 
@@ -40,7 +40,7 @@ class _Standing(NamedTuple):
 
 def answer(comparison: Comparison) -> Answer:
     """The sentence of a comparison, over the largest set of tasks that is fair to all its models."""
-    whole = fair_mean(comparison)
+    whole = fair_mean(comparison) or _single_task(comparison)
     ranked = _ranked(comparison, whole)
     cautions = tuple(_cautions(comparison))
     if whole is None or not ranked:
@@ -48,7 +48,7 @@ def answer(comparison: Comparison) -> Answer:
     where = _where(comparison, whole)
     if len(ranked) == 1:
         only = ranked[0]
-        return Answer(f"{only.label} scores {only.value:.2f} points", f" on average {where}.", "", cautions)
+        return Answer(f"{only.label} scores {only.value:.2f} points", f" {where}.", "", cautions)
     best = ranked[0]
     other = next((one for one in ranked if one.label == comparison.baseline), ranked[1])
     other = ranked[1] if other.label == best.label else other
@@ -60,7 +60,7 @@ def answer(comparison: Comparison) -> Answer:
         False: f"{best.label} and {other.label} can't be told apart",
         None: f"{best.label} is {gap:.2f} points ahead of {other.label}",
     }[surely]
-    rest = f": {best.value:.2f} against {other.value:.2f} points on average {where} ({how_sure})"
+    rest = f": {best.value:.2f} against {other.value:.2f} points {where} ({how_sure})"
     behind = [f"{one.label} {one.value:.2f}" for one in ranked if one.label not in (best.label, other.label)]
     rest += f"; then {', '.join(behind[:_NAMED])}" if behind else ""
     rest += f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
@@ -74,6 +74,21 @@ def fair_mean(comparison: Comparison) -> Aggregate | None:
     if whole is not None and not any(cell.missing for cell in whole.cells):
         return whole
     return common or whole
+
+
+def _single_task(comparison: Comparison) -> Aggregate | None:
+    """The only task as its own mean."""
+    if len(comparison.rows) != 1:
+        return None
+    cells = []
+    for cell in comparison.rows[0].cells:
+        found = cell.difference
+        suite = None
+        if found is not None:
+            suite = SuiteDifference(found.value, found.interval, found.p_two_sided, found.p_drop, 1)
+        missing = (comparison.rows[0].task,) if cell.score is None else ()
+        cells.append(AggregateCell(cell.score, 1 - len(missing), missing, cell.delta, suite))
+    return Aggregate(comparison.rows[0].task, "mean", tuple(cells))
 
 
 def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
@@ -94,7 +109,11 @@ def _where(comparison: Comparison, whole: Aggregate) -> str:
     counted = max((cell.n_tasks for cell in whole.cells), default=0)
     n_rows = len(comparison.rows)
     named = f"{comparison.benchmark}'s " if comparison.benchmark else "the "
-    tasks = f"over all {n_rows} tasks" if counted == n_rows else f"over {counted} of {named}{n_rows} tasks"
+    tasks = (
+        f"on average over all {n_rows} tasks"
+        if counted == n_rows
+        else f"on average over {counted} of {named}{n_rows} tasks"
+    )
     if n_rows == 1:
         tasks = f"on {comparison.rows[0].task}"
     protocols = dict.fromkeys(column.protocol for column in comparison.columns if not column.is_published)

@@ -181,7 +181,7 @@ def _job_smells(record: JobRecord) -> Iterator[str]:
             yield f"The longest query has {entry['longest']:,} tokens, the model reads {limit}."
     name = str(record.provenance.get("model", {}).get("declared", ""))
     if is_e5_name(name) and not any(entry["prefix"] for _, entry in _entries(record)):
-        yield f"An E5 model without any prefix (protocol {record.protocol}): it was trained with 'query: ' and 'passage: '."
+        yield f"An E5 model without a prefix (protocol {record.protocol}); it was trained with 'query: ', 'passage: '."
     for what, count in record.counts.items():
         if count:
             yield f"Data: {what.replace('_', ' ')}: {count:,}."

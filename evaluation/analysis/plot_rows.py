@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from evaluation.analysis.comparison import Comparison
+from evaluation.analysis.comparison_types import Comparison
 from evaluation.analysis.input_audit import LengthRow
 from evaluation.analysis.wins import ScoredTask
 

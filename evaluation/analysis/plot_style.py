@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,11 @@ def vega_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script for a page without a network; made once, then read from a cache."""
     import vl_convert
 
-    file = user_cache_dir() / "report" / f"vega-{vl_convert.__version__}-{VEGA_LITE}.js"
+    file = user_cache_dir() / "report" / f"vega-{metadata.version('vl-convert-python')}-{VEGA_LITE}.js"
     try:
         return file.read_text(encoding="utf-8")
     except OSError:
-        script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+        script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # its stub is stricter than it is
         write_text(file, script)
         return script
 

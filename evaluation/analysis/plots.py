@@ -1,4 +1,4 @@
-"""Charts of a comparison, as Vega-Lite specifications made with Altair. Draws what it is given; computes no statistics."""
+"""Charts of a comparison, as Vega-Lite specifications made with Altair. Draws what it is given, computes nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from evaluation.analysis.comparison import Comparison
+from evaluation.analysis.comparison_types import Comparison
 from evaluation.analysis.input_audit import LengthRow
 from evaluation.analysis.plot_rows import (
     Rows,
@@ -22,6 +22,7 @@ from evaluation.analysis.plot_rows import (
     type_rows,
 )
 from evaluation.analysis.plot_style import PAPER, Look, shapes
+from evaluation.analysis.plot_words import WORDS
 from evaluation.analysis.wins import ScoredTask
 
 _SIDE_BY_SIDE = 4
@@ -33,11 +34,10 @@ class Chart:
     """A chart and what a page says around it.
 
     Attributes:
-        name: Of the figure's file.
+        name: Of the figure's file; its texts are in plot_words.py.
         description: What it shows, in words, for those who can't see it.
         spec: Vega-Lite.
         choices: Values of its parameter `which`, the first one shown; empty where there is nothing to choose.
-        choice_title: What is chosen.
         by_model: It has a parameter `shown`, the labels of the models to show.
     """
 
@@ -47,7 +47,6 @@ class Chart:
     description: str
     spec: dict[str, Any]
     choices: tuple[str, ...] = ()
-    choice_title: str = ""
     by_model: bool = False
 
 
@@ -76,9 +75,9 @@ class ChartMaker:
             return None
         side_by_side = len(self._labels) <= _SIDE_BY_SIDE
         step = 9 * len(self._labels) + 8 if side_by_side else 20
-        offset = {"yOffset": alt.YOffset("model:N", sort=self._labels)} if side_by_side else {}
+        offset = alt.YOffset("model:N", sort=self._labels) if side_by_side else alt.Undefined
         y = alt.Y("task:N", sort=self._tasks(), title=None, axis=alt.Axis(grid=True, tickBand="extent"))
-        base = self._shown(alt.Chart(_values(rows))).encode(y=y, color=self._colour, **offset)
+        base = self._shown(alt.Chart(_values(rows))).encode(y=y, color=self._colour, yOffset=offset)
         lines = base.mark_rule(strokeWidth=1.5, opacity=0.9 if side_by_side else 0.35).encode(
             x=alt.X("low:Q", title="Score (points)", scale=alt.Scale(zero=False, nice=True)), x2="high:Q"
         )
@@ -97,14 +96,13 @@ class ChartMaker:
         about = (
             f"lines are {self._percent} intervals" if has_interval else "no samples are stored, so there is no interval"
         )
-        return Chart(
-            name="scores",
-            title="Scores by task",
-            caption=f"Main score of each task in points; {about}.",
-            description=f"Dot plot of {len(self._labels)} models on {len(self._comparison.rows)} tasks. "
-            "The comparison table holds the same numbers.",
-            spec=self._finish(lines + points if has_interval else points, height=step * len(self._comparison.rows)),
+        return _chart(
+            "scores",
+            self._finish(lines + points if has_interval else points, height=step * len(self._comparison.rows)),
             by_model=True,
+            n_models=len(self._labels),
+            n_tasks=len(self._comparison.rows),
+            intervals=about,
         )
 
     def differences(self, which: str | None = None) -> Chart | None:
@@ -148,19 +146,14 @@ class ChartMaker:
             ],
         )
         zero = alt.Chart(_values([{}])).mark_rule(color=self._look.text, strokeDash=[3, 3]).encode(x=alt.datum(0))
-        return Chart(
-            name="differences",
-            title=f"Differences to {baseline}",
-            caption=f"Sorted; lines are {self._percent} intervals of the paired difference. Triangles mark tasks whose "
-            f"difference is significant after Holm's correction over all tasks (two-sided, {self._comparison.options.alpha:g}).",
-            description=f"Forest plot of the differences to {baseline}. The comparison table, set to differences, holds "
-            "the same numbers.",
-            spec=self._finish(
-                (zero + lines + points).add_params(chosen),
-                height=20 * max(sum(row["model"] == choice for row in rows) for choice in choices),
-            ),
+        height = 20 * max(sum(row["model"] == choice for row in rows) for choice in choices)
+        return _chart(
+            "differences",
+            self._finish((zero + lines + points).add_params(chosen), height=height),
             choices=choices,
-            choice_title="Model",
+            baseline=baseline,
+            percent=self._percent,
+            alpha=self._comparison.options.alpha,
         )
 
     def types(self) -> Chart | None:
@@ -180,14 +173,7 @@ class ChartMaker:
             )
         )
         step = max(30, 9 * len(self._labels) + 10)
-        return Chart(
-            name="types",
-            title="Means by task type",
-            caption="Mean score of the tasks of a type, for models that have all of them.",
-            description="Bar chart of mean scores by task type and model; the comparison table's last rows hold the numbers.",
-            spec=self._finish(chart, height=step * len({row["type"] for row in rows})),
-            by_model=True,
-        )
+        return _chart("types", self._finish(chart, height=step * len({row["type"] for row in rows})), by_model=True)
 
     def speed(self) -> Chart | None:
         """Mean score against tokens a second, with the Pareto front."""
@@ -223,15 +209,7 @@ class ChartMaker:
             if all(not row["note"] for row in rows)
             else " Part of the vectors came from the cache: no model's own speed."
         )
-        return Chart(
-            name="speed",
-            title="Quality against speed",
-            caption="Mean over the tasks that all models have, against tokens encoded a second on this run's hardware; the "
-            f"broken line joins models that no other beats in both.{measured}",
-            description="Scatter plot of mean score against encoding speed; the table of models under Provenance has the speeds.",
-            spec=self._finish(front + points + names, height=300),
-            by_model=True,
-        )
+        return _chart("speed", self._finish(front + points + names, height=300), by_model=True, cached=measured)
 
     def published(self) -> Chart | None:
         """Ours against published scores."""
@@ -254,14 +232,7 @@ class ChartMaker:
             tooltip=["task:N", "model:N", alt.Tooltip("score:Q", format=".2f", title="here"),
                      alt.Tooltip("published:Q", format=".2f"), "source:N", "verdict:N", "causes:N"],
         )  # fmt: skip
-        return Chart(
-            name="published",
-            title="Here against published",
-            caption="Each point is a task of a model that others have scored too; on the broken line both agree.",
-            description="Scatter plot of scores here against published scores.",
-            spec=self._finish(line + points, height=340),
-            by_model=True,
-        )
+        return _chart("published", self._finish(line + points, height=340), by_model=True)
 
     def queries(self, first: ScoredTask | None = None, second: ScoredTask | None = None) -> Chart:
         """Per-query scores of two models; without models, a template whose names a page fills in."""
@@ -290,14 +261,7 @@ class ChartMaker:
         )
         spec = self._finish(diagonal + points, height=360)
         spec["datasets"] = {**spec.get("datasets", {}), "points": rows}
-        return Chart(
-            name="queries",
-            title="Query by query",
-            caption="Each circle is the queries of a task on which two models reach the same pair of scores; its area grows "
-            "with their number. Above the broken line the second model is better.",
-            description="Scatter plot of the per-query scores of two models on one task.",
-            spec=spec,
-        )
+        return _chart("queries", spec)
 
     def lengths(self, rows: Sequence[LengthRow], which: str | None = None) -> Chart | None:
         """Token lengths of every side of every task, and the share that was cut; one model at a time."""
@@ -314,7 +278,8 @@ class ChartMaker:
             x=x,
             y=y,
             opacity=alt.Opacity("n:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.85]), legend=None),
-            tooltip=[alt.Tooltip("t:N", title="Texts"), alt.Tooltip("b:N", title="Tokens"), alt.Tooltip("n:Q", format=".1%", title="Share")],
+            tooltip=[alt.Tooltip("t:N", title="Texts"), alt.Tooltip("b:N", title="Tokens"),
+                     alt.Tooltip("n:Q", format=".1%", title="Share")],
         )  # fmt: skip
         shares = (
             buckets.transform_filter("datum.n >= 0.005")
@@ -329,16 +294,9 @@ class ChartMaker:
             color=alt.condition("datum.cut > 0", alt.value(self._look.bad), alt.value(self._look.faint)),
         )
         chosen = alt.param(name="which", value=which or choices[0])
-        return Chart(
-            name="lengths",
-            title="Text lengths",
-            caption="Share of a side's distinct texts by number of tokens, before truncation; the last column is the share "
-            "that was cut at the model's maximum length.",
-            description="Heat map of token lengths by task and side. The audit of each task has its longest text and its share cut.",
-            spec=self._finish((cells + shares + flags).add_params(chosen), height=18 * len({row["t"] for row in data})),
-            choices=choices,
-            choice_title="Model",
-        )
+        height = 18 * len({row["t"] for row in data})
+        spec = self._finish((cells + shares + flags).add_params(chosen), height=height)
+        return _chart("lengths", spec, choices=choices)
 
     def time(self, seconds: Mapping[str, Mapping[str, float]]) -> Chart | None:
         """Seconds by phase.
@@ -369,14 +327,7 @@ class ChartMaker:
                 tooltip=["model:N", "phase:N", alt.Tooltip("time:Q", format=".2f", title=unit)],
             )
         )
-        return Chart(
-            name="time",
-            title="Time by phase",
-            caption="Loading data, encoding texts (reading cached vectors included) and scoring, summed over all tasks.",
-            description="Stacked bars of time by phase and model; the table of models under Provenance has the numbers.",
-            spec=self._finish(chart, height=26 * len(seconds)),
-            by_model=True,
-        )
+        return _chart("time", self._finish(chart, height=26 * len(seconds)), by_model=True)
 
     def _tasks(self) -> list[str]:
         """Tasks with those of one type together, in the comparison's order."""
@@ -403,3 +354,10 @@ def _values(rows: Rows) -> alt.InlineData:
 
 def _js_list(names: Sequence[str]) -> str:
     return "[" + ", ".join(f"'{name}'" for name in names) + "]"
+
+
+def _chart(
+    name: str, spec: dict[str, Any], *, choices: tuple[str, ...] = (), by_model: bool = False, **fill: object
+) -> Chart:
+    title, caption, description = (text.format(**fill) for text in WORDS[name])
+    return Chart(name, title, caption, description, spec, choices, by_model)

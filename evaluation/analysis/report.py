@@ -17,7 +17,8 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluation.analysis.answer import Answer, answer
-from evaluation.analysis.comparison import Comparison, ComparisonOptions, compare
+from evaluation.analysis.comparison import compare
+from evaluation.analysis.comparison_types import Comparison, ComparisonOptions
 from evaluation.analysis.input_audit import LengthRow, TaskAudit, audit_tasks, length_rows, warnings_by_sentence
 from evaluation.analysis.origins import RunOrigin, run_origin
 from evaluation.analysis.plot_style import PAGE, PAPER, Look, save_figure, vega_bundle

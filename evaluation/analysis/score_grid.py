@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluation.analysis.comparison import Aggregate, AggregateCell, Cell, Comparison
+from evaluation.analysis.comparison_types import Aggregate, AggregateCell, Cell, Comparison
 from evaluation.analysis.plot_rows import format_p
 
 MISSING = "-"

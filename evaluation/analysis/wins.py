@@ -157,7 +157,7 @@ class _Shown:
     """The stored rankings and judgements of the queries to show."""
 
     def __init__(
-        self, first: ScoredTask, second: ScoredTask, texts: Mapping[tuple[str, ...], str], places: set[Place]
+        self, first: ScoredTask, second: ScoredTask, texts: Mapping[tuple[str, str, str, str], str], places: set[Place]
     ) -> None:
         self._first, self._second, self._texts = first, second, texts
         self._first_run, self._second_run = _rankings(first.folder, places), _rankings(second.folder, places)

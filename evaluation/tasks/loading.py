@@ -21,7 +21,6 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
-from evaluation.retries import with_retries
 from evaluation.tasks.choosing import TaskChoice, read_choice
 from evaluation.tasks.columns import use_columns
 from evaluation.tasks.files import dataset_folder

@@ -1,4 +1,4 @@
-"""Runs of any size on disk, made from nothing: no model, no dataset; samples from which each score can be recomputed."""
+"""Runs of any size on disk, made without model or dataset; each score can be recomputed from its samples."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from evaluation.analysis.units import score
 from evaluation.records import JobRecord, RunStore
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
 
-WORDS = (
-    "harbour lantern copper meadow archive pocket violin granite window letter orchard signal carpet thunder basket mirror "
-    "ticket river engine pepper canvas shadow bridge winter market saddle bottle garden island ladder candle feather tunnel"
-).split()
+WORDS = [
+    "harbour",
+    "lantern",
+    "copper",
+    "meadow",
+    "archive",
+    "pocket",
+    "violin",
+    "granite",
+    "window",
+    "letter",
+    "orchard",
+]
 HOSTILE_QUERY = (
     "<script>window.planted = 'script'</script><img src=x onerror=\"window.planted = 'image'\"> </style> & \x07"
 )

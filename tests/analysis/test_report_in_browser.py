@@ -67,7 +67,7 @@ class Opened:
 
     def column(self, position: int) -> list[float]:
         cells = self.page.locator("#grid tbody tr:not(.off)").evaluate_all(
-            "(rows, n) => rows.map((row) => Number(row.querySelectorAll('td[data-tip]')[n].querySelector('.score').textContent))",
+            "(rows, n) => rows.map((row) => row.querySelectorAll('td[data-tip] .score')[n].textContent)",
             position,
         )
         return [float(cell) for cell in cells]
@@ -356,9 +356,8 @@ def test_large_suite_is_small_and_opens_quickly(browser: Any, large_report: Path
     page.wait_for_function("document.documentElement.dataset.charts === 'drawn'", timeout=60_000)
     rows = page.locator("#grid tbody tr").count()
     context.close()
-    print(f"{large_report.stat().st_size} bytes, opened in {min(openings):.2f} s")
     assert rows == 56
-    assert min(openings) < MAX_OPENING_S
+    assert min(openings) < MAX_OPENING_S, f"{large_report.stat().st_size} bytes, opened in {openings} s"
 
 
 @pytest.mark.full

@@ -1,0 +1,71 @@
+"""write-report from a user's side: what it says, what it leaves, how it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
+from synthetic_suite import write_suite
+
+CALL = "import sys; from evaluation.commands.write_report import main; sys.argv[0] = 'write-report'; main()"
+
+
+def write_report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CALL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_suite(tmp_path_factory.mktemp("runs") / "harbours", ["STSBenchmark"], n_models=2, n_units=20)
+
+
+def test_report_is_written_and_named(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "report.html"
+    done = write_report(run, "--output", file, "--baseline", "model-02")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Report: {file}\n"
+    assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_output_that_is_a_folder_is_refused(run: Path, tmp_path: Path) -> None:
+    done = write_report(run, "--output", tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"write-report: --output {tmp_path} is a folder; name a file, such as {tmp_path / 'report.html'}.\n"
+    )
+
+
+def test_unknown_baseline_is_refused_by_name(run: Path, tmp_path: Path) -> None:
+    done = write_report(run, "--output", tmp_path / "r.html", "--baseline", "model-2")
+    assert done.returncode == 2
+    assert "model-2" in done.stderr
+    assert "model-02" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    done = write_report(tmp_path / "nothing", "--output", tmp_path / "r.html")
+    assert done.returncode in {2, 3}
+    assert "nothing" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_run_without_any_score_still_has_a_report(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "run.json").write_text(
+        '{"schema_version": 1, "name": "empty", "config": {}, "jobs": [{"label": "a", "task": "STSBenchmark", '
+        '"type": "STS", "protocol": "e5", "fingerprint": "00", "state": "waiting"}]}',
+        encoding="utf-8",
+    )
+    done = write_report(folder, "--output", tmp_path / "r.html")
+    assert "Traceback" not in done.stderr
+    assert done.returncode in {0, 2}
