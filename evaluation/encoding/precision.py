@@ -85,12 +85,12 @@ def _measure(checkpoint: Checkpoint, settings: EncoderSettings) -> Measured:
     rows = tokenizer([f"{row} {_SENTENCE * 16}" for row in range(_ROWS)]).ids
     names: tuple[DtypeName, ...] = ("float32", "bfloat16")
     forwards = [load_forward(checkpoint, replace(settings, dtype=name), tokenizer.pad_id) for name in names]
-    vectors = [forward(rows) for forward in forwards]
+    full, half = (forward(rows) for forward in forwards)
     seconds: list[list[float]] = [[], []]
     for _ in range(_ROUNDS):
         for forward, taken in zip(forwards, seconds, strict=True):
             started = time.perf_counter()
             forward(rows)
             taken.append(time.perf_counter() - started)
-    cosine = torch.cosine_similarity(*vectors).min().item()
+    cosine = torch.cosine_similarity(full, half).min().item()
     return {"gain": statistics.median(seconds[0]) / statistics.median(seconds[1]), "cosine": cosine}

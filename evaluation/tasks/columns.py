@@ -11,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 
-class ColumnsDataset(Dataset):
+class ColumnsDataset(Dataset):  # type: ignore[misc]  # datasets has no types
     """A dataset whose columns are lists."""
 
     @classmethod
