@@ -50,7 +50,7 @@ def watching_p_mrr() -> Iterator[dict[str, float]]:
                 of_pairs[query] = float(original(before, after, {query: documents}))
         return original(before, after, dict(changed))
 
-    retrieval_metrics.calculate_pmrr = watch
+    retrieval_metrics.calculate_pmrr = watch  # type: ignore[assignment]
     try:
         yield of_pairs
     finally:
