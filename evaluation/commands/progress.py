@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,7 +44,7 @@ class ConsoleReporter:
         self._started = self._job_started = self._last_line = time.monotonic()
         self._texts = self._tokens = 0
 
-    def __enter__(self) -> ConsoleReporter:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
