@@ -51,7 +51,7 @@ def test_a_file_size_limit_damages_nothing_and_the_next_start_completes(
     os.mkfifo(orders.said)  # a pipe has no size limit
     pipe = os.open(orders.said, os.O_RDWR | os.O_NONBLOCK)
     starved = start(orders)
-    starved.join(120)
+    starved.join(240)
     orders.said.unlink()
     orders.said.write_bytes(os.read(pipe, 65_536))
     os.close(pipe)
