@@ -1,4 +1,6 @@
-"""Start-up: `run-benchmark --help` against `mteb --help`, and a config error, whole processes, seconds.
+"""Start-up: `run-benchmark --help` against `mteb --help`, a config error and a comparison, whole processes, seconds.
+
+The comparison is of published scores, 13 models on the 56 tasks of MTEB(eng, v1).
 
 python benchmarks/startup.py [--pairs 5]
 """
@@ -28,11 +30,14 @@ def main() -> None:
         broken = Path(folder) / "broken.yaml"
         broken.write_text("name: x\nmodels: []\ntaks: []\n", encoding="utf-8")
         _, faults = alternate(lambda: None, lambda: _call([BIN / "run-benchmark", broken]), options.pairs)
+    arguments = ["--published", "--mixed", "--benchmark", "MTEB(eng, v1)", "--model", "*card", "--model", "all-MiniLM*"]
+    _, compared = alternate(lambda: None, lambda: _call([BIN / "compare-results", *arguments]), options.pairs)
     figures = {
         "benchmark": "startup",
         "mteb_help_s": round(statistics.median(theirs), 3),
         "help_s": round(statistics.median(ours), 3),
         "config_error_s": round(statistics.median(faults), 3),
+        "compare_56x13_s": round(statistics.median(compared), 3),
         "ratio": round(ratio(theirs, ours), 1),
     }
     for name, value in figures.items():

@@ -27,6 +27,8 @@ from evaluation.adapters.samples import (
     run_table,
     shown_documents,
     texts_table,
+    watching_p_mrr,
+    with_p_mrr,
 )
 from evaluation.encoding.encoder import Encoder
 from evaluation.errors import DataError
@@ -121,8 +123,10 @@ class _Evaluation:
         original = task.task_specific_scores
 
         def keep(scores: Any, qrels: Any, results: Any, hf_split: str, hf_subset: str) -> dict[str, float]:
-            per_query[hf_subset] = scores
-            return original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
+            with watching_p_mrr() as of_pairs:
+                found = original(scores, qrels, results, hf_split=hf_split, hf_subset=hf_subset)
+            per_query[hf_subset] = with_p_mrr(scores, of_pairs)
+            return found
 
         task.task_specific_scores = keep  # type: ignore[method-assign]
         try:

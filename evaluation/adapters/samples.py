@@ -5,11 +5,13 @@ Takes mteb's own predictions (its `prediction_folder`) and the task's gold colum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from mteb._evaluators import retrieval_metrics
 from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
 from evaluation.adapters.embedding import RankedRun
@@ -31,6 +33,38 @@ def per_query_table(split: str, subset: str, scores: Mapping[str, Mapping[str, f
     for name in names:
         columns[name] = [float(values[name]) for values in scores.values()]
     return pa.table(columns)
+
+
+@contextmanager
+def watching_p_mrr() -> Iterator[dict[str, float]]:
+    """While a task of mteb's computes its mean p-MRR: the value of each pair of queries, by their common id.
+
+    mteb hands out the mean only; each pair's value is that same function's of the pair alone.
+    """
+    original = retrieval_metrics.calculate_pmrr
+    of_pairs: dict[str, float] = {}
+
+    def watch(before: Any, after: Any, changed: Mapping[str, list[str]]) -> float:
+        for query, documents in changed.items():
+            if f"{query}-og" in before and f"{query}-changed" in after and documents:
+                of_pairs[query] = float(original(before, after, {query: documents}))
+        return original(before, after, dict(changed))
+
+    retrieval_metrics.calculate_pmrr = watch  # type: ignore[assignment]
+    try:
+        yield of_pairs
+    finally:
+        retrieval_metrics.calculate_pmrr = original
+
+
+def with_p_mrr(
+    scores: Mapping[str, Mapping[str, float]], of_pairs: Mapping[str, float]
+) -> Mapping[str, Mapping[str, float]]:
+    """Per-query scores with a pair's p-MRR at its changed query, and NaN at all others; as they are without pairs."""
+    if not of_pairs:
+        return scores
+    values = {f"{query}-changed": value for query, value in of_pairs.items()}
+    return {query: {**metrics, "p-MRR": values.get(query, float("nan"))} for query, metrics in scores.items()}
 
 
 def run_table(split: str, subset: str, run: RankedRun) -> pa.Table:

@@ -115,7 +115,10 @@ def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: 
         )
         for cell, rank in zip(aggregate.cells, ranks, strict=True)
     )
-    deltas = tuple(_suite_delta(cell, comparison, intervals=intervals) for cell in aggregate.cells)
+    nothing = TextCell("")  # ranks have no difference
+    deltas = tuple(
+        nothing if is_rank else _suite_delta(cell, comparison, intervals=intervals) for cell in aggregate.cells
+    )
     return _Item(aggregate.name, aggregate.type or "", scores, deltas, rule)
 
 
@@ -208,7 +211,11 @@ def _models_as_rows(comparison: Comparison, items: Sequence[_Item], speed: Seque
         cells = []
         for item in shown:
             score, delta = item.scores[position], item.deltas[position]
-            if delta is not None and delta.text != MISSING and comparison.baseline not in (None, column.label):
+            if (
+                delta is not None
+                and delta.text not in ("", MISSING)
+                and comparison.baseline not in (None, column.label)
+            ):
                 detail = f"{delta.text} {delta.detail}".strip()
                 score = replace(score, detail=detail, marks=(*score.marks, *delta.marks))
             cells.append(score)

@@ -6,8 +6,9 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -34,6 +35,8 @@ _LATEX_SIGNS = {
     "cached": r"\mathrm{c}",
 }
 _LEGEND_SIGN = re.compile(r"^\{(\w+)\} ")
+_LEAST_TEXT = 12  # characters of a text column in a narrow terminal; the rest goes to further lines
+_GAP = 3  # between columns
 _UNPRINTED_WIDTH = 10_000  # of output that goes to a file or a pipe
 
 
@@ -58,7 +61,9 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         if table.title:
             console.print(Text(_one_line(table.title), style="bold"), soft_wrap=True)
         if table.rows:
-            console.print(_rich_table(table, console))
+            rich_table = _rich_table(table, console)
+            least = sum(column.min_width or 0 for column in rich_table.columns) + _GAP * (len(rich_table.columns) - 1)
+            console.print(rich_table, width=max(console.width, least), crop=False)
         for note in table.notes:
             console.print(Text(legend_sign(note, SIGNS.__getitem__, _one_line)), soft_wrap=True)
 
@@ -72,15 +77,24 @@ def render_plain(tables: Sequence[Table]) -> str:
 
 def _rich_table(table: Table, console: Console) -> RichTable:
     rich_table = RichTable(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
-    for position, cell in enumerate(table.header):
-        is_text = position < table.n_text
-        rich_table.add_column(
-            Text(_plain(cell)), justify="left" if is_text else "right", no_wrap=not is_text or position == 0
-        )
+    for position, (cell, width) in enumerate(zip(table.header, _least_widths(table, console.width), strict=True)):
+        justify: JustifyMethod = "left" if position < table.n_text else "right"
+        rich_table.add_column(Text(_plain(cell)), justify=justify, overflow="fold", min_width=width)
     for position, row in enumerate(table.rows):
         ends = position + 1 < len(table.rows) and table.rows[position + 1].rule
         rich_table.add_row(*(_rich_cell(cell) for cell in row.cells), end_section=ends)
     return rich_table
+
+
+def _least_widths(table: Table, width: int) -> list[int]:
+    """Numbers are never broken; of the text columns the first has what room is left, the others a little."""
+    columns = zip(*(row.cells for row in table.rows), strict=True)
+    longest = [max(len(_plain(replace(cell, detail=""))) for cell in cells) for cells in columns]
+    words = [max(map(len, _plain(cell).split()), default=0) for cell in table.header]
+    longest = [max(n, min(word, _LEAST_TEXT)) for n, word in zip(longest, words, strict=True)]
+    least = [min(n, _LEAST_TEXT) if position < table.n_text else n for position, n in enumerate(longest)]
+    others = sum(least[1:]) + _GAP * (len(least) - 1)
+    return [max(least[0], min(longest[0], width - others)), *least[1:]]
 
 
 def _rich_cell(cell: TextCell) -> Text:

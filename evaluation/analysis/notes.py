@@ -55,6 +55,10 @@ def _missing(comparison: Comparison) -> Iterator[str]:
         of = whole.cells[0].n_tasks if whole is not None else len(missing)
         yield f"Without {len(missing)} of {of} tasks ({listed_briefly(missing)}): {', '.join(labels)}."
     for position, column in enumerate(comparison.columns):
+        missing = whole.cells[position].missing if whole is not None else ()
+        others = [row.task for row in comparison.rows if row.task in missing and row.cells[position].score is not None]
+        if others:
+            yield f"{column.label}: other subsets than {comparison.benchmark} wants: {listed_briefly(others)}."
         failed = [
             f"{row.task} ({row.cells[position].note})"
             for row in comparison.rows

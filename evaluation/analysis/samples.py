@@ -1,21 +1,21 @@
-"""Reads a job's samples.parquet into units: which of its columns, and what they are to the job's metric."""
+"""Reads a job's samples.parquet: which of its columns, and what they are to the job's metric."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.analysis.scorers import Statistic, score_part
-from evaluation.analysis.units import Kind, UnitPart, Units
 from evaluation.errors import StoreError
 from evaluation.records import JobRecord
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 
+Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]
 Parts = Iterator[tuple[str, tuple[str, ...], dict[str, NDArray[Any]]]]
 """A suffix of the subset's name, ids, arrays."""
@@ -47,8 +47,20 @@ class _Reading(NamedTuple):
     read: Callable[[Columns], Parts]
 
 
-def read_units(folder: Path, record: JobRecord) -> Units | None:
-    """The units of a stored job, not yet held against its score; None where its samples do not hold them.
+class Samples(NamedTuple):
+    """A job's samples as its metric sees them.
+
+    Attributes:
+        parts: Split, subset, ids and arrays of each (see `units.UnitPart`).
+    """
+
+    statistic: Statistic
+    kind: Kind
+    parts: list[tuple[str, str, tuple[str, ...], dict[str, NDArray[Any]]]]
+
+
+def read_samples(folder: Path, record: JobRecord) -> Samples | None:
+    """The samples of a stored job; None where they do not hold what its metric is made of.
 
     Raises:
         StoreError: samples.parquet can't be read.
@@ -76,8 +88,8 @@ def read_units(folder: Path, record: JobRecord) -> Units | None:
                 return None
             chosen = table.take(rows)
             columns = {name: _array(chosen[name].to_pylist()) for name in reading.columns}
-            parts += [UnitPart(split, subset + suffix, ids, arrays) for suffix, ids, arrays in reading.read(columns)]
-    return Units(record.task, record.type, record.metric, reading.statistic, reading.kind, tuple(parts))
+            parts += [(split, subset + suffix, ids, arrays) for suffix, ids, arrays in reading.read(columns)]
+    return Samples(reading.statistic, reading.kind, parts)
 
 
 def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:

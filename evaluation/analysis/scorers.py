@@ -53,7 +53,7 @@ def example_values(statistic: Statistic, arrays: Arrays) -> Floats:
     if statistic in ("mean", "rounded mean"):
         return np.atleast_2d(np.asarray(arrays["value"], np.float64))
     scores, deviations = _SMOOTH[statistic](arrays)
-    return scores[:, None] + deviations - deviations.mean(axis=1, keepdims=True)
+    return np.asarray(scores[:, None] + deviations - deviations.mean(axis=1, keepdims=True))
 
 
 # ---------------------------------------------------------------------------------------------------- smooth scores

@@ -238,7 +238,7 @@ def _identity(records: Sequence[JobRecord]) -> dict[str, str]:
         versions = record.provenance.get("versions", {})
         used = [f"{name} {versions[name]}" for name in METRIC_DISTRIBUTIONS if name in versions]
         metrics.add(f"{record.metric} by {', '.join(used)}")
-    limits = {str(record.limit) for record in records if record.limit}
+    limits = {", ".join(f"{n} {what}" for what, n in record.limit.items() if n) for record in records if record.limit}
     return {
         "dataset": "; ".join(datasets),
         "split": "; ".join(dict.fromkeys(places)),

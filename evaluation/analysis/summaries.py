@@ -9,7 +9,7 @@ from evaluation.analysis.aggregates import Mean, borda_ranks, mean_of_type_means
 from evaluation.analysis.comparison_types import Aggregate, AggregateCell, AggregateKind, Row
 from evaluation.analysis.evidence import Evidence
 from evaluation.analysis.published import PublishedScores
-from evaluation.analysis.sources import Source, mteb_name
+from evaluation.analysis.sources import Source, TaskResult, mteb_name
 from evaluation.errors import ComparisonError
 from evaluation.tasks.index import load_index
 
@@ -42,9 +42,15 @@ def summarize(
     if len(types) < 2:
         return benchmark, ()
     row_of = _rows_by_task(rows, types)
+    subsets = {task.name: task.subsets for task in load_index().benchmark(benchmark)} if benchmark else {}
     scores = [
-        {task: score for task, row in row_of.items() if (score := row.cells[column].score) is not None}
-        for column in range(len(sources))
+        {
+            task: score
+            for task, row in row_of.items()
+            if (score := row.cells[column].score) is not None
+            and _are_the_benchmarks(source.results[row.task], subsets.get(task))
+        }
+        for column, source in enumerate(sources)
     ]
     builder = _Builder(sources, {task: row.task for task, row in row_of.items()}, scores, baseline)
     common = [task for task in types if all(task in own for own in scores)]
@@ -134,6 +140,14 @@ def _tasks_that_count(
         if found:
             return index.benchmark_entry(found[0]).name, benchmark_tasks(found[0])
     return None, compared
+
+
+def _are_the_benchmarks(result: TaskResult, wanted: tuple[str, ...] | None) -> bool:
+    """Whether a score is of the subsets that the benchmark names; else its task counts as missing."""
+    if wanted is None or "split" not in result.identity:
+        return True
+    places = result.identity["split"].split("; ")
+    return {subset for place in places for subset in place.partition(": ")[2].split(", ")} == set(wanted)
 
 
 def _rows_by_task(rows: Sequence[Row], tasks: Mapping[str, str]) -> dict[str, Row]:

@@ -10,16 +10,16 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.analysis.samples import Kind, read_samples
 from evaluation.analysis.scorers import Statistic, score_part
 from evaluation.errors import ComparisonError, StoreError
 from evaluation.records import JobRecord
 
-Kind = Literal["query", "example", "algorithm"]
 FORMAT: Final = "e5-evaluation units 1"
 SCORE_TOLERANCE: Final = 1e-9
 """How close to the recorded score the recomputed one must come for the units to be believed."""
@@ -80,12 +80,12 @@ def load_units(folder: Path, record: JobRecord) -> Units | None:
     Raises:
         StoreError: samples.parquet can't be read.
     """
-    from evaluation.analysis.samples import read_units
-
-    units = read_units(folder, record)
-    if units is None or record.main_score is None or abs(score(units) - record.main_score) > SCORE_TOLERANCE:
+    found = read_samples(folder, record)
+    if found is None or record.main_score is None:
         return None
-    return units
+    parts = tuple(UnitPart(*part) for part in found.parts)
+    units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
+    return units if abs(score(units) - record.main_score) <= SCORE_TOLERANCE else None
 
 
 def score(units: Units) -> float:

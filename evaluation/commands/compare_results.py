@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evaluation.commands.console import command_line, print_version
-from evaluation.errors import UsageError
+from evaluation.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from evaluation.analysis.comparison import Comparison
@@ -80,7 +80,10 @@ def compare_results(
     if output is not None:
         from evaluation.records import write_text
 
-        write_text(output, _rendered(comparison, layout, format_))
+        try:
+            write_text(output, _rendered(comparison, layout, format_))
+        except StoreError as error:
+            raise UsageError(f"--output: {error}") from error
     elif format_ is Format.TERMINAL:
         from rich.console import Console
 

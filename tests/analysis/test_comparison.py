@@ -146,6 +146,17 @@ def test_a_benchmark_names_the_tasks_that_nobody_ran(query_run: Write) -> None:
     assert "MSMARCO" in cell.missing and "CQADupstackRetrieval" in cell.missing
 
 
+def test_a_task_on_other_subsets_than_the_benchmarks_counts_as_missing(write_run: Write) -> None:
+    wanted = query_record("a", "STS22", [0.5], type="STS", subsets=("en",))
+    others = query_record("b", "STS22", [0.5], type="STS", subsets=("de",))
+    run = write_run("r", [(wanted, [0.5]), (others, [0.5])])
+    comparison = compare(run, mixed=True, options=ComparisonOptions(benchmark="MTEB(eng, v1)", intervals=False))
+    mean = {aggregate.kind: aggregate for aggregate in comparison.aggregates}["mean"]
+    assert ["STS22" in cell.missing for cell in mean.cells] == [False, True]
+    assert mean.cells[1].value is None
+    assert "b: other subsets than MTEB(eng, v1) wants: STS22." in comparison.notes
+
+
 def test_a_config_that_names_a_whole_benchmark_is_measured_by_it(write_run: Write) -> None:
     jobs = [(query_record("a", task, [0.5]), [0.5]) for task in ("SciFact", "NFCorpus")]
     entry = {"mteb_benchmark": "BEIR", "types": None, "exclude": []}

@@ -191,6 +191,17 @@ def test_terminal_shows_bold_and_underlined_numbers_and_text_as_text() -> None:
     assert "52.50°" in re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def test_a_narrow_terminal_loses_neither_label_nor_number() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=60, color_system=None)
+    print_tables(comparison_tables(example())[:1], console)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+    assert "…" not in text
+    shown = re.findall(r"[^\s│┃]+", text)
+    assert {"52.50°", "+2.50*", "50.00", "51.00ᵈ", "+80.00", "[none,"} <= set(shown)
+    assert "limited" in text
+
+
 def test_nothing_moves_the_cursor() -> None:
     comparison = replace(example(), name="x\x1b[2Jy\rz")
     assert "\x1b" not in render_plain(comparison_tables(comparison))
