@@ -76,6 +76,7 @@ class Look:
                 "labelLimit": 160,
                 "title": None,
                 "symbolStrokeWidth": 1.5,
+                "symbolOpacity": 1,
             },
             "text": {"color": self.text, "fontSize": 11},
         }
