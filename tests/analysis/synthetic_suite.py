@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from evaluation.analysis.samples import read_units
-from evaluation.analysis.units import score
+from evaluation.analysis.samples import read_samples
+from evaluation.analysis.scorers import score_part
 from evaluation.records import JobRecord, RunStore
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
 
@@ -171,9 +171,9 @@ def _job(
 def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa.Table]) -> JobRecord:
     """Store a record whose score is what its samples say."""
     saved = store.save(record, tables)
-    units = read_units(store.job_folder(record.label, record.task, record.fingerprint), record)
-    assert units is not None, record.task
-    value = score(units)
+    found = read_samples(store.job_folder(record.label, record.task, record.fingerprint), record)
+    assert found is not None, record.task
+    value = sum(score_part(found.statistic, arrays) for *_, arrays in found.parts) / len(found.parts)
     scores = {split: [{**entry, record.metric: value, "main_score": value} for entry in entries]
               for split, entries in record.scores.items()}  # fmt: skip
     return store.save(saved.model_copy(update={"main_score": value, "scores": scores}), tables)
