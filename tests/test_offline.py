@@ -195,12 +195,12 @@ def test_results_by_name_pass_mtebs_own_validation(hub: Hub, config: Path, tmp_p
     assert run.returncode == 0, run.stderr
     exported = command("export_results", results, "--to", "mteb", "--output", tmp_path / "repository", home=home)
     assert exported.returncode == 0, exported.stderr
-    folder = tmp_path / "repository" / "results" / "someone__tiny-e5" / MODEL_COMMIT
+    folder, found = tmp_path / "repository" / "results" / "someone__tiny-e5" / MODEL_COMMIT, scores(results)
     assert {file.stem for file in folder.glob("*.json")} == {*TASKS, "model_meta"}
     for name in TASKS:
         result = TaskResult.from_disk(folder / f"{name}.json").validate_and_filter_scores(mteb.get_task(name))
         assert result.dataset_revision == mteb.get_task(name).metadata.dataset["revision"]
-        assert 0 <= result.get_score() <= 1
+        assert result.get_score() == pytest.approx(found[name]["test"][0]["main_score"])
     meta = ModelMeta.model_validate_json((folder / "model_meta.json").read_bytes())
     assert (meta.name, meta.revision, meta.experiment_kwargs) == (MODEL, MODEL_COMMIT, None)
 
