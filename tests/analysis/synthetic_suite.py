@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from evaluation.analysis.samples import read_units
-from evaluation.analysis.units import score
+from evaluation.analysis.samples import read_samples
+from evaluation.analysis.units import UnitPart, Units, score
 from evaluation.records import JobRecord, RunStore
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
 
@@ -171,8 +171,10 @@ def _job(
 def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa.Table]) -> JobRecord:
     """Store a record whose score is what its samples say."""
     saved = store.save(record, tables)
-    units = read_units(store.job_folder(record.label, record.task, record.fingerprint), record)
-    assert units is not None, record.task
+    found = read_samples(store.job_folder(record.label, record.task, record.fingerprint), record)
+    assert found is not None, record.task
+    parts = tuple(UnitPart(*part) for part in found.parts)
+    units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
     value = score(units)
     scores = {split: [{**entry, record.metric: value, "main_score": value} for entry in entries]
               for split, entries in record.scores.items()}  # fmt: skip
