@@ -11,11 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from evaluation.analysis.samples import read_samples
-<<<<<<< HEAD
-from evaluation.analysis.scorers import score_part
-=======
 from evaluation.analysis.units import UnitPart, Units, score
->>>>>>> 27906558ba4156dd10cd822e2b93bda795b6cdb1
 from evaluation.records import JobRecord, RunStore
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
 
@@ -177,13 +173,9 @@ def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa
     saved = store.save(record, tables)
     found = read_samples(store.job_folder(record.label, record.task, record.fingerprint), record)
     assert found is not None, record.task
-<<<<<<< HEAD
-    value = sum(score_part(found.statistic, arrays) for *_, arrays in found.parts) / len(found.parts)
-=======
     parts = tuple(UnitPart(*part) for part in found.parts)
     units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
     value = score(units)
->>>>>>> 27906558ba4156dd10cd822e2b93bda795b6cdb1
     scores = {split: [{**entry, record.metric: value, "main_score": value} for entry in entries]
               for split, entries in record.scores.items()}  # fmt: skip
     return store.save(saved.model_copy(update={"main_score": value, "scores": scores}), tables)
