@@ -46,7 +46,6 @@ class TextGroup:
         characters: (M,) float32 lengths, each standing for unique / M of the distinct texts.
         script: What kind of text it is.
         is_cut: Only a part of its pool.
-        probe: Some of the texts themselves, where they are at hand.
     """
 
     side: Side
@@ -56,7 +55,6 @@ class TextGroup:
     characters: NDArray[np.float32]
     script: Script = "english"
     is_cut: bool = False
-    probe: tuple[str, ...] = ()
 
 
 def workload(choice: TaskChoice, rules: TaskRules, limit: Limit | None) -> list[TextGroup] | None:
@@ -283,9 +281,7 @@ def _counted(choice: TaskChoice, entry: TaskEntry | None, rules: TaskRules) -> l
 def _of_texts(side: Side, pool: str, texts: Sequence[str]) -> TextGroup:
     distinct = list(dict.fromkeys(texts))
     lengths = np.fromiter(map(len, distinct), np.float32, len(distinct))
-    return TextGroup(
-        side, pool, len(texts), len(distinct), lengths, _script_in(distinct), probe=(*distinct[:2], *distinct[-2:])
-    )
+    return TextGroup(side, pool, len(texts), len(distinct), lengths, _script_in(distinct))
 
 
 def _script_in(texts: Sequence[str]) -> Script:

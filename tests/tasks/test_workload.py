@@ -105,7 +105,6 @@ def test_local_files_are_counted(groups_of: Callable[..., list[TextGroup]], writ
     first, second = groups_of({"local": "Pairs", "type": "STS", "data": folder})
     assert (first.texts, first.unique, first.characters.tolist()) == (2, 1, [3])
     assert (second.texts, second.unique, sorted(second.characters.tolist())) == (2, 2, [4, 10])
-    assert first.probe == ("one", "one")
     limit = Limit(documents=None, queries=None, examples=1)
     limited, _ = groups_of({"local": "Pairs", "type": "STS", "data": folder}, limit)
     assert limited.texts == 1
