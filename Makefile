@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install quickstart test test-full check format task-index schema clean
+.PHONY: install quickstart gate test test-full check format task-index schema clean
 
 install: $(STAMP)
 
@@ -16,6 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/run-benchmark configs/quickstart.yaml
 	$(BIN)/write-report results/quickstart --output results/quickstart/report.html
+
+gate: quickstart
+	$(BIN)/check-regression results/quickstart --baseline results/baselines/quickstart.json
 
 test: install
 	$(BIN)/python -m pytest -m "not full"

@@ -28,7 +28,7 @@ TaskType = Literal[
     "InstructionRetrieval",
     "InstructionReranking",
 ]
-Backend = Literal["transformers", "sentence-transformers"]
+Backend = Literal["transformers", "sentence-transformers", "openai"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Pooling = Literal["mean", "cls", "last"]
 Normalize = Literal["always", "never", "checkpoint"]
@@ -56,6 +56,19 @@ def _check_label(value: str) -> str:
     return value
 
 
+class EndpointConfig(Declared):
+    """A server with OpenAI's embeddings interface."""
+
+    url: str = Field(pattern=r"^https?://", description="Address up to /v1, such as http://127.0.0.1:8000/v1.")
+    key_variable: str | None = Field(None, description="Environment variable that holds the key; it is never stored.")
+    prefix: Literal["text", "input_type"] = Field(
+        "text", description="Put the protocol's prefix before texts, or send its name to a server that adds it."
+    )
+    batch: int = Field(64, ge=1, description="Texts a request.")
+    concurrency: int = Field(4, ge=1, description="Requests at once.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds to wait for an answer.")
+
+
 class ModelConfig(Declared):
     """One row of the comparison: a model under one protocol."""
 
@@ -72,6 +85,13 @@ class ModelConfig(Declared):
     )
     dtype: Dtype = Field("auto", description="Precision of the forward pass; auto: the fastest that keeps the scores.")
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
+    endpoint: EndpointConfig | None = Field(None, description="Where backend openai finds the model.")
+
+    @model_validator(mode="after")
+    def _endpoint_with_backend(self) -> ModelConfig:
+        if (self.backend == "openai") != (self.endpoint is not None):
+            raise ValueError("backend openai and endpoint: {url: ...} belong together; give both or neither")
+        return self
 
     _label = field_validator("label")(_check_label)
 
@@ -242,6 +262,10 @@ class RunConfig(Declared):
         copy = self.model_copy()
         copy._base_dir, copy._source, copy._lines = file.resolve().parent, file, lines
         return copy
+
+    def with_models(self, models: tuple[ModelConfig, ...]) -> RunConfig:
+        """The same config and file with other models of the same labels."""
+        return self.model_copy(update={"models": models})
 
     def resolve_data(self, path: str) -> Path:
         """A task's data folder."""

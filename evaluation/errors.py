@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class EvaluationError(Exception):
@@ -55,6 +56,22 @@ class AuditError(EvaluationError):
 
 class StoreError(EvaluationError):
     """A run folder that can't be read or written."""
+
+
+class DamagedFileError(StoreError):
+    """A stored file that is not what was written: it is never used.
+
+    Attributes:
+        file: The damaged file.
+    """
+
+    def __init__(self, file: Path, what: str) -> None:
+        self.file = file
+        super().__init__(f"{file} is damaged: {what}. Starting the same run again makes it anew.")
+
+
+class FolderInUseError(UsageError):
+    """Another process is writing to the run's folder."""
 
 
 class MissingExtraError(UsageError):

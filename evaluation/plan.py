@@ -118,7 +118,7 @@ def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
             problems.append(f"--model {label!r}: no model has this label (labels: {', '.join(labels)}).")
     for position, model in enumerate(config.models):
         path: ConfigPath = ("models", position, "model")
-        fault = _model_fault(config, model.model)
+        fault = None if model.endpoint is not None else _model_fault(config, model.model)
         if fault:
             problems.append(config.place(path) + fault)
     return problems

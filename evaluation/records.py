@@ -1,28 +1,41 @@
-"""What a run stores, and how: one record a job beside the files its score can be recomputed from. Atomic writes.
+"""What a run stores, and how: one record a job beside the files its score can be recomputed from.
 
-Layout: design in CONTRIBUTING.md, "A run on disk". The record is written last, so that a job without one never ran.
+Layout: design in CONTRIBUTING.md, "A run on disk". The record is written last, so that a job without one never ran. It
+holds the checksum of each file beside it and, like run.json, one of itself; whatever is read here is checked first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluation.errors import StoreError
+from evaluation.errors import DamagedFileError, StoreError
+from evaluation.files import (
+    TEMPORARY_SUFFIX,
+    check_file,
+    json_text,
+    read_sealed_json,
+    set_aside,
+    write_atomically,
+    write_json,
+    write_sealed_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+__all__ = ["JobError", "JobRecord", "RunStore", "read_record", "write_atomically", "write_json", "write_text"]
+
+_LOG = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
-RECORD_FILE, RUN_FILE = "record.json", "run.json"
+RECORD_FILE, RUN_FILE, MTEB_FILE = "record.json", "run.json", "mteb.json"
 
 
 class JobError(BaseModel):
@@ -85,11 +98,29 @@ class RunStore:
         self.folder = folder
 
     def job_folder(self, label: str, task: str, fingerprint: str) -> Path:
-        """Where a job's files lie."""
-        return self.folder / "jobs" / label / task.replace("/", "__") / fingerprint[:12]
+        """Where a job's files lie.
 
-    def save(self, record: JobRecord, tables: Mapping[str, pa.Table] | None = None) -> JobRecord:
-        """Store a job: its tables as <name>.parquet, then its record with their hashes.
+        Raises:
+            StoreError: A name that would lead elsewhere, which only a run.json that was tampered with holds.
+        """
+        names = label, task.replace("/", "__"), fingerprint[:12]
+        for name in names:
+            if not name or name.startswith(".") or set(name) & set("/\\\0"):
+                raise StoreError(f"{self.folder}: {name!r} can't be the name of a job's folder.")
+        return self.folder.joinpath("jobs", *names)
+
+    def save(
+        self,
+        record: JobRecord,
+        tables: Mapping[str, pa.Table] | None = None,
+        mteb_files: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> JobRecord:
+        """Store a job: its tables as <name>.parquet, what it exports to mteb, then its record with their hashes.
+
+        Args:
+            record: Without `files`.
+            tables: By name.
+            mteb_files: Content by name below mteb/results, where `export` puts it.
 
         Raises:
             StoreError: The folder can't be written.
@@ -97,109 +128,152 @@ class RunStore:
         import pyarrow.parquet as pq
 
         folder = self.job_folder(record.label, record.task, record.fingerprint)
-        files = {}
+        names = []
         for name, table in (tables or {}).items():
-            file = folder / f"{name}.parquet"
-            write_atomically(file, lambda path, table=table: pq.write_table(table, path, compression="zstd"))  # type: ignore[misc]
-            files[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+            names.append(f"{name}.parquet")
+            write_atomically(
+                folder / names[-1],
+                lambda path, table=table: pq.write_table(table, path, compression="zstd"),  # type: ignore[misc]
+            )
+        if mteb_files:
+            names.append(MTEB_FILE)
+            write_json(folder / MTEB_FILE, mteb_files)
+        files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
         stored = record.model_copy(update={"files": files})
-        write_json(folder / RECORD_FILE, stored.model_dump(mode="python"))
+        write_sealed_json(folder / RECORD_FILE, stored.model_dump(mode="python"))
         return stored
 
     def load(self, label: str, task: str, fingerprint: str, *, complete: bool = True) -> JobRecord | None:
-        """The stored record of a job; None where it never ran or its record is gone.
+        """The stored record of a job; None where it never ended.
 
         Args:
             label: The job's model.
             task: The job's task.
             fingerprint: The job's.
-            complete: None also where a file beside the record is gone, its samples say.
+            complete: Check the files beside the record too; else they may even be gone.
+
+        Raises:
+            DamagedFileError: The record, or a file beside it, is not what was written.
+            StoreError: One can't be read.
         """
         folder = self.job_folder(label, task, fingerprint)
         record = read_record(folder / RECORD_FILE)
-        if record is None or (complete and not all((folder / name).is_file() for name in record.files)):
-            return None
+        if record is not None and complete:
+            for name, sha256 in record.files.items():
+                check_file(folder / Path(name).name, sha256)
         return record
+
+    def load_or_set_aside(self, label: str, task: str, fingerprint: str) -> JobRecord | None:
+        """The same for who can run the job again: a damaged file is reported and set aside."""
+        try:
+            return self.load(label, task, fingerprint)
+        except DamagedFileError as error:
+            _LOG.warning("%s Set aside as *.damaged; %s runs again.", error, task)
+            set_aside(error.file)
+            return None
+
+    def export(self, records: Iterable[JobRecord], *, ran_now: bool) -> None:
+        """Lay jobs' results out in mteb's own files.
+
+        Args:
+            records: Of the jobs; the last one counts where two export the same file.
+            ran_now: Replace what is there; else a file that is not as its job stored it is reported and set aside.
+
+        Raises:
+            StoreError: The folder can't be written.
+        """
+        wanted: dict[str, Mapping[str, Any]] = {}
+        for record in records:
+            if MTEB_FILE in record.files:
+                folder = self.job_folder(record.label, record.task, record.fingerprint)
+                wanted |= json.loads((folder / MTEB_FILE).read_text(encoding="utf-8"))
+        results = self.folder / "mteb" / "results"
+        for name, content in wanted.items():
+            file = results / name
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise StoreError(f"{results}: {name!r} leads out of the folder.")
+            if file.is_file() and not ran_now:
+                if file.read_bytes() == json_text(content).encode("utf-8", "replace"):
+                    continue
+                _LOG.warning("%s was not what its job stored; set aside as *.damaged and written again.", file)
+                set_aside(file)
+            write_json(file, content)
+
+    def remove_leftovers(self) -> None:
+        """Delete what killed processes left half-written. Only for who holds the folder's lock."""
+        written = [self.folder / folder for folder in ("jobs", "mteb")]
+        leftovers = [file for folder in written for file in folder.rglob(f".*{TEMPORARY_SUFFIX}")]
+        leftovers += self.folder.glob(f".{RUN_FILE}.*{TEMPORARY_SUFFIX}")
+        leftovers += self.folder.glob(f".summary.*{TEMPORARY_SUFFIX}")
+        for file in leftovers:
+            file.unlink(missing_ok=True)
+        if leftovers:
+            _LOG.info("%d half-written files of a killed process were removed from %s", len(leftovers), self.folder)
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Store run.json."""
-        write_json(self.folder / RUN_FILE, content)
+        write_sealed_json(self.folder / RUN_FILE, content)
 
     def read_run(self) -> dict[str, Any]:
         """run.json.
 
         Raises:
             StoreError: It is missing or can't be read.
+            DamagedFileError: It is not what was written.
         """
-        file = self.folder / RUN_FILE
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return read_sealed_json(self.folder / RUN_FILE)
         except FileNotFoundError:
             raise StoreError(f"{self.folder} is no run folder: it holds no {RUN_FILE}.") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{file} can't be read: {error}.") from error
-        return content
 
-    def current_records(self) -> list[JobRecord]:
-        """The records that run.json names, in its order; jobs that never ended are left out."""
-        found = (self.load(job["label"], job["task"], job["fingerprint"]) for job in self.read_run()["jobs"])
-        return [record for record in found if record is not None]
+    def read_run_or_set_aside(self) -> dict[str, Any] | None:
+        """The same for who writes it anew: None where there is none; a damaged one is reported and set aside."""
+        if not (self.folder / RUN_FILE).exists():
+            return None
+        try:
+            return self.read_run()
+        except DamagedFileError as error:
+            _LOG.warning("%s Set aside as *.damaged; jobs that are not chosen now come back once they are.", error)
+            set_aside(error.file)
+            return None
+
+    def current_records(self, *, skip_damaged: bool = False) -> list[JobRecord]:
+        """The records that run.json names, in its order; jobs that never ended are left out.
+
+        Args:
+            skip_damaged: Leave out damaged ones with a warning, for who shows what there is.
+
+        Raises:
+            StoreError: run.json is missing.
+            DamagedFileError: A file is not what was written, or gone although run.json calls the job done.
+        """
+        records = []
+        for job in self.read_run()["jobs"]:
+            try:
+                record = self.load(job["label"], job["task"], job["fingerprint"])
+                if record is None and job["state"] == "done":
+                    folder = self.job_folder(job["label"], job["task"], job["fingerprint"])
+                    raise DamagedFileError(folder / RECORD_FILE, "it is missing")
+            except DamagedFileError as error:
+                if not skip_damaged:
+                    raise
+                _LOG.warning("%s It is left out.", error)
+                continue
+            if record is not None:
+                records.append(record)
+        return records
 
 
 def read_record(file: Path) -> JobRecord | None:
-    """A record from its file; None where there is none or it can't be understood."""
-    try:
-        return JobRecord.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically; numbers that are not finite become null."""
-    text = json.dumps(_finite(content), ensure_ascii=False, indent=1, default=_plain, allow_nan=False)
-    write_text(file, text + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write UTF-8 text atomically; lone surrogates become U+FFFD."""
-    write_atomically(file, lambda path: path.write_bytes(text.encode("utf-8", "replace")))
-
-
-def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file beside `file`, sync it and move it into place.
+    """A record from its file; None where there is none.
 
     Raises:
-        StoreError: The folder can't be made or written.
+        DamagedFileError: It is not what was written, or of another version of this package.
+        StoreError: It can't be read.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".tmp", dir=file.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            write(temporary)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(f"{file} can't be written: {error.strerror or error}.") from error
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    item = getattr(value, "item", None)
-    return _finite(item()) if callable(item) and not hasattr(value, "__len__") else value
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):
-        return _finite(value.tolist())
-    return str(value)
+        return JobRecord.model_validate(read_sealed_json(file))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise DamagedFileError(file, "it is no record that this version understands") from error

@@ -52,6 +52,9 @@ class InputAudit:
         entry["texts"] += len(texts)
         entry["unique_texts"] += len(encoded.token_lengths)
         entry["truncated"] += encoded.n_truncated
+        entry["characters"] += encoded.n_characters
+        entry["tokens"] += int(encoded.token_lengths.sum())
+        entry["tokens_kept"] += int(encoded.token_lengths.clip(max=self._vector_rules["max_length"]).sum())
         counts = np.histogram(encoded.token_lengths, bins=[*_LENGTH_EDGES, np.inf])[0]
         entry["token_lengths"]["counts"] = [
             before + int(now) for before, now in zip(entry["token_lengths"]["counts"], counts, strict=True)
@@ -88,6 +91,9 @@ def _new_side(prefix: str, vector_rules: dict[str, Any]) -> dict[str, Any]:
         "texts": 0,
         "unique_texts": 0,
         "truncated": 0,
+        "characters": 0,
+        "tokens": 0,
+        "tokens_kept": 0,
         "longest": 0,
         "already_prefixed": 0,
         "token_lengths": {"edges": list(_LENGTH_EDGES), "counts": [0] * len(_LENGTH_EDGES)},

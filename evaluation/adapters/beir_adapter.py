@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,10 +14,10 @@ from beir.retrieval.search.base import BaseSearch
 from numpy.typing import NDArray
 
 from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
+from evaluation.adapters.fitness import check_judgements
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.samples import per_query_table, qrels_table, run_table, shown_documents, texts_table
-from evaluation.encoding.encoder import Encoder
-from evaluation.errors import DataError
+from evaluation.encoding.endpoint import AnyEncoder
 from evaluation.plan import Job
 from evaluation.protocols import document_text
 from evaluation.tasks.beir_loading import BeirData, load_beir
@@ -110,7 +111,7 @@ def evaluate_beir(
     return BeirScores(means, evaluator.evaluate(results))
 
 
-def run_beir_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
+def run_beir_job(job: Job, encoder: AnyEncoder, *, store_texts: bool) -> JobResult:
     """Load a BEIR dataset, search it, score it with beir.
 
     Raises:
@@ -121,15 +122,15 @@ def run_beir_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
     scores: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, list[pa.Table]] = {}
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     loading_s = 0.0
     for split in job.task.splits:
         before = time.perf_counter()
         data = load_beir(job.task, split, job.limit)
         loading_s += time.perf_counter() - before
-        counts.update(data.counts)
-        if not data.qrels or not data.corpus:
-            raise DataError([f"{job.task.name}, split {split!r}: no judged query or no document."])
+        where = f"{job.task.name}, split {split!r}"
+        counts |= Counter(data.counts)  # a folder's, the same for each of its splits
+        counts += check_judgements(data.queries, data.qrels, len(data.corpus), where)
         search = BeirSearch(embedder)
         results = EvaluateRetrieval(search, k_values=list(K_VALUES)).retrieve(data.corpus, data.queries)
         found = evaluate_beir(data.qrels, results, ignore_identical_ids=bool(job.rules.ignore_identical_ids))
@@ -143,7 +144,7 @@ def run_beir_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
         scores=scores,
         audit=embedder.audit.finish(),
         warnings=embedder.audit.warnings,
-        counts=counts,
+        counts=dict(+counts),
         timing={
             "total_s": total,
             "loading_s": loading_s,

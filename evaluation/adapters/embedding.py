@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation.adapters.audit import InputAudit
 from evaluation.encoding.batching import SHARD_TEXTS
-from evaluation.encoding.encoder import Encoder
+from evaluation.encoding.endpoint import AnyEncoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
 from evaluation.protocols import Side, TaskRules
@@ -51,7 +51,7 @@ class TaskEmbedder:
         rules: The protocol's rules for the task.
     """
 
-    def __init__(self, encoder: Encoder, rules: TaskRules) -> None:
+    def __init__(self, encoder: AnyEncoder, rules: TaskRules) -> None:
         self._encoder, self.rules = encoder, rules
         checkpoint, settings = encoder.checkpoint, encoder.settings
         self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]

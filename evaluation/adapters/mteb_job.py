@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import pyarrow as pa
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
+from mteb.abstasks.text.summarization import AbsTaskSummarization
 from mteb.results import TaskResult
 
 from evaluation.adapters.embedding import TaskEmbedder
+from evaluation.adapters.fitness import check_fitness
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.model_meta import model_meta
 from evaluation.adapters.mteb_adapter import MtebModel, documents_of
@@ -30,13 +32,12 @@ from evaluation.adapters.samples import (
     watching_p_mrr,
     with_p_mrr,
 )
-from evaluation.encoding.encoder import Encoder
-from evaluation.errors import DataError
+from evaluation.encoding.endpoint import AnyEncoder
 from evaluation.plan import Job
 from evaluation.tasks.loading import load_task, make_task, subset_parts
 
 
-def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
+def run_mteb_job(job: Job, encoder: AnyEncoder, *, store_texts: bool) -> JobResult:
     """Load a job's task, evaluate the model on all its splits and subsets, keep what the scores come from.
 
     Raises:
@@ -48,7 +49,7 @@ def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
     loaded = time.perf_counter()
     if isinstance(task, AbsTaskRetrieval) and job.rules.ignore_identical_ids is not None:
         task.ignore_identical_ids = job.rules.ignore_identical_ids
-    _check_judged(task, job)
+    noticed = Counter(counts) + check_fitness(task, job)
     embedder = TaskEmbedder(encoder, job.rules)
     model = MtebModel(embedder, model_meta(encoder.checkpoint, job.model, job.rules.protocol))
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
@@ -64,7 +65,7 @@ def run_mteb_job(job: Job, encoder: Encoder, *, store_texts: bool) -> JobResult:
         scores={split: [dict(entry) for entry in entries] for split, entries in result.scores.items()},
         audit=embedder.audit.finish(),
         warnings=embedder.audit.warnings,
-        counts=counts,
+        counts=dict(noticed + evaluation.counts),
         timing={
             "total_s": ended - started,
             "loading_s": loaded - started,
@@ -86,6 +87,7 @@ class _Evaluation:
         self._task, self._model, self._store_texts = task, model, store_texts
         self.scores: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         self.tables: dict[str, list[pa.Table]] = defaultdict(list)
+        self.counts: Counter[str] = Counter()
 
     def run(self, split: str, subsets: Sequence[str]) -> None:
         """Evaluate some subsets of a split, in mteb's order (its samplers keep state)."""
@@ -98,6 +100,9 @@ class _Evaluation:
             predictions = _read_predictions(Path(folder) / task.prediction_file_name)
         for subset in subsets:
             found = self._predictions_of(predictions, split, subset)
+            if isinstance(task, AbsTaskSummarization):
+                n_left_out = len(subset_parts(task, subset)[split]) - len(found["human_scores"])
+                self.counts["texts whose summaries are all alike, which mteb leaves out"] += n_left_out
             self.tables["samples"].append(example_table(task, split, subset, found, self.scores[split][subset]))
 
     def _evaluate(
@@ -154,25 +159,6 @@ class _Evaluation:
 def _read_predictions(file: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return content
-
-
-def _check_judged(task: AbsTask, job: Job) -> None:
-    """A split without examples or without a judged query must not become a score."""
-    for split in job.task.splits:
-        for subset in task.hf_subsets:
-            where = f"{job.task.name}, split {split!r}, subset {subset!r}"
-            parts = subset_parts(task, subset)
-            if split not in parts:
-                raise DataError([f"{where}: the dataset has no such split (it has: {', '.join(map(str, parts))})."])
-            if isinstance(task, AbsTaskRetrieval):
-                data = parts[split]
-                queries = set(data["queries"]["id"][:])
-                if not any(judged and query in queries for query, judged in data["relevant_docs"].items()):
-                    raise DataError([f"{where}: no judged query."])
-                if len(data["corpus"]) == 0:
-                    raise DataError([f"{where}: the corpus is empty."])
-            elif len(parts[split]) == 0:
-                raise DataError([f"{where}: no examples."])
 
 
 def _mteb_files(result: TaskResult, model: MtebModel, job: Job) -> dict[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from evaluation.analysis.tables import Table, TableRow, TextCell
+from evaluation.redaction import printable
 
 SIGNS = {
     "significant": "*",
@@ -35,6 +36,7 @@ _LATEX_SIGNS = {
     "cached": r"\mathrm{c}",
 }
 _LEGEND_SIGN = re.compile(r"^\{(\w+)\} ")
+_BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]")
 _LEAST_TEXT = 12  # characters of a text column in a narrow terminal; the rest goes to further lines
 _GAP = 3  # between columns
 _UNPRINTED_WIDTH = 10_000  # of output that goes to a file or a pipe
@@ -109,8 +111,8 @@ def _plain(cell: TextCell) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Line ends, tabs and control characters as spaces: a cell is one line and moves no cursor."""
-    return "".join(" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in text)
+    """Text whose line ends and tabs are spaces and whose control characters are escapes: it moves no cursor."""
+    return printable(_BREAKS.sub(" ", text))
 
 
 # ----------------------------------------------------------------------------------------------------------- Markdown

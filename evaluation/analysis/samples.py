@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.analysis.scorers import Statistic, score_part
 from evaluation.errors import StoreError
+from evaluation.files import check_file
 from evaluation.records import JobRecord
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 
@@ -63,7 +64,7 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
     """The samples of a stored job; None where they do not hold what its metric is made of.
 
     Raises:
-        StoreError: samples.parquet can't be read.
+        StoreError: samples.parquet can't be read, or is not what was written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -71,6 +72,8 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
     file = folder / "samples.parquet"
     if not file.is_file():
         return None
+    if file.name in record.files:
+        check_file(file, record.files[file.name])
     try:
         available = pq.read_schema(file).names
         reading = _reading(record, available)

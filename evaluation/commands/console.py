@@ -10,6 +10,8 @@ from importlib import metadata
 import typer
 
 from evaluation.errors import EvaluationError
+from evaluation.files import reason
+from evaluation.redaction import printable, redactor
 
 _INTERRUPTED = 130
 
@@ -27,7 +29,10 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
     def main() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which torch does
         try:
-            app(prog_name=name, standalone_mode=True)
+            try:
+                app(prog_name=name, standalone_mode=True)
+            finally:
+                sys.stdout.flush()
         except EvaluationError as error:
             _complain(name, str(error))
             sys.exit(error.exit_code)
@@ -35,14 +40,28 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
             _complain(name, "interrupted.")
             sys.exit(_INTERRUPTED)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             sys.exit(1)
+        except OSError as error:  # such as a full disk behind standard output
+            _forget_output()
+            _complain(name, f"{error.filename or 'the output'} can't be written: {reason(error)}.")
+            sys.exit(EvaluationError.exit_code)
 
     return main
 
 
+def shown(text: str) -> str:
+    """A text as a terminal may get it: without secrets, control characters as escapes."""
+    return printable(redactor()(text))
+
+
+def _forget_output() -> None:
+    """Drop what standard output still holds, so that Python's last flush does not complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _complain(name: str, message: str) -> None:
-    lines = message.splitlines() or ["failed."]
+    lines = [shown(line) for line in message.split("\n") if line] or ["failed."]
     if len(lines) == 1:
         typer.echo(f"{name}: {lines[0]}", err=True)
         return

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from evaluation.commands.console import shown
 from evaluation.encoding.encoder import Progress as Step
 from evaluation.plan import Job
 from evaluation.records import JobRecord
@@ -42,7 +44,7 @@ class ConsoleReporter:
         self._started = self._job_started = self._last_line = time.monotonic()
         self._texts = self._tokens = 0
 
-    def __enter__(self) -> ConsoleReporter:
+    def __enter__(self) -> Self:
         self._live.start()
         return self
 
@@ -91,11 +93,11 @@ class ConsoleReporter:
                 self._say(f"      noticed in the data: {found:,} {what}")
         else:
             message = record.error.message if record.error else "no score"
-            self._console.print(escape(f"{count} {job.name}: failed: {message}"), style="red", soft_wrap=True)
+            self._console.print(escape(shown(f"{count} {job.name}: failed: {message}")), style="red", soft_wrap=True)
 
     def _say(self, line: str) -> None:
         if not self._quiet:
-            self._console.print(escape(line), highlight=False, soft_wrap=True)
+            self._console.print(escape(shown(line)), highlight=False, soft_wrap=True)
 
     def _rate(self, now: float) -> float:
         return self._tokens / max(now - self._job_started, 1e-9)

@@ -21,10 +21,22 @@ def run_benchmark(
     only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Run tasks that match; repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run stored jobs again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that uses the run's folder.")] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, such as runtime.device=cpu."),
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what the run will cost, and run nothing.")] = False,
+    max_hours: Annotated[
+        float | None, typer.Option(metavar="H", min=0, help="Take only jobs that fit into H hours, the shortest first.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE[:PRICE]", help="With --plan: time and cost on a card, such as a100:1.89."),
+    ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Refuse data and models that are not exactly what fetch-data locked.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the table and errors only.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
@@ -43,11 +55,24 @@ def run_benchmark(
     loaded = load_config(config, overrides=overrides)
     from evaluation.plan import build_plan
 
-    build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
+    jobs = build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
+    chosen = None
+    if plan or max_hours is not None or on is not None:
+        from evaluation.commands.planning import fitting, parse_device, plan_run, print_plan
+
+        device = None if on is None else parse_device(on)
+        cost = plan_run(loaded, jobs, fresh=fresh)
+        chosen = None if max_hours is None else fitting(cost, max_hours)
+        if plan or on is not None:
+            print_plan(cost, device, chosen)
+            return
     try:
         from evaluation.commands.running import run_and_report
+        from evaluation.execution.runner import RunOptions
+        from evaluation.hub import lock_file
 
-        run_and_report(loaded, only=tuple(only or ()), models=tuple(model or ()), fresh=fresh, quiet=quiet)
+        options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
+        run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
         message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
         raise Interrupted(message) from None

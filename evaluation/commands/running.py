@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,37 +16,56 @@ from rich.console import Console
 
 from evaluation.analysis.formats import print_tables, render_markdown
 from evaluation.analysis.tables import score_table
+from evaluation.commands.console import shown
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
 from evaluation.errors import StoreError
-from evaluation.records import JobRecord, RunStore, write_text
+from evaluation.files import write_text
+from evaluation.plan import build_plan
+from evaluation.records import JobRecord, RunStore
 
 if TYPE_CHECKING:
-    from evaluation.execution.runner import RunOutcome
+    from evaluation.execution.runner import RunOptions, RunOutcome
 
+_LOG = logging.getLogger(__name__)
 LOG_FILE = "run.log"
 _SOME_FAILED = 3
 
 
-def run_and_report(
-    config: RunConfig, *, only: tuple[str, ...], models: tuple[str, ...], fresh: bool, quiet: bool
-) -> None:
+def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None = None, quiet: bool = False) -> None:
     """Run a config, print its table, write its summaries.
+
+    Args:
+        config: The config.
+        options: Part of it to run.
+        lock: The lock that data and models are held to.
+        quiet: Print the table and errors only.
 
     Raises:
         typer.Exit: With code 3 where jobs failed.
     """
     quieten_libraries(config.run_folder / LOG_FILE)
-    from evaluation.execution.runner import RunOptions, run
+    from evaluation.execution.runner import run
 
+    if lock is not None:
+        from evaluation.execution.fetching import locked_config
+
+        config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
     messages = Console(stderr=True)
-    with ConsoleReporter(messages, quiet=quiet) as reporter:
-        outcome = run(config, RunOptions(only=only, models=models, fresh=fresh), reporter)
-    write_summaries(outcome.folder, RunStore(outcome.folder).current_records())
+    with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
+        outcome = run(config, options, reporter)
     print_tables([score_table(outcome.records)], Console())
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
+
+
+class _Reporter(ConsoleReporter):
+    """Shows the run and leaves its summaries."""
+
+    def run_ended(self, outcome: RunOutcome) -> None:
+        records = RunStore(outcome.folder).current_records(skip_damaged=True)
+        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
 
 
 def quieten_libraries(log_file: Path) -> None:
@@ -54,7 +76,7 @@ def quieten_libraries(log_file: Path) -> None:
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise StoreError(f"{log_file.parent} can't be made: {above} is not a folder that can be written.")
     handler = _LateFile(log_file, encoding="utf-8", errors="backslashreplace", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
@@ -71,19 +93,73 @@ def quieten_libraries(log_file: Path) -> None:
 
 
 class _LateFile(logging.FileHandler):
-    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind."""
+    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind.
+
+    A log that can't be written, on a full disk say, is no reason to stop or to print a traceback.
+    """
 
     def _open(self) -> TextIOWrapper:
         Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
         return super()._open()
 
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
 
-def write_summaries(folder: Path, records: list[JobRecord]) -> None:
-    """summary.csv, a row a job, split and subset, and summary.md, the table."""
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing is said."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+class _Redacting(logging.Formatter):
+    """Lines without secrets and control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+class _ToConsole(logging.Handler):
+    """Shows our own warnings, such as of damaged files."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(f"warning: {shown(record.getMessage())}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _warnings_shown(console: Console) -> Iterator[None]:
+    logger, handler = logging.getLogger("evaluation"), _ToConsole(console)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
+    """summary.csv, a row a job, split and subset, and summary.md, the table.
+
+    Args:
+        folder: The run's.
+        records: What they show.
+        only_stored: No job ran now, so that files that differ were damaged or never finished; this is said.
+    """
     from evaluation.analysis.frame import records_frame
 
-    write_text(folder / "summary.csv", records_frame(records).to_csv(index=False))
-    write_text(folder / "summary.md", render_markdown([score_table(records)]))
+    for name, text in {
+        "summary.csv": records_frame(records).to_csv(index=False),
+        "summary.md": render_markdown([score_table(records)]),
+    }.items():
+        file = folder / name
+        if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
+            _LOG.warning("%s was not what the stored records say; written again.", file)
+        write_text(file, text)
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:

@@ -12,8 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-SHARD_TEXTS = 16_384
-"""Unique texts that are length-sorted and encoded as one unit; large enough that batches hold texts of one length."""
+SHARD_TEXTS, SHARD_CHARACTERS = 16_384, 2_000_000
+"""What is length-sorted, encoded and stored as one unit: many batches of texts of one length, yet minutes of work."""
+
+_READ_CHARACTERS = 4_096
+"""Of a longer text no more counts: a model of 512 tokens does not read further."""
 
 
 class UniqueTexts(NamedTuple):
@@ -34,9 +37,23 @@ def unique_texts(texts: Sequence[str]) -> UniqueTexts:
     return UniqueTexts(list(place), inverse)
 
 
-def shard_bounds(n_texts: int, shard_texts: int = SHARD_TEXTS) -> list[tuple[int, int]]:
-    """Start and end of each shard of a list of unique texts."""
-    return [(start, min(start + shard_texts, n_texts)) for start in range(0, n_texts, shard_texts)]
+def shard_bounds(
+    texts: Sequence[str], *, shard_texts: int = SHARD_TEXTS, shard_characters: int = SHARD_CHARACTERS
+) -> list[tuple[int, int]]:
+    """Start and end of each shard of a list of unique texts: at least one text, and more while both limits hold.
+
+    >>> shard_bounds(["aa", "b", "ccc", "d"], shard_characters=3)
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    bounds = []
+    start = characters = 0
+    for place, text in enumerate(texts):
+        length = min(len(text), _READ_CHARACTERS)
+        if place > start and (place - start == shard_texts or characters + length > shard_characters):
+            bounds.append((start, place))
+            start, characters = place, 0
+        characters += length
+    return [*bounds, (start, len(texts))] if texts else []
 
 
 def plan_batches(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:

@@ -6,7 +6,9 @@ segments that appear whole or not at all, so that several processes may read and
 vectors, under another that is verified when they are first asked for.
 
 A shard is taken whole or not at all: whoever asks encodes all of it otherwise, so that batches, and with them the last
-bits of a vector, do not depend on what the cache happened to hold.
+bits of a vector, do not depend on what the cache happened to hold. Its segment is named by its texts, and who is told
+that it is missing holds a claim to it until it is put: another process that asks for it meanwhile waits. So segments
+are also the checkpoints of a job, of which a killed process loses one at most.
 """
 
 from __future__ import annotations
@@ -14,22 +16,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import secrets
 import struct
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from evaluation.files import DAMAGED_SUFFIX, TEMPORARY_SUFFIX, reason, sync_folder
 from evaluation.paths import user_cache_dir
 
+_LOG = logging.getLogger(__name__)
 _MAGIC = b"E5EMB1\0\0"
 _HEADER = struct.Struct("<8sQQ32s32s")  # magic, texts, dimensions, sha256 of hashes and lengths, sha256 of vectors
-_SUFFIX, _DAMAGED = ".seg", ".damaged"
+_SUFFIX, _DAMAGED, _CLAIM, _IDENTITY = ".seg", DAMAGED_SUFFIX, ".claim", "identity.json"
+_PATIENCE_S = 900.0
+"""How long another process that encodes the same shard is waited for; it may hang, and doing it twice is no harm."""
+_STALE_S = 24 * 3600.0
+"""A file this old that is not finished belongs to a process that was killed."""
 
 Hashes = NDArray[np.uint64]
 """(N, 2) uint64: 128 bits a text."""
@@ -94,14 +105,30 @@ class EmbeddingCache:
     def __init__(self, identity: Mapping[str, Any], folder: Path | None = None, *, max_bytes: int) -> None:
         self._root = folder or embeddings_dir()
         text = json.dumps(dict(identity), sort_keys=True)
-        self._folder = self._root / hashlib.sha256(text.encode()).hexdigest()[:24]
+        self._folder = self._root / _folder_name(text)
         self._identity, self._max_bytes = text, max_bytes
         self._segments: dict[str, _Segment] = {}
         self._index: tuple[Hashes, NDArray[np.int64], NDArray[np.int64]] | None = None
         self.damaged: list[Path] = []
+        self._claim: FileLock | None = None
+        self._written: list[Path] = []
+        self._warned: set[str] = set()
 
     def get(self, hashes: Hashes) -> CachedShard | None:
-        """The vectors of a whole shard, or None if any of its texts is missing."""
+        """The vectors of a whole shard, or None if any of its texts is missing; then `put` is expected next.
+
+        Waits where another process has been told the same, until that one has put the shard or ended.
+        """
+        self._release_claim()
+        found = self._take(hashes)
+        if found is None and len(hashes):
+            self._claim_shard(hashes)
+            found = self._take(hashes)
+            if found is not None:
+                self._release_claim()
+        return found
+
+    def _take(self, hashes: Hashes) -> CachedShard | None:
         self._refresh()
         found = self._find(hashes)
         if found is None:
@@ -123,28 +150,67 @@ class EmbeddingCache:
         return CachedShard(vectors, lengths)
 
     def put(self, hashes: Hashes, shard: CachedShard) -> None:
-        """Store a shard as a segment of its own. A cache that can't be written is left as it is."""
+        """Store a shard as a segment of its own. A cache that can't be written is left as it is, with a warning."""
         vectors = np.ascontiguousarray(shard.vectors, np.float32)
         keys = np.ascontiguousarray(hashes).tobytes() + shard.token_lengths.astype(np.int64).tobytes()
         digests = hashlib.sha256(keys).digest(), hashlib.sha256(vectors.data).digest()
-        header = _HEADER.pack(_MAGIC, *vectors.shape, *digests)
-        name = secrets.token_hex(12)
-        temporary = self._folder / f".{name}.tmp"
-        with contextlib.suppress(OSError):
+        parts = (_HEADER.pack(_MAGIC, *vectors.shape, *digests), keys, vectors.data)
+        try:
+            self._written.append(self._write(f"{_name(hashes)}{_SUFFIX}", parts))
+            if not _holds(self._folder / _IDENTITY, self._identity):
+                self._write(_IDENTITY, (self._identity.encode(),))
+            if prune(self._max_bytes, self._root) and not all(path.exists() for path in self._written):
+                self._warn("this run's vectors exceed the cache's limit (runtime.cache_gib); the first are dropped")
+        except OSError as error:
+            self._warn(f"vectors can't be kept in {self._folder} ({reason(error)})")
+        finally:
+            self._release_claim()
+
+    def _warn(self, what: str) -> None:
+        """Say once what makes the cache no checkpoint."""
+        if what not in self._warned:
+            self._warned.add(what)
+            _LOG.warning("%s: a job that is stopped encodes again what is not there.", what)
+
+    def _write(self, name: str, parts: Iterable[bytes | memoryview]) -> Path:
+        temporary = self._folder / f".{name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                for part in parts:
+                    stream.write(part)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(self._folder / name)
+            sync_folder(self._folder)
+            return self._folder / name
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _claim_shard(self, hashes: Hashes) -> None:
+        """Become the one that encodes a shard. Without locks on this file system, or patience, nobody is."""
+        name = _name(hashes)
+        claim = FileLock(self._folder / f".{name}{_CLAIM}", thread_local=False)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                with temporary.open("wb") as stream:
-                    stream.write(header + keys)
-                    stream.write(vectors.data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                temporary.replace(self._folder / f"{name}{_SUFFIX}")
-                identity = self._folder / "identity.json"
-                if not identity.exists():
-                    identity.write_text(self._identity, encoding="utf-8")
-            finally:
-                temporary.unlink(missing_ok=True)
-            prune(self._max_bytes, self._root)
+                claim.acquire(timeout=0)
+            except Timeout:
+                _LOG.info("another process is encoding the same texts; waiting for its vectors")
+                claim.acquire(timeout=_PATIENCE_S)
+        except (OSError, NotImplementedError):  # a Timeout is an OSError
+            return
+        self._claim = claim
+        for leftover in self._folder.glob(f".{name}{_SUFFIX}.*{TEMPORARY_SUFFIX}"):  # of who held the claim before
+            with contextlib.suppress(OSError):
+                leftover.unlink()
+
+    def _release_claim(self) -> None:
+        if self._claim is not None:
+            with contextlib.suppress(OSError):
+                Path(self._claim.lock_file).unlink()
+            self._claim.release()
+            self._claim = None
 
     def _refresh(self) -> None:
         """Open segments that appeared and forget those that were dropped."""
@@ -173,6 +239,9 @@ class EmbeddingCache:
         with contextlib.suppress(OSError):
             path.replace(path.with_suffix(_DAMAGED))
         self.damaged.append(path)
+        self._segments.pop(path.name, None)
+        self._index = None
+        _LOG.warning("%s is damaged: set aside as *%s, its texts are encoded again.", path, _DAMAGED)
 
     def _find(self, hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         """Segment number and row of each text, or None if one is missing."""
@@ -184,6 +253,22 @@ class EmbeddingCache:
         if not (known[place] == hashes).all():
             return None
         return segment_of[place], row_of[place]
+
+
+def _folder_name(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+def _name(hashes: Hashes) -> str:
+    """What a shard's files are called: the same in every process."""
+    return hashlib.blake2b(np.ascontiguousarray(hashes).data, digest_size=12).hexdigest()
+
+
+def _holds(file: Path, text: str) -> bool:
+    try:
+        return file.read_text(encoding="utf-8") == text
+    except (OSError, ValueError):
+        return False
 
 
 def _build_index(hashes: Sequence[Hashes]) -> tuple[Hashes, NDArray[np.int64], NDArray[np.int64]]:
@@ -221,7 +306,8 @@ def usage(root: Path | None = None) -> list[CacheUsage]:
     for folder in sorted(path for path in root.glob("*") if path.is_dir()) if root.is_dir() else []:
         segments = [path for path in folder.iterdir() if path.suffix in {_SUFFIX, _DAMAGED}]
         try:
-            identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+            text = (folder / _IDENTITY).read_text(encoding="utf-8")
+            identity = json.loads(text) if _folder_name(text) == folder.name else {}
         except (OSError, ValueError):
             identity = {}
         rows.append(CacheUsage(identity, len(segments), sum(size for _, size, _ in _files(segments))))
@@ -229,7 +315,14 @@ def usage(root: Path | None = None) -> list[CacheUsage]:
 
 
 def prune(max_bytes: int, root: Path | None = None) -> int:
-    """Drop the segments that were not used for longest until the cache fits; returns the bytes freed."""
+    """Drop the segments that were not used for longest until the cache fits; returns the bytes freed.
+
+    What killed processes left half-written goes after a day.
+    """
+    for time_of_use, _, path in _files((root or embeddings_dir()).glob("*/.*")):
+        if time.time() - time_of_use > _STALE_S:
+            with contextlib.suppress(OSError):
+                path.unlink()
     files = sorted(_files((root or embeddings_dir()).glob(f"*/*{_SUFFIX}")))
     excess = sum(size for _, size, _ in files) - max_bytes
     freed = 0

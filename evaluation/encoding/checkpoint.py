@@ -16,11 +16,12 @@ from typing import Any, Literal, cast
 from evaluation.config import BUILTIN_PREFIX
 from evaluation.encoding.builtin import BUILTIN_MODELS, materialize
 from evaluation.errors import ModelError
+from evaluation.hub import HubError, fetch, is_offline, snapshot_folder
 
 PoolingName = Literal["mean", "cls", "last"]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
@@ -85,29 +86,17 @@ def locate(model: str, revision: str | None, base_dir: Path) -> Checkpoint:
 
 
 def _from_hub(model: str, revision: str | None) -> Checkpoint:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = Path(
-            snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
-        )
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"model {model!r} is not in the local Hub cache and the Hub can't be reached; fetch it on a machine with "
-            "a network, or give a folder."
-        ) from error
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise ModelError(
-            f"model {model!r} (revision {revision or 'newest'}) can't be fetched: {_first_line(error)}"
-        ) from error
-    except OSError as error:
-        raise ModelError(f"model {model!r} can't be fetched: {_first_line(error)}") from error
+    folder = snapshot_folder("model", model, revision) if is_offline() or _is_commit(revision) else None
+    if folder is None or not list(folder.glob("*.safetensors")):
+        try:
+            folder = fetch("model", model, revision, HUB_FILES, ignored=HUB_IGNORED)
+        except HubError as error:
+            raise ModelError(str(error)) from error
     return read_checkpoint(folder, name=model, revision=folder.name)
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _is_commit(revision: str | None) -> bool:
+    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpoint:

@@ -7,7 +7,9 @@ Vectors are not normalised: that belongs to the protocol.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -33,12 +35,14 @@ class Encoded(NamedTuple):
         token_lengths: (U,) int64 tokens of each distinct text before truncation.
         n_truncated: Distinct texts longer than the maximum length.
         examples: The first two distinct strings, exactly as the tokenizer received them.
+        n_characters: Of all distinct strings.
     """
 
     vectors: NDArray[np.float32]
     token_lengths: NDArray[np.int64]
     n_truncated: int
     examples: tuple[str, ...]
+    n_characters: int
 
 
 class Progress(NamedTuple):
@@ -91,33 +95,36 @@ class Encoder:
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
         if not unique:
-            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, ())
+            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
-        shards = [self._encode_shard(unique[start:end]) for start, end in shard_bounds(len(unique))]
-        vectors = np.concatenate([vectors for vectors, _ in shards]) if len(shards) > 1 else shards[0][0]
-        full_lengths = np.concatenate([lengths for _, lengths in shards])
+        shards = list(self._encode_shards([unique[start:end] for start, end in shard_bounds(unique)]))
+        vectors = np.concatenate([shard.vectors for shard in shards]) if len(shards) > 1 else shards[0].vectors
+        full_lengths = np.concatenate([shard.token_lengths for shard in shards])
         self.encoding_time_s += time.perf_counter() - started
-        _check_vectors(vectors, unique)
         if len(unique) < len(texts):
             vectors = vectors[inverse]
         n_truncated = int((full_lengths > self.settings.max_length).sum())
-        return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]))
+        return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
 
-    def _encode_shard(self, texts: list[str]) -> CachedShard:
-        """A shard from the cache, whole, or through the model, whole."""
-        if self._cache is None:
-            return self._encode_texts(texts)
-        hashes = hash_texts(texts)
-        shard = self._cache.get(hashes)
-        if shard is None:
-            shard = self._encode_texts(texts)
-            _check_vectors(shard.vectors, texts)
-            self._cache.put(hashes, shard)
-        return shard
+    def _encode_shards(self, shards: list[list[str]]) -> Iterator[CachedShard]:
+        """Each shard from the cache, whole, or through the model, whole; the next is tokenized meanwhile."""
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            coming: Future[Tokenized] | None = None
+            for texts, following in zip_longest(shards, shards[1:]):
+                waiting, coming = coming, None
+                hashes = hash_texts(texts)
+                shard = self._cache.get(hashes) if self._cache is not None else None
+                if shard is None:
+                    tokens = waiting.result() if waiting is not None else self._tokenize(texts)
+                    coming = beside.submit(self._tokenize, following) if following is not None else None
+                    shard = self._encode_tokens(tokens)
+                    check_vectors(shard.vectors, texts)
+                    if self._cache is not None:
+                        self._cache.put(hashes, shard)
+                yield shard
 
-    def _encode_texts(self, texts: list[str]) -> CachedShard:
+    def _encode_tokens(self, tokens: Tokenized) -> CachedShard:
         """All of a shard through the model. Vectors stay on the device until the last batch is under way."""
-        tokens = self._tokenize(texts)
         batches = plan_batches(tokens.lengths, self.settings.max_tokens)
         pooled = []
         for batch in batches:
@@ -132,7 +139,8 @@ class Encoder:
         return CachedShard(vectors, tokens.full_lengths)
 
     def _tokenize(self, texts: list[str]) -> Tokenized:
-        parts = [self._tokenizer(texts[start:end]) for start, end in shard_bounds(len(texts), _TOKENIZE_CHUNK)]
+        starts = range(0, len(texts), _TOKENIZE_CHUNK)
+        parts = [self._tokenizer(texts[start : start + _TOKENIZE_CHUNK]) for start in starts]
         return Tokenized(
             [ids for part in parts for ids in part.ids],
             np.concatenate([part.full_lengths for part in parts]),
@@ -159,7 +167,7 @@ class Encoder:
         return torch.cat([self._run(rows[:middle]), self._run(rows[middle:])])
 
 
-def _check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
+def check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
     """A vector that is not finite or has no direction must never become a score."""
     sums = np.abs(vectors).sum(axis=1, dtype=np.float64)  # (U,) NaN and infinity carry over
     bad = ~np.isfinite(sums) | (sums == 0)

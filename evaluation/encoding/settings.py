@@ -18,7 +18,7 @@ _CPU_TOKENS, _CUDA_TOKENS = 2_048, 131_072
 class EncoderSettings:
     """Everything that decides an embedding beside the weights, resolved: no `auto` left."""
 
-    backend: Literal["transformers", "sentence-transformers"]
+    backend: Literal["transformers", "sentence-transformers", "openai"]
     pooling: PoolingName
     max_length: int
     dtype: DtypeName

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.config import ModelConfig, RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.checkpoint import Checkpoint, locate
 from evaluation.encoding.encoder import Encoder, Progress
+from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
+from evaluation.encoding.precision import measured_dtype
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.errors import EvaluationError
 from evaluation.execution.provenance import hardware, metric_versions, source_state, versions
+from evaluation.files import reason
 from evaluation.plan import Job, fingerprint
 from evaluation.records import JobError, JobRecord
 
@@ -86,7 +89,7 @@ class LocalExecutor:
         resolved = self._resolve(job.model)
         if isinstance(resolved, EvaluationError):
             raise resolved
-        encoder = self._load(resolved)
+        encoder = self._load(resolved, job.model)
         store_texts = self._config.runtime.store_texts
         if job.task.via == "beir":
             from evaluation.adapters.beir_adapter import run_beir_job
@@ -118,20 +121,29 @@ class LocalExecutor:
         return self._resolved[model.label]
 
     def _find(self, model: ModelConfig) -> ResolvedModel:
-        checkpoint = locate(model.model, model.revision, self._config.base_dir)
+        is_remote = model.backend == "openai"
+        checkpoint = (
+            endpoint_checkpoint(model) if is_remote else locate(model.model, model.revision, self._config.base_dir)
+        )
         device = resolve_device(self._config.runtime.device)
         settings = EncoderSettings(
             backend=model.backend,
             pooling=model.pooling or checkpoint.pooling,
             max_length=model.max_length or checkpoint.max_length,
-            dtype=resolve_dtype(model.dtype, device),
+            dtype="float32" if is_remote else resolve_dtype(model.dtype, device),
             device=device,
             max_tokens=resolve_max_tokens(self._config.runtime.max_tokens, device, checkpoint.embedding_dim),
             trust_remote_code=model.trust_remote_code,
         )
+        if model.dtype == "auto" and (device, settings.dtype) == ("cpu", "bfloat16"):
+            settings = replace(settings, dtype=measured_dtype(checkpoint, settings))
         return ResolvedModel(checkpoint, settings)
 
-    def _load(self, resolved: ResolvedModel) -> Encoder:
+    def _load(self, resolved: ResolvedModel, model: ModelConfig) -> Encoder | EndpointEncoder:
+        if model.backend == "openai":
+            remote = EndpointEncoder(resolved.checkpoint, resolved.settings, model)
+            remote.on_progress = self._on_progress
+            return remote
         loaded = self._encoder
         if loaded is None or (loaded.checkpoint, loaded.settings) != (resolved.checkpoint, resolved.settings):
             self._encoder = None  # free the old model before the next is loaded
@@ -161,6 +173,8 @@ class LocalExecutor:
 
     def _failed(self, job: Job, error: Exception, trace: str | None) -> JobRecord:
         message = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.errno:
+            message = f"{error.filename or 'a file'} can't be read or written: {reason(error)}."
         return JobRecord(
             **self._common(job),
             state="failed",

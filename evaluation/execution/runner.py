@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from evaluation.config import RunConfig
 from evaluation.encoding.encoder import Progress
-from evaluation.errors import StoreError
-from evaluation.execution.local_executor import JobOutcome, LocalExecutor
+from evaluation.execution.estimates import Estimates
+from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
+from evaluation.execution.run_lock import hold
+from evaluation.execution.stopping import StopSignals
+from evaluation.hub import is_offline
 from evaluation.plan import Job, build_plan
-from evaluation.records import JobRecord, RunStore, write_json
+from evaluation.records import JobRecord, RunStore
 
 
 class Reporter(Protocol):
@@ -32,6 +36,9 @@ class Reporter(Protocol):
     def job_ended(self, job: Job, record: JobRecord) -> None:
         """A job was stored, with a score or an error."""
 
+    def run_ended(self, outcome: RunOutcome) -> None:
+        """All jobs are through; the run's folder is still this process's."""
+
 
 class SilentReporter:
     """Shows nothing."""
@@ -46,6 +53,9 @@ class SilentReporter:
         """Nothing is shown."""
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
+        """Nothing is shown."""
+
+    def run_ended(self, outcome: RunOutcome) -> None:
         """Nothing is shown."""
 
 
@@ -71,15 +81,26 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What to run of a config: task globs, labels (empty: all), and whether stored jobs run again."""
+    """What to run of a config, and how.
+
+    Attributes:
+        only, models: Task globs and labels; empty: all.
+        fresh: Stored jobs run again.
+        wait: Wait for another process that is using the run's folder.
+        chosen: (label, task) of the jobs to run; None: all.
+    """
 
     only: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     fresh: bool = False
+    wait: bool = False
+    chosen: frozenset[tuple[str, str]] | None = None
 
 
 def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
     """Run all jobs of a config that are not stored yet.
+
+    Ctrl-C and SIGTERM stop the job in hand at once; a write in hand is finished, and what was stored stays.
 
     Args:
         config: From `load_config`.
@@ -88,31 +109,75 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
 
     Raises:
         ConfigError: The plan has faults; nothing was run.
+        FolderInUseError: Another process is writing to the run folder.
         StoreError: The run folder can't be written.
+        KeyboardInterrupt: The run was stopped; run.json says how far it came.
     """
     options, reporter = options or RunOptions(), reporter or SilentReporter()
-    jobs = build_plan(config, only=options.only, models=options.models)
-    _check_options(jobs)
-    store = RunStore(config.run_folder)
-    executor = LocalExecutor(config, reporter.advanced)
-    ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
-    if options.only or options.models:
-        ledger.keep_others(build_plan(config))
+    with StopSignals() as signals:
+        with signals.allowed():
+            jobs = build_plan(config, only=options.only, models=options.models)
+            jobs = [job for job in jobs if options.chosen is None or _key(job) in options.chosen]
+            _check_options(jobs)
+            _check_data(config, jobs)
+        with ExitStack() as held:
+            with signals.allowed():
+                held.enter_context(hold(config.run_folder, wait=options.wait))
+            return _run_jobs(config, options, jobs, reporter, signals)
+
+
+def _run_jobs(
+    config: RunConfig, options: RunOptions, jobs: Sequence[Job], reporter: Reporter, signals: StopSignals
+) -> RunOutcome:
+    store, executor = RunStore(config.run_folder), LocalExecutor(config, reporter.advanced)
+    store.remove_leftovers()
+    before = store.read_run_or_set_aside()
+    with signals.allowed():
+        ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
+        ledger.note_costs({(job["label"], job["task"]): job.get("cost", {}) for job in (before or {}).get("jobs", ())})
+        if before is not None and (options.only or options.models or options.chosen is not None):
+            ledger.keep_others(before["jobs"], build_plan(config))
     stored = {} if options.fresh else ledger.stored_records()
+    store.export(stored.values(), ran_now=False)
     reporter.run_started(jobs, len(stored))
+    estimates = Estimates(config, [job for job in jobs if _key(job) not in stored])
+    ledger.note_costs({_key(job): estimates.beside(job, None) for job in jobs})
     ledger.write()
     outcome = RunOutcome(store.folder)
     for job, _ in ledger.jobs:
         record = stored.get(_key(job))
         if record is None:
             reporter.job_started(job)
-            record = _keep(store, executor.execute(job))
+            with signals.allowed():
+                done = executor.execute(job)
+            if signals.came and done.record.state == "failed":  # a library made its own error of the interruption
+                raise KeyboardInterrupt
+            record = store.save(done.record, done.tables, done.mteb_files)
+            store.export([record], ran_now=True)
+            ledger.note(job, record)
             outcome.n_executed += 1
+            ledger.note_costs({_key(job): estimates.beside(job, record)})
+            estimates.learn(job, record)
             reporter.job_ended(job, record)
-        ledger.note(job, record)
         outcome.records.append(record)
     ledger.finish()
+    reporter.run_ended(outcome)
     return outcome
+
+
+def stored_jobs(config: RunConfig, jobs: Sequence[Job]) -> set[tuple[str, str]]:
+    """(label, task) of the jobs whose score is stored; their models must be on this machine."""
+    store, executor = RunStore(config.run_folder), LocalExecutor(config)
+    found = ((job, store.load(job.model.label, job.task.name, executor.fingerprint(job))) for job in jobs)
+    return {_key(job) for job, record in found if record is not None and record.state == "done"}
+
+
+def _check_data(config: RunConfig, jobs: Sequence[Job]) -> None:
+    """Without a network, datasets that are not in the Hub's cache are named before the first job."""
+    if is_offline() and any(job.task.data is None for job in jobs):
+        from evaluation.execution.fetching import check_offline
+
+        check_offline(config, jobs)
 
 
 def _check_options(jobs: Sequence[Job]) -> None:
@@ -125,19 +190,13 @@ def _check_options(jobs: Sequence[Job]) -> None:
             make_task(job.task, seed=job.seed)
 
 
-def _keep(store: RunStore, outcome: JobOutcome) -> JobRecord:
-    """Store a job, its record last: without it the job runs again."""
-    for name, content in outcome.mteb_files.items():
-        write_json(store.folder / "mteb" / "results" / name, content)
-    return store.save(outcome.record, outcome.tables)
-
-
 class _Ledger:
     """run.json: the resolved config, versions, hardware and the state of every job."""
 
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
         self._others: list[dict[str, Any]] = []
+        self._costs: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._states = {_key(job): "waiting" for job, _ in jobs}
         self._content: dict[str, Any] = {
             "schema_version": 1,
@@ -152,22 +211,23 @@ class _Ledger:
         }
 
     def stored_records(self) -> dict[tuple[str, str], JobRecord]:
-        """Done records of these jobs; failed ones run again."""
+        """Done records of these jobs; failed and damaged ones run again."""
         found = {}
         for job, identity in self.jobs:
-            record = self._store.load(job.model.label, job.task.name, identity)
+            record = self._store.load_or_set_aside(job.model.label, job.task.name, identity)
             if record is not None and record.state == "done":
                 found[_key(job)] = record
+                self._states[_key(job)] = record.state
         return found
 
-    def keep_others(self, all_jobs: Sequence[Job]) -> None:
+    def note_costs(self, costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Keep plan and truth of jobs that have any; stored jobs keep those of the start that ran them."""
+        self._costs |= {key: cost for key, cost in costs.items() if cost}
+
+    def keep_others(self, listed: Sequence[dict[str, Any]], all_jobs: Sequence[Job]) -> None:
         """Go on listing what earlier starts did of the config's jobs that this start does not choose."""
         chosen = {(job.model.label, job.task.name) for job, _ in self.jobs}
         others = {(job.model.label, job.task.name) for job in all_jobs} - chosen
-        try:
-            listed = self._store.read_run()["jobs"]
-        except StoreError:
-            return
         self._others = [job for job in listed if (job["label"], job["task"]) in others]
 
     def note(self, job: Job, record: JobRecord) -> None:
@@ -190,6 +250,7 @@ class _Ledger:
                 "protocol": job.rules.protocol,
                 "fingerprint": identity,
                 "state": self._states[_key(job)],
+                "cost": self._costs.get(_key(job), {}),
             }
             for job, identity in self.jobs
         ]

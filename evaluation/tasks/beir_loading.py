@@ -7,8 +7,13 @@ from typing import NamedTuple
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from evaluation.config import Limit
-from evaluation.tasks.choosing import TaskChoice
-from evaluation.tasks.loading import apply_limit_to_retrieval, load_retrieval_from_hub, read_choice, retrieval_data
+from evaluation.tasks.choosing import TaskChoice, read_choice
+from evaluation.tasks.loading import (
+    apply_limit_to_retrieval,
+    load_retrieval_from_hub,
+    retrieval_counts,
+    retrieval_data,
+)
 from evaluation.tasks.local_data import RetrievalSplit
 
 
@@ -36,6 +41,7 @@ def load_beir(choice: TaskChoice, split: str, limit: Limit | None) -> BeirData:
         data, counts = retrieval_data(part), read.counts
     else:
         data = load_retrieval_from_hub(choice, split)
+        counts = retrieval_counts(data)
     if limit is not None:
         apply_limit_to_retrieval(data, limit)
     return _as_dictionaries(data, counts)

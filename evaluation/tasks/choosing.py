@@ -36,7 +36,7 @@ BEIR_TASKS: Mapping[str, str] = {
 }
 """BEIR's names (README of beir-cellar/beir) and mteb's tasks on the same data."""
 
-_TRAINED_TYPES = frozenset({"Classification", "MultilabelClassification", "Regression"})
+TRAINED_TYPES = frozenset({"Classification", "MultilabelClassification", "Regression"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class TaskChooser:
             )
             return None
         wanted = subsets if set(subsets) <= there else None
-        train = entry.train_split if choice.type in _TRAINED_TYPES else None
+        train = entry.train_split if choice.type in TRAINED_TYPES else None
         read = self._read(position, _Folder(folder, choice.type, choice.splits, wanted, train))
         if read is None:
             return None
@@ -316,7 +316,7 @@ class TaskChooser:
                     ("tasks", position, "max_documents"), f"max_documents is no option of a {chosen.type} task."
                 )
             options["max_document_to_embed"] = chosen.max_documents
-        train = str(options.get("train_split", "train")) if chosen.type in _TRAINED_TYPES else None
+        train = str(options.get("train_split", "train")) if chosen.type in TRAINED_TYPES else None
         folder = self._config.resolve_data(chosen.data)
         splits = chosen.splits or self._scored_splits(position, folder, chosen.type, train)
         read = self._read(position, _Folder(folder, chosen.type, splits, chosen.subsets, train)) if splits else None
@@ -351,3 +351,20 @@ class TaskChooser:
             self.problems.extend(f"{place}{fault}" for fault in error.problems)
             return ()
         return ("test",) if "test" in there else tuple(name for name in there if name != train) or there
+
+
+def read_choice(choice: TaskChoice, *, train_split: str | None = None) -> LocalData:
+    """A task's local folder, which must still be what was planned.
+
+    Raises:
+        DataError: It changed.
+    """
+    assert choice.data is not None, choice.name
+    subsets = None if choice.subsets == ("default",) or len(choice.subsets) == 0 else choice.subsets
+    inner = [child.name for child in choice.data.iterdir() if child.is_dir()]
+    if subsets is not None and not set(subsets) <= set(inner):
+        subsets = None  # a task with one named subset on a folder without subfolders
+    data = read_local_data(choice.data, choice.type, splits=choice.splits, subsets=subsets, needs_train=train_split)
+    if f"local-{data.content_hash}" != choice.dataset_revision:
+        raise DataError([f"{choice.data} changed while the run was going on; start again."])
+    return data

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import mteb
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from mteb import abstasks
 from mteb.abstasks.abstask import AbsTask
@@ -18,9 +21,11 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
 from evaluation.config import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
-from evaluation.tasks.choosing import TaskChoice
+from evaluation.tasks.choosing import TaskChoice, read_choice
+from evaluation.tasks.columns import use_columns
+from evaluation.tasks.files import dataset_folder
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
-from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit, read_local_data
+from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit
 
 _ANY_LANGUAGE = "und-Zyyy"
 
@@ -118,40 +123,48 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
         counts = {**data.counts, **_left_out(task, data)}
         _place_local(task, data)
     else:
-        _load_from_hub(task)
+        _load_from_hub(task, choice)
     if isinstance(task, AbsTaskRetrieval):
         task.convert_v1_dataset_format_to_v2(num_proc=None)
+        if choice.data is None:
+            counts = _counts_of_splits(task, choice)
     if limit is not None:
         apply_limit(task, choice, limit)
+    if not isinstance(task, AbsTaskRetrieval):
+        use_columns(cast(dict[str, Any], task.dataset))
     return counts
 
 
-def read_choice(choice: TaskChoice, *, train_split: str | None = None) -> LocalData:
-    """A task's local folder, which must still be what was planned.
+def _load_from_hub(task: AbsTask, choice: TaskChoice) -> None:
+    """Let mteb load its dataset out of the snapshot folder of the pinned revision.
 
-    Raises:
-        DataError: It changed.
+    With a folder for a path, `datasets` reads the files that are there, whatever revisions and processed copies its
+    own caches hold, with a network and without.
     """
-    assert choice.data is not None, choice.name
-    subsets = None if choice.subsets == ("default",) or len(choice.subsets) == 0 else choice.subsets
-    inner = [child.name for child in choice.data.iterdir() if child.is_dir()]
-    if subsets is not None and not set(subsets) <= set(inner):
-        subsets = None  # a task with one named subset on a folder without subfolders
-    data = read_local_data(choice.data, choice.type, splits=choice.splits, subsets=subsets, needs_train=train_split)
-    if f"local-{data.content_hash}" != choice.dataset_revision:
-        raise DataError([f"{choice.data} changed while the run was going on; start again."])
-    return data
-
-
-def _load_from_hub(task: AbsTask) -> None:
+    folder = dataset_folder(task, choice)
+    pinned = task.metadata
+    task.metadata = pinned.model_copy(update={"dataset": {**pinned.dataset, "path": str(folder)}})
     try:
         task.load_data()
     except Exception as error:  # any library below datasets may raise anything
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        where = task.metadata.dataset
         raise EvaluationError(
-            f"the dataset {where.get('path')} (revision {where.get('revision')}) can't be loaded from the Hub: {reason}"
+            f"the dataset {choice.dataset} (revision {choice.dataset_revision}) can't be loaded from {folder}: {reason}"
         ) from error
+    finally:
+        task.metadata = pinned
+    _check_tables(task, choice)
+
+
+def _check_tables(task: AbsTask, choice: TaskChoice) -> None:
+    """Without its candidates a reranking task would be scored as search of the whole corpus."""
+    if not isinstance(task, AbsTaskRetrieval) or choice.type not in {"Reranking", "InstructionReranking"}:
+        return
+    for subset, splits in task.dataset.items():
+        for split, data in splits.items():
+            if data.get("top_ranked") is None:
+                where = f"{choice.name}, split {split!r}, subset {subset!r}"
+                raise DataError([f"{where}: the dataset holds no candidates."])
 
 
 def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitData:
@@ -161,10 +174,44 @@ def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitDat
         EvaluationError: It can't be loaded.
     """
     task = _mteb_task(choice, seed=0)
-    _load_from_hub(task)
+    _load_from_hub(task, choice)
     assert isinstance(task, AbsTaskRetrieval), choice.name
     task.convert_v1_dataset_format_to_v2(num_proc=None)
     return task.dataset["default"][split]
+
+
+def _counts_of_splits(task: AbsTaskRetrieval, choice: TaskChoice) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for subset in task.hf_subsets:
+        for split in choice.splits:
+            if split in task.dataset.get(subset, {}):
+                counts += Counter(retrieval_counts(task.dataset[subset][split]))
+    return dict(counts)
+
+
+def retrieval_counts(data: RetrievalSplitData) -> dict[str, int]:
+    """What a split of a Hub dataset holds that can't be scored: repeated ids, judgements of unknown ids.
+
+    In local data the loader counts the same and refuses repeated ids. A corpus' ids stay outside Python's memory.
+    """
+    queries, qrels = data["queries"]["id"][:], data["relevant_docs"]
+    known = set(queries)
+    documents = _ids(data["corpus"])
+    judged = pa.array([document for query in qrels if query in known for document in qrels[query]], pa.string())
+    n_found = pc.sum(pc.is_in(judged, value_set=documents)).as_py() or 0
+    counts = {
+        "queries without judgements": sum(not qrels.get(query) for query in known),
+        "judgements of unknown queries": sum(len(grades) for query, grades in qrels.items() if query not in known),
+        "judgements of unknown documents": len(judged) - n_found,
+        "queries whose id came before": len(queries) - len(known),
+        "documents whose id came before": len(documents) - pc.count_distinct(documents).as_py(),
+    }
+    return {what: count for what, count in counts.items() if count}
+
+
+def _ids(corpus: Dataset) -> pa.Array:
+    column = corpus.select_columns(["id"]).with_format("arrow")[:]["id"]
+    return pa.concat_arrays([chunk.cast(pa.string()) for chunk in column.chunks] or [pa.array([], pa.string())])
 
 
 def _place_local(task: AbsTask, data: LocalData) -> None:

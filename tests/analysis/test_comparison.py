@@ -96,7 +96,7 @@ def test_broken_samples_cost_the_interval_and_are_said(query_run: Write) -> None
     file.write_bytes(b"PAR1 broken")
     cell = compare(run).rows[0].cells[0]
     assert (cell.score, cell.interval) == (pytest.approx(85), None)
-    assert "can't be read" in cell.note
+    assert "is damaged" in cell.note
 
 
 def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) -> None:

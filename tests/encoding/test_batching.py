@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation.encoding.batching import SHARD_TEXTS, plan_batches, shard_bounds, unique_texts
+from evaluation.encoding.batching import SHARD_CHARACTERS, SHARD_TEXTS, plan_batches, shard_bounds, unique_texts
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=200).map(lambda values: np.array(values, np.int64))
 BUDGETS = st.integers(1, 5_000)
@@ -50,10 +50,18 @@ def test_unique_texts_and_inverse_give_the_input_back(texts: list[str]) -> None:
 
 
 def test_shards_cover_all_texts_in_order() -> None:
-    assert shard_bounds(5, 2) == [(0, 2), (2, 4), (4, 5)]
-    assert shard_bounds(4, 2) == [(0, 2), (2, 4)]
-    assert shard_bounds(0) == []
-    assert shard_bounds(SHARD_TEXTS + 1) == [(0, SHARD_TEXTS), (SHARD_TEXTS, SHARD_TEXTS + 1)]
+    texts = ["a", "b", "c", "d", "e"]
+    assert shard_bounds(texts, shard_texts=2) == [(0, 2), (2, 4), (4, 5)]
+    assert shard_bounds(texts[:4], shard_texts=2) == [(0, 2), (2, 4)]
+    assert shard_bounds([]) == []
+    assert shard_bounds(["a"] * (SHARD_TEXTS + 1)) == [(0, SHARD_TEXTS), (SHARD_TEXTS, SHARD_TEXTS + 1)]
+
+
+def test_shards_of_long_texts_hold_fewer() -> None:
+    """Characters beyond what a model reads don't count: each of the last texts counts 4,096."""
+    assert shard_bounds(["aaa", "b", "cc", "dddddd", "e"], shard_characters=4) == [(0, 2), (2, 3), (3, 4), (4, 5)]
+    longest = ["x" * 1_000_000] * 500
+    assert shard_bounds(longest) == [(0, SHARD_CHARACTERS // 4_096), (SHARD_CHARACTERS // 4_096, 500)]
 
 
 # ------------------------------------------------------------------------------------------------------------- batches

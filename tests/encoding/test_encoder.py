@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from evaluation.encoding.batching import shard_bounds
+from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.checkpoint import read_checkpoint
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.settings import EncoderSettings
@@ -141,10 +144,27 @@ def test_many_shards_are_put_together_in_order(encoder: Encoder, monkeypatch: py
 
     texts = [f"t{number}" for number in range(23)]
     whole = vectors_of(encoder, texts)
-    monkeypatch.setattr(module, "shard_bounds", lambda n, size=4: [(at, min(at + 4, n)) for at in range(0, n, 4)])
+    monkeypatch.setattr(module, "shard_bounds", partial(shard_bounds, shard_texts=4))
     cut = encoder.encode(texts)
     assert largest_difference(cut.vectors, whole) < 1e-5
     assert len(cut.token_lengths) == 23
+
+
+def test_shards_out_of_the_cache_and_new_ones_mix(
+    bert_folder: Path, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The middle shard is known; the others are tokenized, one of them ahead of its turn."""
+    from evaluation.encoding import encoder as module
+
+    monkeypatch.setattr(module, "shard_bounds", partial(shard_bounds, shard_texts=2))
+    texts = [f"a text of {number}" for number in range(7)]
+    cache = EmbeddingCache({"model": "bert"}, tmp_path, max_bytes=2**20)
+    cached = Encoder(encoder.checkpoint, encoder.settings, cache=cache)
+    cached.encode(texts[2:4])
+    before = cached.tokens_encoded
+    mixed = cached.encode(texts)
+    assert largest_difference(mixed.vectors, vectors_of(encoder, texts)) < 1e-6
+    assert cached.tokens_encoded - before == mixed.token_lengths.sum() - mixed.token_lengths[2:4].sum()
 
 
 def test_stored_truncation_does_not_count(bert_folder: Path, bert_copy: Path, encoder: Encoder) -> None:

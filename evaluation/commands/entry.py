@@ -1,0 +1,38 @@
+"""Where the installed commands begin: Ctrl-C while the libraries are still loading is a sentence and exit code 130 too.
+
+Until a run begins nothing is in hand, so that the process ends on the spot: an exception would pass through the
+import of libraries, some of which swallow it or abort. `execution/stopping.py` takes over once there is work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from importlib import import_module
+
+_INTERRUPTED = 130
+
+
+def _entry(module: str, name: str) -> Callable[[], None]:
+    """The entry point of one command, which is imported when it is called."""
+
+    def leave(number: int, frame: object) -> None:
+        os.write(2, f"{name}: interrupted; what was stored stays. Start the same command to go on.\n".encode())
+        os._exit(_INTERRUPTED)
+
+    def main() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, leave)
+        import_module(f"evaluation.commands.{module}").main()
+
+    return main
+
+
+run_benchmark = _entry("run_benchmark", "run-benchmark")
+fetch_data = _entry("fetch_data", "fetch-data")
+export_results = _entry("export_results", "export-results")
+compare_results = _entry("compare_results", "compare-results")
+check_regression = _entry("check_regression", "check-regression")
+embedding_cache = _entry("embedding_cache", "embedding-cache")
+write_report = _entry("write_report", "write-report")

@@ -1,0 +1,79 @@
+"""One process a run folder: a lock that the kernel drops with its holder, and a file that says who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from evaluation.errors import FolderInUseError, StoreError
+from evaluation.files import make_folder, reason, write_json
+
+_LOG = logging.getLogger(__name__)
+LOCK_FILE, HOLDER_FILE = ".lock", ".holder.json"
+
+
+@contextmanager
+def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep a run's folder, which is made if need be, from other processes.
+
+    The lock ends with the process that holds it, whatever ends that one, so it can't go stale: what a killed process
+    leaves is the file with its name.
+
+    Args:
+        folder: The run's folder.
+        wait: Wait for another holder to end.
+
+    Raises:
+        FolderInUseError: Another process holds it; the message names it.
+        StoreError: The folder can't be written.
+    """
+    holder = folder / HOLDER_FILE
+    try:
+        make_folder(folder)
+        lock = FileLock(folder / LOCK_FILE)
+        _acquire(lock, folder, wait=wait)
+    except OSError as error:
+        raise StoreError(f"{folder} can't be written: {reason(error)}.") from error
+    try:
+        if holder.exists():
+            _LOG.info("%s was held by %s, which was killed", folder, _describe(holder))
+        write_json(holder, {"pid": os.getpid(), "host": platform.node(), "started": _now()})
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path, *, wait: bool) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = _describe(folder / HOLDER_FILE)
+        if not wait:
+            raise FolderInUseError(
+                f"{folder} is in use by {who}. Start again when that has ended, add --wait, or choose another --output."
+            ) from None
+        _LOG.warning("%s is in use by %s; waiting for it to end.", folder, who)
+        lock.acquire()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        content = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {content['pid']} on {content['host']} (since {content['started']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _now() -> str:
+    return datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")

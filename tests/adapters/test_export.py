@@ -1,0 +1,86 @@
+"""What may be handed on and in which form: refusals, run files, model cards. test_offline.py has a whole export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation import run
+from evaluation.adapters.export import export_for_mteb
+from evaluation.analysis.handover import write_model_cards, write_trec
+from evaluation.errors import UsageError
+from evaluation.records import RunStore
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
+
+
+@pytest.fixture
+def stored(make_config: Callable[..., Any], tiny_checkpoint: Path) -> Path:
+    """A run of a retrieval and an STS task on local data."""
+    tasks = [
+        {"local": "TownDesk", "type": "Retrieval", "data": QUICKSTART / "TownDeskRetrieval"},
+        {"mteb": "STSBenchmark", "data": QUICKSTART / "EverydaySTS"},
+    ]
+    return run(make_config(tasks, tiny_checkpoint, "e5")).folder
+
+
+def test_local_data_local_weights_and_other_protocols_are_refused_all_at_once(stored: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        export_for_mteb(stored, tmp_path / "out", experiment=False)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 6
+    for reason in ("it ran on local data", "is no model of the Hub", "protocol 'e5' is not mteb's"):
+        assert sum(reason in line for line in lines) == 2
+    with pytest.raises(UsageError) as still:
+        export_for_mteb(stored, tmp_path / "out", experiment=True)
+    assert len(str(still.value).splitlines()) == 4, "an experiment lifts the protocol only"
+    assert not (tmp_path / "out").exists()
+
+
+def test_trec_run_file_scores_as_the_record_does(stored: Path, tmp_path: Path) -> None:
+    import pytrec_eval
+
+    (file,) = write_trec(stored, tmp_path)
+    assert file.name == "TownDesk.test.run"
+    cells = [line.split(" ") for line in file.read_text(encoding="utf-8").splitlines()]
+    assert cells[0][1] == "Q0"
+    assert cells[0][3] == "1"
+    assert {row[5] for row in cells} == {"tiny_e5"}
+    results: dict[str, dict[str, float]] = {}
+    for query, _, document, _, score, _ in cells:
+        results.setdefault(query, {})[document] = float(score)
+    lines = (QUICKSTART / "TownDeskRetrieval" / "qrels" / "test.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    qrels: dict[str, dict[str, int]] = {}
+    for query, document, grade in (line.split("\t") for line in lines):
+        qrels.setdefault(query, {})[document] = int(grade)
+    scored = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10"}).evaluate(results)
+    mean = sum(values["ndcg_cut_10"] for values in scored.values()) / len(qrels)
+    record = next(record for record in RunStore(stored).current_records() if record.task == "TownDesk")
+    assert mean == pytest.approx(record.main_score, abs=1e-5), "mteb rounds to five decimals"
+
+
+def test_model_card_parses_and_names_the_protocol(stored: Path, tmp_path: Path) -> None:
+    from huggingface_hub import ModelCard
+
+    (file,) = write_model_cards(stored, tmp_path)
+    data = ModelCard(file.read_text(encoding="utf-8")).data
+    assert data.model_name == "local/tiny"
+    first, second = data.eval_results
+    assert (first.task_type, first.dataset_type, first.metric_type) == ("Retrieval", "local/TownDesk", "ndcg_at_10")
+    assert first.metric_name == "ndcg_at_10 (protocol e5)"
+    assert first.metric_args["protocol"] == "e5"
+    assert second.dataset_revision.startswith("local-")
+    record = RunStore(stored).current_records()[0]
+    assert first.metric_value == pytest.approx(100 * record.main_score)
+
+
+def test_plan_and_truth_stand_side_by_side(stored: Path) -> None:
+    for job in RunStore(stored).read_run()["jobs"]:
+        plan, truth = job["cost"]["plan"], job["cost"]["truth"]
+        assert plan["unique_texts"] == truth["unique_texts"]
+        assert plan["tokens"] == pytest.approx(truth["tokens"], rel=0.15)
+        assert truth["new_tokens"] == truth["tokens"], "nothing was cached"
+        assert truth["seconds"] > 0
