@@ -97,12 +97,13 @@ def texts_table(split: str, subset: str, queries: Mapping[str, str], documents: 
 def qrels_table(split: str, subset: str, qrels: Mapping[str, Mapping[str, int]], queries: Iterable[str]) -> pa.Table:
     """The judgements of the scored queries: query id, document id, grade."""
     rows = [(query, document, int(grade)) for query in queries for document, grade in qrels.get(query, {}).items()]
-    columns = {
-        "query_id": pa.array([row[0] for row in rows], pa.string()),
-        "corpus_id": pa.array([row[1] for row in rows], pa.string()),
-        "relevance": pa.array([row[2] for row in rows], pa.int32()),
+    names = {
+        **place_columns(split, subset, len(rows)),
+        "query_id": [r[0] for r in rows],
+        "corpus_id": [r[1] for r in rows],
     }
-    return pa.table({**place_columns(split, subset, len(rows)), **columns})
+    columns = {name: pa.array(values, pa.string()) for name, values in names.items()}
+    return pa.table({**columns, "relevance": pa.array([row[2] for row in rows], pa.int32())})
 
 
 def shown_documents(run: RankedRun, qrels: Mapping[str, Mapping[str, int]], queries: Iterable[str]) -> set[str]:
