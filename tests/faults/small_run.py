@@ -155,8 +155,8 @@ def watch(events: Path, orders: Orders) -> None:
     from evaluation.search import ExactSearch
 
     torch.set_num_threads(1)
-    if batching.shard_bounds.__defaults__:
-        batching.shard_bounds.__defaults__ = (SHARD_TEXTS,)
+    assert batching.shard_bounds.__kwdefaults__["shard_texts"] == batching.SHARD_TEXTS
+    batching.shard_bounds.__kwdefaults__["shard_texts"] = SHARD_TEXTS
     log = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     seen: Counter[str] = Counter()
 
