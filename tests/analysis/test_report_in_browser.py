@@ -235,7 +235,9 @@ def test_copied_markdown_has_a_row_a_task(fresh: Opened) -> None:
     assert "**" in lines[2]
 
 
-@pytest.mark.parametrize("mode", ["score", "interval", "delta"])
+@pytest.mark.parametrize(
+    "mode", ["score", *(pytest.param(mode, marks=pytest.mark.full) for mode in ("interval", "delta"))]
+)
 def test_copied_latex_compiles(fresh: Opened, tmp_path: Path, mode: str) -> None:
     fresh.page.locator("#cell-mode").select_option(mode)
     table = fresh.copied("latex")
@@ -311,6 +313,7 @@ def test_dark_mode_is_dark_and_paper_is_white(browser: Any, small_report: Path) 
     found.context.close()
 
 
+@pytest.mark.full
 def test_prints_on_few_pages(browser: Any, small_report: Path, tmp_path: Path) -> None:
     found = Opened(browser, small_report)
     found.page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True, print_background=True)
