@@ -75,21 +75,20 @@ def test_control_characters_become_escapes() -> None:
     assert printable("שלום עולم 👩‍👩‍👧 tab\tline\n") == "שלום עולم 👩‍👩‍👧 tab\tline\n"
 
 
-def test_tables_show_markup_and_control_characters_as_they_are(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from evaluation.analysis.tables import Table, render_markdown
-    from evaluation.commands.running import print_table
+def test_tables_show_markup_and_control_characters_as_they_are() -> None:
+    from evaluation.analysis.formats import render_markdown, render_plain
+    from evaluation.analysis.tables import Table, TableRow, TextCell
 
-    table = Table(["Task", "Type", "[red]x\x1b[0m"], [["[bold]a|b[/bold]", "<script>", "1.00"]], 0, ["[/] note\x07"])
-    print_table(table)
-    said = capsys.readouterr().out
+    header = tuple(map(TextCell, ("Task", "Type", "[red]x\x1b[0m")))
+    row = TableRow(tuple(map(TextCell, ("[bold]a|b[/bold]", "<script>", "1.00"))))
+    table = Table("", header, 2, (row,), ("[/] note\x07",))
+    said = render_plain([table])
     assert "[bold]a|b[/bold]" in said
     assert "[red]x\\x1b[0m" in said
     assert "[/] note\\x07" in said
     assert "\x1b" not in said
-    markdown = render_markdown(table)
-    assert "[bold]a\\|b[/bold]" in markdown
+    markdown = render_markdown([table])
+    assert r"\[bold\]a\|b\[/bold\]" in markdown
     assert "<script>" not in markdown
     assert "\x07" not in markdown
 

@@ -290,8 +290,6 @@ def _table(task: AbsTask, part: TableSplit) -> Dataset:
         return Dataset.from_dict(_clustering_columns(task, columns))
     names = _column_names(task)
     named = {names.get(name, name): values for name, values in columns.items()}
-    if task.metadata.type == "PairClassification" and len(columns["label"]) == 1:
-        named = {name: [values] for name, values in named.items()}  # mteb reads one row as one that holds whole columns
     return Dataset.from_dict(named)
 
 

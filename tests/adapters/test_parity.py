@@ -420,16 +420,6 @@ def test_corpus_in_many_blocks_gives_the_same_ranking(text_pool, tiny_checkpoint
     assert {key: (found[key], value) for key, value in expected.items() if not _same(found[key], value)} == {}
 
 
-def test_single_pair_is_scored_as_mteb_scores_it(tiny_checkpoint, write_data, run_job):
-    """mteb takes a table of one row for its old layout, in which that row held whole columns."""
-    row = {"sentence1": "The ferry is late.", "sentence2": "The ferry has not come yet.", "label": 1}
-    columns = {"sentence1": [[row["sentence1"]]], "sentence2": [[row["sentence2"]]], "labels": [[1]]}
-    dataset = DatasetDict(test=Dataset.from_dict(columns))
-    reference = _own_task("AbsTaskPairClassification", "PairClassification", "max_ap", dataset)
-    case = Case(_local("PairClassification"), {"test.jsonl": [row]}, reference)
-    _assert_parity(case, tiny_checkpoint, write_data, run_job, tiny_checkpoint)
-
-
 def test_clustering_label_that_mteb_leaves_out_is_refused_or_counted(make_config, tiny_checkpoint, write_data):
     """The integer -1 stands for "no label at this level" in mteb: rows with it are not scored."""
     rows = [{"text": f"tree {row}", "label": row % 3 - 1} for row in range(60)]

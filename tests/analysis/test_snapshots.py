@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from stored_runs import clustering, retrieval, sts, write_run
 from evaluation.analysis.snapshots import check_complete, read_run
 from evaluation.analysis.units import score
 from evaluation.errors import UsageError
+from evaluation.files import read_sealed_json, write_sealed_json
 
 VALUES = np.array([0.5, 1.0, 0.0, 0.25])
 
@@ -93,7 +93,7 @@ def test_samples_that_are_not_the_stored_ones_are_refused(tmp_path: Path) -> Non
     other = write_run(tmp_path / "other", [retrieval(VALUES + 1)])
     source, target = (next(place.rglob("samples.parquet")) for place in (other, folder))
     target.write_bytes(source.read_bytes())
-    with pytest.raises(UsageError, match=r"samples\.parquet is not what the run stored"):
+    with pytest.raises(UsageError, match=r"samples\.parquet is damaged: its checksum"):
         read_run(folder)
 
 
@@ -106,8 +106,6 @@ def test_score_that_its_samples_do_not_give_has_no_units(tmp_path: Path) -> None
     gold = np.arange(5.0)
     folder = write_run(tmp_path / "suite", [sts(gold, gold)])
     file = next(folder.rglob("record.json"))
-    record = json.loads(file.read_text(encoding="utf-8"))
-    record["main_score"] = 0.5
-    file.write_text(json.dumps(record), encoding="utf-8")
+    write_sealed_json(file, read_sealed_json(file) | {"main_score": 0.5})
     (job,) = read_run(folder).jobs
     assert (job.score, job.units) == (0.5, None)

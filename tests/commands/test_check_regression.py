@@ -267,10 +267,10 @@ def test_github_actions_gets_annotations_and_its_page_is_added_to(
 
 
 def test_labels_of_the_terminal_table_are_no_markup(check: Run, tmp_path: Path) -> None:
-    run = write_run(tmp_path / "now", [*suite(label="[red]a[/red]"), *suite(label="[/b]")])
+    run = write_run(tmp_path / "now", [*suite(label="[red]a[bold]"), *suite(label="[b]")])
     code, out, _ = check(run, "--baseline", run)
     assert code == 0
-    assert "[red]a[/red]" in out and "[/b]" in out
+    assert "[red]a[bold]" in out and "[b]" in out
 
 
 # ----------------------------------------------------------------------------------------------------------- in Python

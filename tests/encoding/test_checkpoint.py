@@ -256,7 +256,7 @@ def test_fetched_model_has_its_commit_as_revision(bert_copy: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (LocalEntryNotFoundError("no network"), "the Hub can't be reached; fetch it"),
+        (LocalEntryNotFoundError("no network"), "is not in the local Hub cache"),
         (HFValidationError("bad name\nmore"), "can't be fetched: bad name"),
         (OSError("disk full"), "can't be fetched: disk full"),
     ],
@@ -267,6 +267,7 @@ def test_failed_fetch_is_a_model_error(
     def fail(*args: Any, **options: Any) -> str:
         raise error
 
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(ModelError, match=message):
         locate("org/model", None, tmp_path)
