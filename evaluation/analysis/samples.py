@@ -205,8 +205,9 @@ def _with_p_value(correlation: float, n: int) -> float:
     """The mean of a correlation and of its p-value (Student's t, as in `scipy.stats.spearmanr`)."""
     from scipy.special import stdtr
 
-    freedom = n - 2
-    t = correlation * np.sqrt(freedom / ((correlation + 1.0) * (1.0 - correlation)))
+    freedom, rho = n - 2, np.float64(correlation)
+    with np.errstate(divide="ignore"):  # perfect order: t is infinite, p 0
+        t = rho * np.sqrt(freedom / ((rho + 1.0) * (1.0 - rho)))
     return float((correlation + 2.0 * stdtr(freedom, -abs(t))) / 2.0)
 
 
