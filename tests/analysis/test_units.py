@@ -318,3 +318,13 @@ def test_aggregate_is_the_mean_of_its_tasks() -> None:
 def test_aggregate_of_unequal_numbers_of_subsets_is_refused() -> None:
     with pytest.raises(ComparisonError, match="Both: its parts can't be taken as one task"):
         aggregate_units("Both", [queries("A"), queries("B", parts=2)])
+
+
+@pytest.mark.parametrize("other", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [1, 0, 2, 5, 4, 3]])
+def test_mean_of_a_correlation_and_its_p_value_is_scipys(other: list[int]) -> None:
+    from scipy.stats import spearmanr
+
+    from evaluation.analysis.samples import _with_p_value
+
+    found = spearmanr(range(6), other)
+    assert _with_p_value(found.statistic, 6) == pytest.approx((found.statistic + found.pvalue) / 2)
