@@ -44,6 +44,8 @@ def answer(comparison: Comparison) -> Answer:
     ranked = _ranked(comparison, whole)
     cautions = tuple(_cautions(comparison))
     if whole is None or not ranked:
+        if whole is not None and any(cell.value is not None for cell in whole.cells):
+            return Answer("The models have no tasks in common", ", so that their means say nothing.", "", cautions)
         return Answer("No model has a score", f" on any of the {len(comparison.rows)} tasks.", "", cautions)
     where = _where(comparison, whole)
     if len(ranked) == 1:
@@ -87,26 +89,26 @@ def _single_task(comparison: Comparison) -> Aggregate | None:
         if found is not None:
             suite = SuiteDifference(found.value, found.interval, found.p_two_sided, found.p_drop, 1)
         missing = (comparison.rows[0].task,) if cell.score is None else ()
-        cells.append(AggregateCell(cell.score, 1 - len(missing), missing, cell.delta, suite))
+        cells.append(AggregateCell(cell.score, 1, missing, cell.delta, suite))
     return Aggregate(comparison.rows[0].task, "mean", tuple(cells))
 
 
 def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
+    """Models with a mean over the same tasks, the best first: those that miss none, or the only one with a score."""
     if whole is None:
         return []
-    complete = [cell.n_tasks for cell in whole.cells if cell.value is not None]
-    most = max(complete, default=0)
     found = [
         _Standing(column.label, cell.value, cell)
         for column, cell in zip(comparison.columns, whole.cells, strict=True)
-        if cell.value is not None and cell.n_tasks == most and not column.is_published
+        if cell.value is not None and not column.is_published
     ]
-    return sorted(found, key=lambda standing: -standing.value)
+    complete = [standing for standing in found if not standing.cell.missing]
+    return sorted(complete, key=lambda standing: -standing.value) or found[: len(found) == 1]
 
 
 def _where(comparison: Comparison, whole: Aggregate) -> str:
     """Completeness and protocols: "over all 8 tasks, protocol e5"."""
-    counted = max((cell.n_tasks for cell in whole.cells), default=0)
+    counted = max((cell.n_scored for cell in whole.cells), default=0)
     n_rows = len(comparison.rows)
     named = f"{comparison.benchmark}'s " if comparison.benchmark else "the "
     tasks = (

@@ -160,6 +160,7 @@ class AggregateCell:
 
     Attributes:
         value: In points, or a rank from 1; None where no task has a score.
+        n_tasks: Tasks of the set, missing ones included.
         missing: Tasks of the set that have no score here: the value is of the others, and no fair comparison.
         delta: Value - the baseline's, where neither misses a task; None otherwise and for ranks.
         difference: Of the tasks whose samples are stored, with interval and test over tasks and their units, in
@@ -173,6 +174,11 @@ class AggregateCell:
     delta: float | None = None
     difference: SuiteDifference | None = None
     published: tuple[PublishedMatch, ...] = ()
+
+    @property
+    def n_scored(self) -> int:
+        """Tasks that the value is made of."""
+        return self.n_tasks - len(self.missing)
 
 
 @dataclass(frozen=True, slots=True)

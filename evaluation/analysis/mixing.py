@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
-from evaluation.analysis.sources import Source
+from evaluation.analysis.sources import Source, TaskResult
+from evaluation.config import NAMED_PROTOCOLS
 
 ASPECTS = ("protocol", "dataset", "split", "metric", "limit")
 _WORDS = {
@@ -22,7 +25,19 @@ def identity(source: Source, task: str) -> dict[str, str]:
     result = source.results.get(task)
     if result is None or result.score is None:
         return {}
-    return {"protocol": source.protocol, **result.identity}
+    return {"protocol": _protocol(source, result), **result.identity}
+
+
+def _protocol(source: Source, result: TaskResult) -> str:
+    """The protocol that the score was made under; one of a config's own with its rules, since two may share a name."""
+    records = [record for record in result.records if record.state == "done"]
+    if not records:
+        return source.protocol
+    name = records[0].protocol
+    if name in NAMED_PROTOCOLS:
+        return name
+    rules = json.dumps([record.audit.get("rules") for record in records], sort_keys=True)
+    return f"{name} ({hashlib.sha256(rules.encode()).hexdigest()[:8]})"
 
 
 def differences(sources: Sequence[Source], task: str) -> dict[str, dict[str, list[str]]]:

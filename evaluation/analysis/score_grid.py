@@ -170,7 +170,7 @@ def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, ran
             if difference.p_two_sided < comparison.options.alpha:
                 verdict = "better" if difference.value > 0 else "worse"
     if cell.missing:
-        tip.append(f"over {cell.n_tasks} tasks only; missing: {', '.join(cell.missing)}")
+        tip.append(f"over {cell.n_scored} tasks only; missing: {', '.join(cell.missing)}")
     score = MISSING if cell.value is None else f"{cell.value:.0f}" if is_rank else f"{cell.value:.2f}"
     return GridCell(
         score=score,

@@ -177,7 +177,7 @@ def _task_results(
     types = {str(job["task"]): str(job["type"]) for job in jobs}
     results = {}
     for task, members in groups.items():
-        expected = _expected_parts(task, members, index)
+        expected = expected_parts(task, members, index)
         own = [records[member] for member in members if member in records]
         gone = [part for part in expected if records.get(part) is None or records[part].state != "done"]
         if gone:
@@ -192,12 +192,12 @@ def _owners(records: Iterable[JobRecord], index: TaskIndex) -> dict[str, str]:
     owners: dict[str, str] = {}
     for record in records:
         if record.aggregate:
-            owners |= dict.fromkeys(_expected_parts(record.aggregate, [record.task], index), record.aggregate)
+            owners |= dict.fromkeys(expected_parts(record.aggregate, [record.task], index), record.aggregate)
     return owners
 
 
-def _expected_parts(task: str, members: Sequence[str], index: TaskIndex) -> list[str]:
-    """The parts an aggregate should have, those it has first; a plain task is its own only part."""
+def expected_parts(task: str, members: Sequence[str], index: TaskIndex) -> list[str]:
+    """The parts an aggregate should have, those it has (`members`) first; a plain task is its own only part."""
     if list(members) == [task] or mteb_name(task) not in index:
         return list(members)
     prefix = _BEIR_PREFIX if task.startswith(_BEIR_PREFIX) else ""

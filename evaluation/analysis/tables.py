@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from evaluation.analysis.sources import expected_parts
 from evaluation.records import JobRecord
+from evaluation.tasks.index import load_index
 
 MISSING = "-"
 
@@ -81,14 +83,18 @@ def score_table(records: Sequence[JobRecord]) -> Table:
 
 
 def task_scores(records: Sequence[JobRecord]) -> dict[tuple[str, str], float]:
-    """(task, label) -> main score in points; an aggregate is the mean of its parts, if all of them have a score."""
-    parts: dict[tuple[str, str], list[float | None]] = {}
+    """(task, label) -> main score in points; an aggregate is the mean of its parts, if all it has have a score."""
+    parts: dict[tuple[str, str], dict[str, float | None]] = {}
     for record in records:
         score = None if record.main_score is None else 100 * record.main_score
-        parts.setdefault((record.aggregate or record.task, record.label), []).append(score)
-    return {
-        key: mean(value for value in values if value is not None) for key, values in parts.items() if None not in values
-    }
+        parts.setdefault((record.aggregate or record.task, record.label), {})[record.task] = score
+    index = load_index()
+    found = {}
+    for (task, label), scores in parts.items():
+        known = [scores.get(part) for part in expected_parts(task, list(scores), index)]
+        if None not in known:
+            found[task, label] = mean(score for score in known if score is not None)
+    return found
 
 
 def _protocol_pairs(records: Sequence[JobRecord]) -> list[tuple[str, str]]:

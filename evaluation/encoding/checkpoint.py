@@ -16,13 +16,14 @@ from typing import Any, Literal, cast
 from evaluation.config import BUILTIN_PREFIX
 from evaluation.encoding.builtin import BUILTIN_MODELS, materialize
 from evaluation.errors import ModelError
-from evaluation.hub import HubError, fetch, is_offline, snapshot_folder
+from evaluation.hub import HubError, check_complete, fetch, is_offline, snapshot_folder
 
 PoolingName = Literal["mean", "cls", "last"]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
     "pooling_mode_mean_tokens": "mean",
@@ -86,17 +87,15 @@ def locate(model: str, revision: str | None, base_dir: Path) -> Checkpoint:
 
 
 def _from_hub(model: str, revision: str | None) -> Checkpoint:
-    folder = snapshot_folder("model", model, revision) if is_offline() or _is_commit(revision) else None
-    if folder is None or not list(folder.glob("*.safetensors")):
-        try:
+    try:
+        folder = snapshot_folder("model", model, revision) if is_offline() else None
+        if folder is None:
             folder = fetch("model", model, revision, HUB_FILES, ignored=HUB_IGNORED)
-        except HubError as error:
-            raise ModelError(str(error)) from error
+        else:
+            check_complete(folder, HUB_FILES, model)
+    except HubError as error:
+        raise ModelError(str(error)) from error
     return read_checkpoint(folder, name=model, revision=folder.name)
-
-
-def _is_commit(revision: str | None) -> bool:
-    return revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision) is not None
 
 
 def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
@@ -122,7 +121,10 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     positions = _max_positions(folder, config)
     extra = [folder / path for kind, path in modules if kind not in _KNOWN_MODULES]
     extra_files = sorted(file for inner in extra if inner != folder for file in inner.rglob("*") if file.is_file())
-    weights_hash = _hash_files(folder, [folder / "config.json", *weights, *extra_files])
+    code = sorted(folder.glob("*.py"))  # runs only where the config trusts it
+    weights_hash = _hash_files(folder, [folder / "config.json", *weights, *extra_files, *code])
+    if not (folder / "tokenizer.json").is_file() and (folder / _TOKENIZER_CONFIG).is_file():
+        tokenizer_files.append(folder / _TOKENIZER_CONFIG)  # says whether a plain vocabulary is lower-cased
     tokenizer_hash = _hash_files(folder, tokenizer_files)
     return Checkpoint(
         folder=folder,

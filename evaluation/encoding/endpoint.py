@@ -40,9 +40,9 @@ class _Answer(NamedTuple):
 
 
 def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
-    """What is known of a model behind an address: its name there; nothing of its weights."""
+    """What is known of a model behind an address: its name there and how it is asked; nothing of its weights."""
     assert model.endpoint is not None, "checked with the config"
-    identity = hashlib.sha256(f"{model.endpoint.url} {model.model}".encode()).hexdigest()
+    identity = hashlib.sha256(f"{model.endpoint.url} {model.model} {model.endpoint.prefix}".encode()).hexdigest()
     return Checkpoint(
         folder=Path(),
         name=f"endpoint/{model.model.rsplit('/', 1)[-1]}",

@@ -12,6 +12,7 @@ from evaluation.errors import ModelError
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
 _CPU_TOKENS, _CUDA_TOKENS = 2_048, 131_072
+_USUAL_WIDTH = 1_024  # of a model whose config does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def resolve_max_tokens(max_tokens: int | str, device: str, embedding_dim: int) -
         return max_tokens
     if not device.startswith("cuda"):
         return _CPU_TOKENS
-    bytes_a_token = 2 * 16 * embedding_dim  # half precision; projections and feed-forward, about 16 widths
+    width = embedding_dim or _USUAL_WIDTH
+    bytes_a_token = 2 * 16 * width  # half precision; projections and feed-forward, about 16 widths
     fitting = torch.cuda.get_device_properties(device).total_memory // 4 // bytes_a_token
     return int(max(_CPU_TOKENS, min(_CUDA_TOKENS, fitting)))
 

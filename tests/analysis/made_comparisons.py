@@ -73,7 +73,7 @@ def comparison(
         difference = None
         if found is not None and delta is not None:
             difference = SuiteDifference(delta, Interval(found[0], found[1], "percentile"), found[2], found[2], n_tasks)
-        means.append(AggregateCell(mean, len(known), missing, delta, difference))
+        means.append(AggregateCell(mean, n_tasks, missing, delta, difference))
     aggregate = Aggregate(f"Mean over {n_tasks} tasks", "mean", tuple(means))
     return Comparison(
         name="run",

@@ -96,3 +96,12 @@ def test_tally_turns_where_the_baseline_leads() -> None:
 
 def test_no_score_at_all_is_an_answer() -> None:
     assert said(comparison({"a": [None, None]})) == "No model has a score on any of the 2 tasks."
+
+
+def test_models_without_a_common_task_are_not_ranked() -> None:
+    made = comparison({"old": [50.0, None], "new": [None, 90.0]})
+    assert said(made) == "The models have no tasks in common, so that their means say nothing."
+
+
+def test_one_model_is_said_to_lack_tasks() -> None:
+    assert "over 2 of the 3 tasks" in said(comparison({"only": [50.0, 40.0, None]}))

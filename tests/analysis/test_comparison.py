@@ -195,6 +195,27 @@ def test_unlike_rows_are_refused_and_mixed_ones_are_marked(
     assert compare(run, options=ComparisonOptions(models=("b",), intervals=False)).rows[0].cells[0].marks == ()
 
 
+def test_protocols_of_a_configs_own_are_compared_by_their_rules(write_run: Write) -> None:
+    def run(name: str, prefix: str) -> Path:
+        audit = {"rules": {"protocol": "mine", "query_prefix": prefix}, "sides": {}}
+        return write_run(name, [(query_record("a", "T1", LOW, protocol="mine", audit=audit), LOW)])
+
+    first = run("first", "query: ")
+    assert compare([first, run("again", "query: ")], options=BARE).rows[0].cells[1].marks == ()
+    with pytest.raises(ComparisonError, match="differ in protocol"):
+        compare([first, run("other", "Q: ")], options=BARE)
+
+
+def test_the_table_of_a_run_shows_no_mean_of_some_parts() -> None:
+    from evaluation.analysis.tables import task_scores
+    from evaluation.tasks.index import load_index
+
+    parts = load_index().task("CQADupstackRetrieval").parts
+    records = [query_record("a", part, [0.5], aggregate="CQADupstackRetrieval") for part in parts]
+    assert task_scores(records) == {("CQADupstackRetrieval", "a"): pytest.approx(50)}
+    assert task_scores(records[:3]) == {}
+
+
 def test_a_limited_run_is_never_unmarked(query_run: Write) -> None:
     comparison = compare(query_run("r", {"a": {"T1": LOW}}, limit={"queries": 3}), options=BARE)
     assert comparison.columns[0].limited

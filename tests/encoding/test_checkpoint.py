@@ -271,3 +271,17 @@ def test_failed_fetch_is_a_model_error(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     with pytest.raises(ModelError, match=message):
         locate("org/model", None, tmp_path)
+
+
+def test_lower_casing_and_code_are_part_of_the_identity(bert_copy: Path) -> None:
+    """Without tokenizer.json, tokenizer_config.json decides how a vocabulary is read."""
+    first = read_checkpoint(bert_copy, name="x", revision=None)
+    (bert_copy / "modeling_own.py").write_text("raise SystemExit")
+    coded = read_checkpoint(bert_copy, name="x", revision=None)
+    assert coded.weights_hash != first.weights_hash
+    (bert_copy / "tokenizer.json").rename(bert_copy / "vocab.txt")
+    hashes = set()
+    for lower in ("true", "false"):
+        (bert_copy / "tokenizer_config.json").write_text(f'{{"do_lower_case": {lower}}}')
+        hashes.add(read_checkpoint(bert_copy, name="x", revision=None).tokenizer_hash)
+    assert len(hashes) == 2

@@ -128,3 +128,9 @@ def test_key_comes_from_the_environment(server: Server, monkeypatch: pytest.Monk
 def test_backend_and_endpoint_belong_together() -> None:
     with pytest.raises(ValueError, match="belong together"):
         ModelConfig.model_validate({"label": "a", "model": "m", "backend": "openai"})
+
+
+def test_a_server_that_is_asked_in_another_way_is_another_model(server: Server) -> None:
+    first, second = encoder(server), encoder(server, prefix="input_type")
+    assert first.checkpoint.weights_hash == encoder(server).checkpoint.weights_hash
+    assert first.checkpoint.weights_hash != second.checkpoint.weights_hash

@@ -73,6 +73,11 @@ def test_token_budget_of_a_gpu_follows_its_memory(monkeypatch: pytest.MonkeyPatc
     assert resolve_max_tokens("auto", "cuda", 1_024) == expected
 
 
+def test_token_budget_of_a_model_of_unknown_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=8 * 2**30))
+    assert resolve_max_tokens("auto", "cuda", 0) == 65_536
+
+
 def test_dtype_is_torch_s() -> None:
     chosen = EncoderSettings("transformers", "mean", 512, "bfloat16", "cpu", 4_096)
     assert chosen.torch_dtype is torch.bfloat16
