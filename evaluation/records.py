@@ -138,6 +138,9 @@ class RunStore:
         if mteb_files:
             names.append(MTEB_FILE)
             write_json(folder / MTEB_FILE, mteb_files)
+        for file in folder.glob("*.parquet"):  # of an earlier start that stored more, texts say
+            if file.name not in names:
+                file.unlink()
         files = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
         stored = record.model_copy(update={"files": files})
         write_sealed_json(folder / RECORD_FILE, stored.model_dump(mode="python"))

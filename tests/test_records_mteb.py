@@ -112,3 +112,17 @@ def test_files_for_mteb_survive_a_kill_after_the_record_was_stored(
     monkeypatch.setattr(records, "write_json", original)
     (found,) = read(run(config)).values()
     assert {task.task_name for task in found.task_results} == {"TinySTS", "TinyRetrieval"}
+
+
+def test_texts_of_an_earlier_start_do_not_stay(tmp_path, finished):
+    """The same job again, now told to store less: what it no longer stores is gone."""
+    import pyarrow as pa
+
+    store = records.RunStore(tmp_path)
+    table, record = pa.table({"text": ["secret"]}), finished.records[0]
+    first = store.save(record, {"samples": table, "texts": table})
+    folder = store.job_folder(record.label, record.task, record.fingerprint)
+    assert (folder / "texts.parquet").is_file()
+    again = store.save(first, {"samples": table})
+    assert not (folder / "texts.parquet").exists()
+    assert store.load(record.label, record.task, record.fingerprint) == again

@@ -86,6 +86,7 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
         first = compare(runs, mixed=True, options=ComparisonOptions(intervals=False))
         baseline = first.columns[0].label
     comparison = compare(runs, baseline=baseline, mixed=True, options=options)
+    origins = tuple(run_origin(folder) for folder in _run_folders(comparison))  # checks every stored file, so first
     records = _labelled_records(comparison)
     scored = _scored_tasks(comparison)
     pairs = _pairs(comparison, scored)
@@ -99,7 +100,7 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
         seconds=_seconds(records),
         scored=tuple(scored),
         duels=tuple(duel(first, second, n_queries=n_queries) for first, second in pairs),
-        origins=tuple(run_origin(folder) for folder in _run_folders(comparison)),
+        origins=origins,
     )
 
 

@@ -13,7 +13,7 @@ from evaluation.errors import EvaluationError
 from evaluation.files import reason
 from evaluation.redaction import printable, redactor
 
-_INTERRUPTED = 130
+_INTERRUPTED, _CLOSED_PIPE = 130, 141  # as shells have them
 
 
 def print_version(wanted: bool) -> None:
@@ -41,7 +41,7 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
             sys.exit(_INTERRUPTED)
         except BrokenPipeError:
             _forget_output()
-            sys.exit(1)
+            sys.exit(_CLOSED_PIPE)
         except OSError as error:  # such as a full disk behind standard output
             _forget_output()
             _complain(name, f"{error.filename or 'the output'} can't be written: {reason(error)}.")

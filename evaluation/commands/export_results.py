@@ -9,6 +9,7 @@ import typer
 
 from evaluation.commands.console import command_line, print_version
 from evaluation.errors import UsageError
+from evaluation.records import RUN_FILE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -33,6 +34,8 @@ def export_results(
     4-bit weights and limited runs are refused, and so is any protocol but mteb unless --experiment. model-card: the
     model-index block for each model. trec: run files.
     """
+    if not (run / RUN_FILE).is_file():
+        raise UsageError(f"{run} is no run folder: it holds no {RUN_FILE}.")
     target = output or run / f"export-{to}"
     if experiment and to != "mteb":
         raise UsageError(f"--experiment belongs to --to mteb, not to --to {to}.")

@@ -59,11 +59,11 @@ def gate(files: GateFiles, *, max_drop: float, alpha: float) -> None:
         typer.Exit: With code 1 where the gate fails.
     """
     report = check_regression(files.run, files.baseline, max_drop=max_drop, alpha=alpha)
-    _print(report)
     if files.junit is not None:
         _write(files.junit, render_junit(report))
     if files.summary is not None:
         _write_summary(files.summary, render_markdown(report))
+    _print(report)
     if not report.passed:
         raise typer.Exit(_REGRESSION)
 

@@ -68,3 +68,14 @@ def test_run_without_any_score_still_ends_in_a_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     assert (done.returncode, done.stderr) == (0, "")
     assert "No model has a score" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_damaged_samples_are_refused_by_name(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "harbours", ["SciFact"], n_models=1, n_units=20)
+    file = next(folder.rglob("samples.parquet"))
+    file.write_bytes(file.read_bytes()[:-7])
+    done = write_report(folder, "--output", tmp_path / "r.html")
+    assert done.returncode == 3
+    assert f"{file} is damaged" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "r.html").exists()
