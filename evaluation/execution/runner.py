@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,7 +136,7 @@ def _run_jobs(
         ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
         ledger.note_costs({(job["label"], job["task"]): job.get("cost", {}) for job in (before or {}).get("jobs", ())})
         if before is not None and (options.only or options.models or options.chosen is not None):
-            ledger.keep_others(before["jobs"], build_plan(config))
+            ledger.keep_others(before["jobs"], build_plan(config), executor.fingerprint)
     stored = {} if options.fresh else ledger.stored_records()
     store.export(stored.values(), ran_now=False)
     reporter.run_started(jobs, len(stored))
@@ -196,6 +196,7 @@ class _Ledger:
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
         self._others: list[dict[str, Any]] = []
+        self._order = [_key(job) for job, _ in jobs]
         self._costs: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._states = {_key(job): "waiting" for job, _ in jobs}
         self._content: dict[str, Any] = {
@@ -224,11 +225,21 @@ class _Ledger:
         """Keep plan and truth of jobs that have any; stored jobs keep those of the start that ran them."""
         self._costs |= {key: cost for key, cost in costs.items() if cost}
 
-    def keep_others(self, listed: Sequence[dict[str, Any]], all_jobs: Sequence[Job]) -> None:
-        """Go on listing what earlier starts did of the config's jobs that this start does not choose."""
-        chosen = {(job.model.label, job.task.name) for job, _ in self.jobs}
-        others = {(job.model.label, job.task.name) for job in all_jobs} - chosen
-        self._others = [job for job in listed if (job["label"], job["task"]) in others]
+    def keep_others(
+        self, listed: Sequence[dict[str, Any]], all_jobs: Sequence[Job], identify: Callable[[Job], str]
+    ) -> None:
+        """Go on listing what earlier starts did of the config's jobs that this start does not choose.
+
+        Of a label that runs now only what has the same identity still: one label is one model under one protocol.
+        """
+        self._order = [_key(job) for job in all_jobs]
+        chosen = {_key(job) for job, _ in self.jobs}
+        labels = {label for label, _ in chosen}
+        others = {_key(job): job for job in all_jobs if _key(job) not in chosen}
+        for job in listed:
+            other = others.get((job["label"], job["task"]))
+            if other and (job["label"] not in labels or job["fingerprint"] == identify(other)):
+                self._others.append(job)
 
     def note(self, job: Job, record: JobRecord) -> None:
         """A job's state changed."""
@@ -254,7 +265,9 @@ class _Ledger:
             }
             for job, identity in self.jobs
         ]
-        self._store.write_run({**self._content, "jobs": [*listed, *self._others]})
+        place = {key: number for number, key in enumerate(self._order)}
+        in_order = sorted([*listed, *self._others], key=lambda job: place[job["label"], job["task"]])
+        self._store.write_run({**self._content, "jobs": in_order})
 
 
 def _key(job: Job) -> tuple[str, str]:

@@ -291,6 +291,22 @@ def test_only_and_models_keep_the_other_jobs_known(tiny_checkpoint: Path, tmp_pa
     assert len(results_frame(third.folder)) == 4
 
 
+def test_a_narrower_start_keeps_the_configs_order(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    file = suite(tmp_path, tiny_checkpoint)
+    folder = start(file).folder
+    start(file, only=("Search",))
+    assert [job["task"] for job in RunStore(folder).read_run()["jobs"]] == ["Pairs", "Search"]
+
+
+def test_a_narrower_start_under_another_protocol_leaves_the_old_scores_out(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = start(suite(tmp_path, tiny_checkpoint, models=[row("a", tiny_checkpoint, "e5")])).folder
+    start(suite(tmp_path, tiny_checkpoint, models=[row("a", tiny_checkpoint, "none")]), only=("Search",))
+    frame = results_frame(folder)
+    assert list(zip(frame["task"], frame["protocol"], strict=True)) == [("Search", "none")]
+
+
 def test_summary_of_a_narrower_start_keeps_the_other_jobs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     file = str(suite(tmp_path, tiny_checkpoint))
     assert call(file, "--quiet") == 0
