@@ -130,9 +130,8 @@ def _aggregate_text(cell: AggregateCell, *, is_rank: bool) -> str:
 
 def _suite_delta(cell: AggregateCell, comparison: Comparison, *, intervals: bool) -> TextCell:
     """The difference of the means; its interval where the test covers all of the mean's tasks."""
-    found = cell.difference
-    covers = found is not None and found.n_tasks == cell.n_scored
-    if found is None or not covers:
+    found = cell.tested
+    if found is None:
         return TextCell(points(cell.delta, signed=True))
     significant = found.p_two_sided is not None and found.p_two_sided < comparison.options.alpha
     span = _span(found.interval, signed=True) if intervals else ""

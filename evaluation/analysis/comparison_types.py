@@ -180,6 +180,11 @@ class AggregateCell:
         """Tasks that the value is made of."""
         return self.n_tasks - len(self.missing)
 
+    @property
+    def tested(self) -> SuiteDifference | None:
+        """The difference, if its test covers all tasks that the value is made of: only then do both belong together."""
+        return self.difference if self.difference and self.difference.n_tasks == self.n_scored else None
+
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from evaluation.analysis.comparison_types import ComparisonOptions
 from evaluation.analysis.sources import Source, TaskResult
-from evaluation.errors import ComparisonError, StoreError
+from evaluation.errors import ComparisonError
 from evaluation.records import RunStore
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
         folder: Path = store.job_folder(record.label, record.task, record.fingerprint)
         if any(not (folder / name).is_file() for name in record.files if name.startswith("samples")):
             return None, NO_SAMPLES
-        try:
-            units = load_units(folder, record)
-        except StoreError as error:
-            return None, str(error)
+        units = load_units(folder, record)
         if units is None:
             return None, NO_SAMPLES
         loaded.append(units)

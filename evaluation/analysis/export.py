@@ -156,7 +156,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
 
 
 def _total(cell: AggregateCell) -> dict[str, Any]:
-    difference = cell.difference
+    difference = cell.tested
     return {
         "score": None if cell.value is None else float(cell.value),
         "delta": cell.delta,

@@ -80,11 +80,12 @@ class PublishedScores:
         order = sorted(tables, key=lambda name: (name != protocol, name))
         return tuple(_match(result, result.score, tables[name], interval) for name in order)
 
-    def average(self, model: str, tasks: Sequence[str], value: float) -> tuple[PublishedMatch, ...]:
-        """Published averages over a benchmark whose tasks are exactly these.
+    def average(self, model: str, protocol: str, tasks: Sequence[str], value: float) -> tuple[PublishedMatch, ...]:
+        """Published averages over a benchmark whose tasks are exactly these, under the same protocol.
 
         Args:
             model: As records name it.
+            protocol: Ours.
             tasks: mteb's names.
             value: Our mean over them, in points.
         """
@@ -97,6 +98,7 @@ class PublishedScores:
                 found += [
                     PublishedMatch(row.score, row.source, row.protocol, value - row.score, _verdict(value, row.score))
                     for row in rows
+                    if row.protocol == protocol
                 ]
         return tuple(found)
 
@@ -126,7 +128,8 @@ def _match(
     like_with_like = bool(ours) and {(row.split, row.subset) for row in same} == ours
     used = same if like_with_like else chosen_splits(rows)
     theirs = fmean(row.score for row in used)
-    verdict = _verdict(score, theirs, interval) if like_with_like else "differs"
+    limited = any(record.limit for record in result.records)  # a part of the data reproduces nothing
+    verdict = _verdict(score, theirs, interval) if like_with_like and not limited else "differs"
     causes: list[str] = []
     if verdict == "differs":
         if not like_with_like:

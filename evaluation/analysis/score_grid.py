@@ -161,7 +161,7 @@ def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, ran
     is_baseline = label == comparison.baseline
     percent = f"{comparison.options.confidence:.0%}"
     tip = [label]
-    verdict, difference = "", cell.difference
+    verdict, difference = "", cell.tested
     if difference is not None and not is_baseline:
         if difference.interval is not None:
             tip.append(f"{percent} interval {difference.interval.low:+.2f} to {difference.interval.high:+.2f}")

@@ -110,8 +110,10 @@ class _Builder:
             if cell.delta is not None and self._baseline is not None:
                 own = [self._tasks[task] for task in tasks if task in self._tasks]
                 difference = evidence.suite(source, self._sources[self._baseline], own)
-            if published and source.store and not cell.missing and cell.value is not None:
-                matches = published.average(source.model, [mteb_name(task) for task in tasks], cell.value)
+            limited = any(record.limit for record in source.records)
+            if published and source.store and not limited and not cell.missing and cell.value is not None:
+                names = [mteb_name(task) for task in tasks]
+                matches = published.average(source.model, source.protocol, names, cell.value)
             cells.append(AggregateCell(cell.value, cell.n_tasks, cell.missing, cell.delta, difference, matches))
         return Aggregate(aggregate.name, aggregate.kind, tuple(cells), aggregate.type)
 

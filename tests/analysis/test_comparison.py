@@ -14,7 +14,7 @@ from query_runs import query_record
 from evaluation import compare, results_frame
 from evaluation.analysis.comparison import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
-from evaluation.errors import ComparisonError
+from evaluation.errors import ComparisonError, DamagedFileError
 from evaluation.records import RunStore
 
 HIGH, LOW = [0.9] * 30 + [0.7] * 10, [0.5] * 30 + [0.4] * 10
@@ -90,13 +90,13 @@ def test_missing_samples_cost_the_interval_and_are_said(query_run: Write) -> Non
     assert any("a: no samples are stored, so no interval: T1" in note for note in comparison.notes)
 
 
-def test_broken_samples_cost_the_interval_and_are_said(query_run: Write) -> None:
+def test_broken_samples_are_refused_by_name(query_run: Write) -> None:
     run = query_run("r", {"a": {"T1": HIGH}})
     (file,) = run.glob("jobs/a/T1/*/samples.parquet")
     file.write_bytes(b"PAR1 broken")
-    cell = compare(run).rows[0].cells[0]
-    assert (cell.score, cell.interval) == (pytest.approx(85), None)
-    assert "is damaged" in cell.note
+    with pytest.raises(DamagedFileError, match=r"samples\.parquet is damaged"):
+        compare(run)
+    assert compare(run, options=BARE).rows[0].cells[0].score == pytest.approx(85)
 
 
 def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) -> None:

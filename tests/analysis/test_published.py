@@ -45,6 +45,11 @@ def test_verdict_needs_tolerance_and_interval() -> None:
     assert match(60.2).causes == ()
 
 
+def test_a_limited_run_reproduces_nothing() -> None:
+    assert match(60.0).verdict == "reproduced"
+    assert match(60.0, limit={"queries": 3}).verdict == "differs"
+
+
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
