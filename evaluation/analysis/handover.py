@@ -22,12 +22,13 @@ def write_trec(run: Path, output: Path) -> list[Path]:
         output: Where <label>/<task>.<split>[.<subset>].run is written; spaces in the tag become underscores.
 
     Raises:
-        UsageError: No job has a ranking, or an id holds a space, which the format can't express.
+        UsageError: No job has a ranking, the run is limited, or an id holds a space, which the format can't express.
     """
     import pyarrow.parquet as pq
 
     store, written = RunStore(run), []
     for record in store.current_records():
+        _refuse_limited(record, run)
         file = store.job_folder(record.label, record.task, record.fingerprint) / "run.parquet"
         if record.state != "done" or not file.is_file():
             continue
@@ -52,6 +53,11 @@ def write_trec(run: Path, output: Path) -> list[Path]:
     return written
 
 
+def _refuse_limited(record: JobRecord, run: Path) -> None:
+    if record.limit is not None:
+        raise UsageError(f"{run} is a limited run, whose results are not handed on.")
+
+
 def write_model_cards(run: Path, output: Path) -> list[Path]:
     """A model-index block for each label: the header of a model card, scores in points, every score with its protocol.
 
@@ -64,8 +70,7 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
     """
     by_label: dict[str, list[JobRecord]] = {}
     for record in RunStore(run).current_records():
-        if record.limit is not None:
-            raise UsageError(f"{run} is a limited run, whose scores are not handed on.")
+        _refuse_limited(record, run)
         if record.state == "done":
             by_label.setdefault(record.label, []).append(record)
     if not by_label:
