@@ -25,16 +25,12 @@ from evaluation.files import (
     write_atomically,
     write_json,
     write_sealed_json,
-    write_text,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["JobError", "JobRecord", "RunStore", "read_record", "write_atomically", "write_json", "write_text"]
-
 _LOG = logging.getLogger(__name__)
-SCHEMA_VERSION = 1
 RECORD_FILE, RUN_FILE, MTEB_FILE = "record.json", "run.json", "mteb.json"
 
 

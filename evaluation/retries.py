@@ -9,7 +9,8 @@ from typing import TypeVar
 
 _LOG = logging.getLogger(__name__)
 _PAUSES_S = (2.0, 8.0, 30.0)
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP answers that another try may not get."""
 _PASSING_NAMES = frozenset(
     {
         "TimeoutException",  # httpx; the base of its four timeouts
@@ -55,7 +56,7 @@ def can_pass(error: BaseException) -> bool:
     statuses = [getattr(getattr(link, "response", None), "status_code", None) for link in found]
     known = [status for status in statuses if isinstance(status, int)]
     if known:
-        return known[0] in _PASSING_STATUS
+        return known[0] in PASSING_STATUS
     return any(_is_passing(link) for link in found)
 
 

@@ -96,6 +96,15 @@ _REMEDY = (
 )
 
 
+def column_labels(runs: Sequence[str | Path]) -> list[str]:
+    """The labels that `compare` gives the columns of runs, in its order.
+
+    Raises:
+        ComparisonError: A path is no run.
+    """
+    return [source.label for source in _read([Path(run) for run in runs], None)]
+
+
 def _read(paths: Sequence[Path], published: PublishedScores | None) -> list[Source]:
     sources = [source for path in paths for source in read_sources(path)]
     if not paths and published is not None:

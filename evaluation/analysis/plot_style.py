@@ -8,8 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evaluation.files import write_atomically, write_text
 from evaluation.paths import user_cache_dir
-from evaluation.records import write_atomically, write_text
 
 VEGA_LITE = "6.4"
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")

@@ -17,7 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from evaluation.analysis.answer import Answer, answer
-from evaluation.analysis.comparison import compare
+from evaluation.analysis.comparison import column_labels, compare
 from evaluation.analysis.comparison_types import Comparison, ComparisonOptions
 from evaluation.analysis.input_audit import LengthRow, TaskAudit, audit_tasks, length_rows, warnings_by_sentence
 from evaluation.analysis.origins import RunOrigin, run_origin
@@ -25,7 +25,8 @@ from evaluation.analysis.plot_style import PAGE, PAPER, Look, save_figure, vega_
 from evaluation.analysis.plots import Chart, ChartMaker
 from evaluation.analysis.score_grid import Grid, flag_legend, score_grid
 from evaluation.analysis.wins import PASSAGES, Duel, ScoredTask, duel, query_texts, scored_task, shorten
-from evaluation.records import JobRecord, write_text
+from evaluation.files import write_text
+from evaluation.records import JobRecord
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 
 PAGE_QUERIES, PAGE_VALUES = 300, 36_000
@@ -83,8 +84,7 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
     """
     options = ComparisonOptions(published=True)
     if baseline is None:
-        first = compare(runs, mixed=True, options=ComparisonOptions(intervals=False))
-        baseline = first.columns[0].label
+        baseline = column_labels(runs)[0]
     comparison = compare(runs, baseline=baseline, mixed=True, options=options)
     origins = tuple(run_origin(folder) for folder in _run_folders(comparison))  # checks every stored file, so first
     records = _labelled_records(comparison)

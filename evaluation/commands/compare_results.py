@@ -78,7 +78,7 @@ def compare_results(
     comparison = compare(runs or [], baseline=baseline, mixed=mixed, options=options)
     layout = Layout(models_as_rows=transpose, summary=summary, intervals=intervals)
     if output is not None:
-        from evaluation.records import write_text
+        from evaluation.files import write_text
 
         try:
             write_text(output, _rendered(comparison, layout, format_))

@@ -26,7 +26,7 @@ from evaluation.analysis.regression_text import (
 )
 from evaluation.analysis.snapshots import Snapshot, check_complete, read_run
 from evaluation.errors import StoreError, UsageError
-from evaluation.records import write_atomically
+from evaluation.files import write_atomically
 
 _REGRESSION = 1
 _WIDE = 200

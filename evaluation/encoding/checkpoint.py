@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evaluation.config import BUILTIN_PREFIX
+from evaluation.config import BUILTIN_PREFIX, Pooling
 from evaluation.encoding.builtin import BUILTIN_MODELS, materialize
 from evaluation.errors import ModelError
 from evaluation.hub import HubError, check_complete, fetch, is_offline, snapshot_folder
 
-PoolingName = Literal["mean", "cls", "last"]
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
@@ -48,7 +47,7 @@ class Checkpoint:
     folder: Path
     name: str
     revision: str
-    pooling: PoolingName
+    pooling: Pooling
     max_length: int
     max_positions: int
     normalize: bool
@@ -153,7 +152,7 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in modules]
 
 
-def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> PoolingName:
+def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> Pooling:
     paths = [path for kind, path in modules if kind == "Pooling"]
     if not paths:
         return "mean"
@@ -168,7 +167,7 @@ def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> PoolingNa
         raise ModelError(
             f"{folder / paths[0]} declares a pooling other than mean, cls or last token: {modes + others}."
         )
-    return cast(PoolingName, modes[0])
+    return cast(Pooling, modes[0])
 
 
 def _declared_similarity(folder: Path) -> Literal["cosine", "dot"]:

@@ -27,10 +27,9 @@ from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.encoder import Encoded, Encoder, Progress, check_vectors
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
-from evaluation.retries import with_retries
+from evaluation.retries import PASSING_STATUS, with_retries
 
 _DEFAULT_LENGTH = 512
-_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _INPUT_TYPES = {"query:": "query", "passage:": "passage", "": None}
 
 
@@ -129,7 +128,7 @@ class EndpointEncoder:
             raise  # asked again
         except requests.ConnectionError as error:
             raise ModelError(f"the endpoint {url} can't be reached; start its server, or mend endpoint.url.") from error
-        if response.status_code in _PASSING_STATUS:
+        if response.status_code in PASSING_STATUS:
             response.raise_for_status()
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             raise ModelError(f"the endpoint {url} refuses (HTTP {response.status_code}): {_first_line(response.text)}.")

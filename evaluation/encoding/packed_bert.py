@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from evaluation.encoding.pooling import PoolingName
+from evaluation.config import Pooling
 from evaluation.errors import ModelError
 
 # What precedes the keys of a checkpoint that also holds a head, for each supported model_type.
@@ -266,7 +266,7 @@ class PackedBert(nn.Module):
         return model
 
     @torch.inference_mode()
-    def forward(self, rows: Sequence[Sequence[int]], pooling: PoolingName) -> torch.Tensor:
+    def forward(self, rows: Sequence[Sequence[int]], pooling: Pooling) -> torch.Tensor:
         """Encode B >= 1 sequences of token ids, special tokens included.
 
         Args:
@@ -304,7 +304,7 @@ class PackedBert(nn.Module):
         return both[0], both[1], Segments(lengths.tolist(), _upload(bounds.astype(np.int32), device))
 
 
-def pool_segments(hidden: torch.Tensor, segments: Segments, how: PoolingName) -> torch.Tensor:
+def pool_segments(hidden: torch.Tensor, segments: Segments, how: Pooling) -> torch.Tensor:
     """Pool packed token vectors in float32; (N, D) any float dtype -> (B, D) float32 on the same device."""
     match how:
         case "cls":

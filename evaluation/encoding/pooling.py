@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-PoolingName = Literal["mean", "cls", "last"]
+from evaluation.config import Pooling
 
 
-def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, how: PoolingName) -> torch.Tensor:
+def pool(hidden: torch.Tensor, attention_mask: torch.Tensor, how: Pooling) -> torch.Tensor:
     """Pool right-padded token vectors.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import torch
 
-from evaluation.encoding.checkpoint import PoolingName
+from evaluation.config import Pooling
 from evaluation.errors import ModelError
 
 DtypeName = Literal["float32", "bfloat16", "float16"]
@@ -20,7 +20,7 @@ class EncoderSettings:
     """Everything that decides an embedding beside the weights, resolved: no `auto` left."""
 
     backend: Literal["transformers", "sentence-transformers", "openai"]
-    pooling: PoolingName
+    pooling: Pooling
     max_length: int
     dtype: DtypeName
     device: str

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, RobertaConfig, RobertaModel, XLMRobertaModel
 
+from evaluation.config import Pooling
 from evaluation.encoding.builtin import BUILTIN_MODELS, materialize
 from evaluation.encoding.packed_bert import (
     AttentionKernel,
@@ -30,7 +31,7 @@ from evaluation.encoding.packed_bert import (
     pool_segments,
     supports,
 )
-from evaluation.encoding.pooling import PoolingName, pool
+from evaluation.encoding.pooling import pool
 
 CPU = torch.device("cpu")
 POSITIONS, PAD = 512, 1
@@ -104,7 +105,7 @@ reference_model = cache(lambda folder: AutoModel.from_pretrained(folder).eval())
 
 
 @torch.inference_mode()
-def by_transformers(folder: Path, rows: list[list[int]], how: PoolingName) -> torch.Tensor:
+def by_transformers(folder: Path, rows: list[list[int]], how: Pooling) -> torch.Tensor:
     """(B, D): each row alone through transformers and our pooling."""
     masks = [torch.ones(1, len(row), dtype=torch.int64) for row in rows]
     model = reference_model(folder)

@@ -7,13 +7,14 @@ import pytest
 import torch
 from sklearn.preprocessing import normalize
 
-from evaluation.encoding.pooling import PoolingName, l2_normalize, pool
+from evaluation.config import Pooling
+from evaluation.encoding.pooling import l2_normalize, pool
 
 HIDDEN = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, -100.0]], [[5.0, 6.0], [7.0, 8.0], [0.0, 1.0]]])
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
 
 
-def loop(hidden: torch.Tensor, mask: torch.Tensor, how: PoolingName) -> torch.Tensor:
+def loop(hidden: torch.Tensor, mask: torch.Tensor, how: Pooling) -> torch.Tensor:
     """The definition: a row and a token at a time."""
     rows = []
     for states, kept in zip(hidden.float(), mask, strict=True):
@@ -30,13 +31,13 @@ def loop(hidden: torch.Tensor, mask: torch.Tensor, how: PoolingName) -> torch.Te
         ("last", [[3.0, 4.0], [0.0, 1.0]]),
     ],
 )
-def test_pool_gives_hand_checked_numbers(how: PoolingName, expected: list[list[float]]) -> None:
+def test_pool_gives_hand_checked_numbers(how: Pooling, expected: list[list[float]]) -> None:
     assert pool(HIDDEN, MASK, how).tolist() == expected
 
 
 @pytest.mark.parametrize("how", ["mean", "cls", "last"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_pool_equals_a_plain_loop(how: PoolingName, dtype: torch.dtype) -> None:
+def test_pool_equals_a_plain_loop(how: Pooling, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(3)
     hidden = torch.randn(7, 11, 5, generator=generator).to(dtype)
     lengths = torch.tensor([1, 11, 2, 7, 1, 10, 3])
@@ -47,7 +48,7 @@ def test_pool_equals_a_plain_loop(how: PoolingName, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("how", ["mean", "cls", "last"])
-def test_pool_ignores_padding(how: PoolingName) -> None:
+def test_pool_ignores_padding(how: Pooling) -> None:
     other = HIDDEN.clone()
     other[0, 2] = 30_000.0
     assert torch.equal(pool(HIDDEN, MASK, how), pool(other, MASK, how))
