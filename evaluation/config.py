@@ -209,11 +209,30 @@ class Limit(Declared):
     examples: int | None = Field(None, ge=1, description="Rows of a split of any other task.")
 
 
+class RayConfig(Declared):
+    """The workers of executor ray. Each holds one model."""
+
+    address: str | None = Field(
+        None, min_length=1, description="Of a cluster (host:port, or auto); null: Ray is started on this machine."
+    )
+    workers: int | None = Field(None, ge=1, description="At most so many; null: as many as the nodes have room for.")
+    gpus: int | None = Field(
+        None, ge=0, description="GPUs a worker; null: one where a node has any and the device is not cpu."
+    )
+    cpus: int | None = Field(
+        None, ge=1, description="Cores, and threads, a worker; null: a node's, shared out among its GPUs."
+    )
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="Other resources a worker, as the nodes declare them."
+    )
+
+
 class Runtime(Declared):
     """How the work is done; can't change a score beyond rounding."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
-    executor: Literal["local"] = Field("local", description="Where jobs run.")
+    executor: Literal["local", "ray"] = Field("local", description="Where jobs run: this process, or Ray's workers.")
+    ray: RayConfig = Field(default_factory=lambda: RayConfig.model_validate({}), description="Workers of executor ray.")
     max_tokens: int | Literal["auto"] = Field("auto", description="Tokens a batch, padding included.")
     seed: int = Field(42, description="Seed of mteb's task classes.")
     cache: bool = Field(True, description="Keep vectors in the user's cache folder, for all protocols, tasks and runs.")

@@ -74,6 +74,18 @@ class FolderInUseError(UsageError):
     """Another process is writing to the run's folder."""
 
 
+class WorkerError(EvaluationError):
+    """A worker of a cluster died, again and again, or none is left.
+
+    Attributes:
+        log: The last lines of its log.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        self.log = log
+        super().__init__(message)
+
+
 class MissingExtraError(UsageError):
     """An optional package is not installed; the message names the install command."""
 

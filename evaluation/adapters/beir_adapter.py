@@ -17,7 +17,7 @@ from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_bloc
 from evaluation.adapters.fitness import check_judgements
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.samples import per_query_table, qrels_table, run_table, shown_documents, texts_table
-from evaluation.encoding.endpoint import AnyEncoder
+from evaluation.encoding.encoder import TextEncoder
 from evaluation.plan import Job
 from evaluation.protocols import document_text
 from evaluation.tasks.beir_loading import BeirData, load_beir
@@ -111,7 +111,7 @@ def evaluate_beir(
     return BeirScores(means, evaluator.evaluate(results))
 
 
-def run_beir_job(job: Job, encoder: AnyEncoder, *, store_texts: bool) -> JobResult:
+def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:
     """Load a BEIR dataset, search it, score it with beir.
 
     Raises:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.adapters.audit import InputAudit
 from evaluation.encoding.batching import SHARD_TEXTS
-from evaluation.encoding.endpoint import AnyEncoder
+from evaluation.encoding.encoder import Encoded, TextEncoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
 from evaluation.protocols import Side, TaskRules
@@ -26,6 +27,35 @@ class Documents(NamedTuple):
 
     ids: list[str]
     texts: list[str]
+
+
+@runtime_checkable
+class CorpusSearcher(Protocol):
+    """An encoder that searches documents where it encodes them."""
+
+    def search_corpus(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        corpus: Iterable[Documents],
+        *,
+        prefix: str,
+        unit_length: bool,
+        on_encoded: Callable[[Sequence[str], Encoded], None],
+    ) -> tuple[list[list[str]], NDArray[np.float32]]:
+        """Exact search of a streamed corpus.
+
+        Args:
+            queries: (Q, D) float32, of length one where documents are.
+            k: Documents a query.
+            corpus: Blocks of documents.
+            prefix: Put before every document's text.
+            unit_length: Whether documents' vectors are brought to length one.
+            on_encoded: Called for each block with its texts and what the encoding of them did, without the vectors.
+
+        Returns:
+            Ids, Q lists of K, and (Q, K) scores, best first.
+        """
 
 
 @dataclass(slots=True)
@@ -51,7 +81,7 @@ class TaskEmbedder:
         rules: The protocol's rules for the task.
     """
 
-    def __init__(self, encoder: AnyEncoder, rules: TaskRules) -> None:
+    def __init__(self, encoder: TextEncoder, rules: TaskRules) -> None:
         self._encoder, self.rules = encoder, rules
         checkpoint, settings = encoder.checkpoint, encoder.settings
         self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]
@@ -66,9 +96,7 @@ class TaskEmbedder:
         Raises:
             EncodingError: A text is not a string, or a vector can't be used.
         """
-        for text in texts:
-            if not isinstance(text, str):
-                raise EncodingError(f"the dataset holds {text!r} where a text is wanted (the {side} side).")
+        _check_texts(texts, side)
         encoded = self._encoder.encode(texts, prefix=self.rules.prefix(side))
         self.audit.add(side, texts, encoded)
         return l2_normalize(encoded.vectors) if self.normalize else encoded.vectors
@@ -84,14 +112,23 @@ class TaskEmbedder:
             corpus: Blocks of documents, encoded here.
             k: Documents a query.
         """
-        search = ExactSearch(self._directions(queries), k, device=self._encoder.settings.device)
-        for block in corpus:
-            search.add(self._directions(self.embed(block.texts, "passage")), block.ids)
-        top = search.result()
-        return RankedRun(
-            dict(zip(query_ids, search.document_ids(top.positions), strict=True)),
-            dict(zip(query_ids, top.scores, strict=True)),
-        )
+        queries = self._directions(queries)
+        if isinstance(self._encoder, CorpusSearcher):
+            ids, scores = self._encoder.search_corpus(
+                queries,
+                k,
+                _checked(corpus),
+                prefix=self.rules.prefix("passage"),
+                unit_length=self.normalize or self.similarity == "cosine",
+                on_encoded=partial(self.audit.add, "passage"),
+            )
+        else:
+            search = ExactSearch(queries, k, device=self._encoder.settings.device)
+            for block in corpus:
+                search.add(self._directions(self.embed(block.texts, "passage")), block.ids)
+            scores, positions = search.result()
+            ids = search.document_ids(positions)
+        return RankedRun(dict(zip(query_ids, ids, strict=True)), dict(zip(query_ids, scores, strict=True)))
 
     def rerank(
         self,
@@ -128,6 +165,18 @@ class TaskEmbedder:
 
     def _directions(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return l2_normalize(vectors) if self.similarity == "cosine" and not self.normalize else vectors
+
+
+def _check_texts(texts: Sequence[object], side: Side) -> None:
+    for text in texts:
+        if not isinstance(text, str):
+            raise EncodingError(f"the dataset holds {text!r} where a text is wanted (the {side} side).")
+
+
+def _checked(corpus: Iterable[Documents]) -> Iterator[Documents]:
+    for block in corpus:
+        _check_texts(block.texts, "passage")
+        yield block
 
 
 def document_blocks(ids: Sequence[str], texts: Sequence[str]) -> Iterator[Documents]:

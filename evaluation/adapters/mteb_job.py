@@ -32,12 +32,12 @@ from evaluation.adapters.samples import (
     watching_p_mrr,
     with_p_mrr,
 )
-from evaluation.encoding.endpoint import AnyEncoder
+from evaluation.encoding.encoder import TextEncoder
 from evaluation.plan import Job
 from evaluation.tasks.loading import load_task, make_task, subset_parts
 
 
-def run_mteb_job(job: Job, encoder: AnyEncoder, *, store_texts: bool) -> JobResult:
+def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:
     """Load a job's task, evaluate the model on all its splits and subsets, keep what the scores come from.
 
     Raises:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from evaluation.commands.console import shown
 from evaluation.encoding.encoder import Progress as Step
+from evaluation.execution.reporting import WorkerProgress
 from evaluation.plan import Job
 from evaluation.records import JobRecord
 
@@ -43,6 +44,8 @@ class ConsoleReporter:
         self._done_weight = self._todo_weight = 0.0
         self._started = self._job_started = self._last_line = time.monotonic()
         self._texts = self._tokens = 0
+        self._workers: dict[str, int] = {}
+        self._workers_seen_at = self._started
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -79,13 +82,34 @@ class ConsoleReporter:
             self._last_line = now
             self._say(f"  ... {status}")
 
+    def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
+        """Update the live bar, or write a line now and then: all workers together, then each."""
+        now = time.monotonic()
+        seconds = max(now - self._workers_seen_at, 1e-9)
+        rates = {worker.name: (worker.tokens - self._workers.get(worker.name, 0)) / seconds for worker in workers}
+        is_due = now - self._last_line >= _LINE_EVERY_S
+        each = "; ".join(f"{worker.name} {worker.doing or 'idle'} {rates[worker.name]:,.0f}" for worker in workers)
+        texts = sum(worker.texts for worker in workers)
+        status = f"{texts:,} texts, {sum(rates.values()):,.0f} tokens/s ({each}){self._left(now)}"
+        self._live.update(self._bar, description=f"{len(workers)} workers", status=escape(status))
+        if self._console.is_terminal or is_due:
+            self._workers = {worker.name: worker.tokens for worker in workers}
+            self._workers_seen_at = now
+        if is_due and not self._console.is_terminal:
+            self._last_line = now
+            self._say(f"  ... {status}")
+
+    def notice(self, sentence: str) -> None:
+        """Say it, whatever else is silent."""
+        self._console.print(escape(shown(f"note: {sentence}")), highlight=False, soft_wrap=True)
+
     def job_ended(self, job: Job, record: JobRecord) -> None:
         """One line a job."""
         self._n_ended += 1
         self._live.update(self._bar, completed=self._n_ended, status="")
         count = f"[{self._n_ended}/{self._n_jobs}]"
         if record.state == "done" and record.main_score is not None:
-            seconds = time.monotonic() - self._job_started
+            seconds = record.timing["total_s"]
             self._say(f"{count} {job.name}: {100 * record.main_score:.2f} {record.metric} ({seconds:.1f} s)")
             for warning in record.warnings:
                 self._say(f"      warning: {warning}")

@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHARD_TEXTS, SHARD_CHARACTERS = 16_384, 2_000_000
-"""What is length-sorted, encoded and stored as one unit: many batches of texts of one length, yet minutes of work."""
+"""What is length-sorted, encoded and stored as one unit, at most: many batches of texts of one length."""
+
+_BATCHES = 64
+_CHARACTERS_A_TOKEN = 4
 
 _READ_CHARACTERS = 4_096
 """Of a longer text no more counts: a model of 512 tokens does not read further."""
@@ -35,6 +38,15 @@ def unique_texts(texts: Sequence[str]) -> UniqueTexts:
     place: dict[str, int] = {}
     inverse = np.fromiter((place.setdefault(text, len(place)) for text in texts), dtype=np.int64, count=len(texts))
     return UniqueTexts(list(place), inverse)
+
+
+def shard_characters(max_tokens: int) -> int:
+    """Characters of a shard: about 64 batches, so that a slow device, whose batches are small, has minutes of work too.
+
+    >>> shard_characters(2_048), shard_characters(131_072)
+    (524288, 2000000)
+    """
+    return min(SHARD_CHARACTERS, _BATCHES * _CHARACTERS_A_TOKEN * max_tokens)
 
 
 def shard_bounds(

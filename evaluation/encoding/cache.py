@@ -20,6 +20,7 @@ import logging
 import os
 import secrets
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def hash_texts(texts: Sequence[str]) -> Hashes:
 
 
 class EmbeddingCache:
-    """The vectors of one model under one set of settings.
+    """The vectors of one model under one set of settings. Threads may share it.
 
     Args:
         identity: All that decides a vector beside the text: content hashes, pooling, maximum length, dtype, backend.
@@ -110,22 +111,24 @@ class EmbeddingCache:
         self._segments: dict[str, _Segment] = {}
         self._index: tuple[Hashes, NDArray[np.int64], NDArray[np.int64]] | None = None
         self.damaged: list[Path] = []
-        self._claim: FileLock | None = None
+        self._claims: dict[str, FileLock] = {}
+        self._lock = threading.Lock()
         self._written: list[Path] = []
         self._warned: set[str] = set()
 
     def get(self, hashes: Hashes) -> CachedShard | None:
-        """The vectors of a whole shard, or None if any of its texts is missing; then `put` is expected next.
+        """The vectors of a whole shard, or None if any of its texts is missing; then `put` or `give_up` is expected.
 
         Waits where another process has been told the same, until that one has put the shard or ended.
         """
-        self._release_claim()
-        found = self._take(hashes)
+        with self._lock:
+            found = self._take(hashes)
         if found is None and len(hashes):
             self._claim_shard(hashes)
-            found = self._take(hashes)
+            with self._lock:
+                found = self._take(hashes)
             if found is not None:
-                self._release_claim()
+                self.give_up(hashes)
         return found
 
     def _take(self, hashes: Hashes) -> CachedShard | None:
@@ -156,7 +159,7 @@ class EmbeddingCache:
         digests = hashlib.sha256(keys).digest(), hashlib.sha256(vectors.data).digest()
         parts = (_HEADER.pack(_MAGIC, *vectors.shape, *digests), keys, vectors.data)
         try:
-            self._written.append(self._write(f"{_name(hashes)}{_SUFFIX}", parts))
+            self._written.append(self._write(f"{shard_name(hashes)}{_SUFFIX}", parts))
             if not _holds(self._folder / _IDENTITY, self._identity):
                 self._write(_IDENTITY, (self._identity.encode(),))
             if prune(self._max_bytes, self._root) and not all(path.exists() for path in self._written):
@@ -164,7 +167,11 @@ class EmbeddingCache:
         except OSError as error:
             self._warn(f"vectors can't be kept in {self._folder} ({reason(error)})")
         finally:
-            self._release_claim()
+            self.give_up(hashes)
+
+    def shard_names(self) -> set[str]:
+        """`shard_name` of each shard that was stored here and is still there."""
+        return {path.stem for path in self._folder.glob(f"*{_SUFFIX}")} if self._folder.is_dir() else set()
 
     def _warn(self, what: str) -> None:
         """Say once what makes the cache no checkpoint."""
@@ -189,7 +196,7 @@ class EmbeddingCache:
 
     def _claim_shard(self, hashes: Hashes) -> None:
         """Become the one that encodes a shard. Without locks on this file system, or patience, nobody is."""
-        name = _name(hashes)
+        name = shard_name(hashes)
         claim = FileLock(self._folder / f".{name}{_CLAIM}", thread_local=False)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -200,17 +207,18 @@ class EmbeddingCache:
                 claim.acquire(timeout=_PATIENCE_S)
         except (OSError, NotImplementedError):  # a Timeout is an OSError
             return
-        self._claim = claim
+        self._claims[name] = claim
         for leftover in self._folder.glob(f".{name}{_SUFFIX}.*{TEMPORARY_SUFFIX}"):  # of who held the claim before
             with contextlib.suppress(OSError):
                 leftover.unlink()
 
-    def _release_claim(self) -> None:
-        if self._claim is not None:
+    def give_up(self, hashes: Hashes) -> None:
+        """Leave a shard that was missing to whoever waits for it."""
+        claim = self._claims.pop(shard_name(hashes), None)
+        if claim is not None:
             with contextlib.suppress(OSError):
-                Path(self._claim.lock_file).unlink()
-            self._claim.release()
-            self._claim = None
+                Path(claim.lock_file).unlink()
+            claim.release()
 
     def _refresh(self) -> None:
         """Open segments that appeared and forget those that were dropped."""
@@ -259,7 +267,7 @@ def _folder_name(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
-def _name(hashes: Hashes) -> str:
+def shard_name(hashes: Hashes) -> str:
     """What a shard's files are called: the same in every process."""
     return hashlib.blake2b(np.ascontiguousarray(hashes).data, digest_size=12).hexdigest()
 

@@ -6,19 +6,20 @@ Vectors are not normalised: that belongs to the protocol.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from evaluation.encoding.backends import load_forward
-from evaluation.encoding.batching import plan_batches, shard_bounds, unique_texts
-from evaluation.encoding.cache import CachedShard, EmbeddingCache, hash_texts
+from evaluation.encoding.batching import plan_batches, shard_bounds, shard_characters, unique_texts
+from evaluation.encoding.cache import CachedShard, EmbeddingCache, Hashes, hash_texts
 from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
@@ -52,6 +53,29 @@ class Progress(NamedTuple):
     tokens: int
 
 
+class TextEncoder(Protocol):
+    """What turns texts into vectors: a model in this process, behind an address, or on many machines.
+
+    Attributes:
+        checkpoint, settings: The model and how it is run.
+        tokens_encoded, encoding_time_s: Totals so far.
+    """
+
+    checkpoint: Checkpoint
+    settings: EncoderSettings
+    tokens_encoded: int
+    encoding_time_s: float
+
+    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+        """Encode texts, each with the prefix in front."""
+
+
+def cut_into_shards(unique: Sequence[str], settings: EncoderSettings) -> list[list[str]]:
+    """Distinct texts as the shards that are encoded as a whole, which decides batches and so the last bits."""
+    bounds = shard_bounds(unique, shard_characters=shard_characters(settings.max_tokens))
+    return [list(unique[start:end]) for start, end in bounds]
+
+
 class Encoder:
     """A loaded model.
 
@@ -82,6 +106,7 @@ class Encoder:
         self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
+        self._turn = threading.Lock()
 
     def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
         """Encode texts, each with the prefix in front.
@@ -97,7 +122,7 @@ class Encoder:
         if not unique:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
-        shards = list(self._encode_shards([unique[start:end] for start, end in shard_bounds(unique)]))
+        shards = list(self._encode_shards(cut_into_shards(unique, self.settings)))
         vectors = np.concatenate([shard.vectors for shard in shards]) if len(shards) > 1 else shards[0].vectors
         full_lengths = np.concatenate([shard.token_lengths for shard in shards])
         self.encoding_time_s += time.perf_counter() - started
@@ -107,21 +132,49 @@ class Encoder:
         return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
 
     def _encode_shards(self, shards: list[list[str]]) -> Iterator[CachedShard]:
-        """Each shard from the cache, whole, or through the model, whole; the next is tokenized meanwhile."""
+        """All shards in order; the next is tokenized while the model has one."""
         with ThreadPoolExecutor(max_workers=1) as beside:
             coming: Future[Tokenized] | None = None
             for texts, following in zip_longest(shards, shards[1:]):
                 waiting, coming = coming, None
                 hashes = hash_texts(texts)
-                shard = self._cache.get(hashes) if self._cache is not None else None
+                shard = self._stored(hashes)
                 if shard is None:
                     tokens = waiting.result() if waiting is not None else self._tokenize(texts)
                     coming = beside.submit(self._tokenize, following) if following is not None else None
-                    shard = self._encode_tokens(tokens)
-                    check_vectors(shard.vectors, texts)
-                    if self._cache is not None:
-                        self._cache.put(hashes, shard)
+                    shard = self._encode_missing(texts, hashes, tokens)
                 yield shard
+
+    def encode_shard(self, texts: list[str]) -> CachedShard:
+        """One shard of distinct texts, as `encode` does it, for who spreads shards over several encoders.
+
+        Threads may share an encoder: one tokenizes while another has the model.
+
+        Raises:
+            EncodingError: A vector holds NaN or infinity, or is zero.
+        """
+        hashes = hash_texts(texts)
+        shard = self._stored(hashes)
+        if shard is None:
+            tokens = self._tokenize(texts)
+            with self._turn:
+                shard = self._encode_missing(texts, hashes, tokens)
+        return shard
+
+    def _stored(self, hashes: Hashes) -> CachedShard | None:
+        return self._cache.get(hashes) if self._cache is not None else None
+
+    def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
+        try:
+            shard = self._encode_tokens(tokens)
+            check_vectors(shard.vectors, texts)
+        except BaseException:
+            if self._cache is not None:
+                self._cache.give_up(hashes)
+            raise
+        if self._cache is not None:
+            self._cache.put(hashes, shard)
+        return shard
 
     def _encode_tokens(self, tokens: Tokenized) -> CachedShard:
         """All of a shard through the model. Vectors stay on the device until the last batch is under way."""

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from evaluation.config import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.checkpoint import Checkpoint
-from evaluation.encoding.encoder import Encoded, Encoder, Progress, check_vectors
+from evaluation.encoding.encoder import Encoded, Progress, check_vectors
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
 from evaluation.retries import PASSING_STATUS, with_retries
@@ -137,10 +137,6 @@ class EndpointEncoder:
         except ValueError as error:
             raise ModelError(f"the endpoint {url} answered no JSON; mend endpoint.url.") from error
         return content
-
-
-AnyEncoder = Encoder | EndpointEncoder
-"""What turns texts into vectors: a model in this process, or one behind an address."""
 
 
 def _headers(endpoint: EndpointConfig) -> dict[str, str]:

@@ -31,6 +31,11 @@ class Estimates:
             return
         self._costs = {(cost.label, cost.task): cost for cost in found.jobs}
 
+    def new_tokens(self, job: Job) -> int | None:
+        """Tokens that the job is expected to encode; None where that is not known."""
+        cost = self._costs.get((job.model.label, job.task.name))
+        return None if cost is None else cost.new_tokens
+
     def beside(self, job: Job, record: JobRecord | None) -> dict[str, Any]:
         """Expected tokens and seconds of a job, and the true ones once it ran."""
         cost = self._costs.get((job.model.label, job.task.name))
@@ -52,7 +57,8 @@ class Estimates:
     def learn(self, job: Job, record: JobRecord) -> None:
         """Keep characters a token and the time beside encoding of a job that ended with a score."""
         shape = find_shape(self._config, job.model)
-        if record.state != "done" or shape is None or job.limit is not None:
+        is_elsewhere = self._config.runtime.executor != "local"  # and so is what it takes there
+        if record.state != "done" or shape is None or job.limit is not None or is_elsewhere:
             return
         task = job.task.source or job.task.name
         beside = record.timing["total_s"] - record.timing["encoding_s"]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from evaluation.config import RunConfig
-from evaluation.encoding.encoder import Progress
+from evaluation.errors import MissingExtraError
 from evaluation.execution.estimates import Estimates
+from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
+from evaluation.execution.reporting import Reporter, RunOutcome, SilentReporter
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
 from evaluation.hub import is_offline
@@ -21,62 +23,25 @@ from evaluation.plan import Job, build_plan
 from evaluation.records import JobRecord, RunStore
 
 
-class Reporter(Protocol):
-    """Shows what happens. All methods are called from the running thread."""
+class Executor(Protocol):
+    """Where jobs run."""
 
-    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """All jobs of the run, and how many of them are stored already."""
+    def fingerprint(self, job: Job) -> str:
+        """The job's fingerprint."""
 
-    def job_started(self, job: Job) -> None:
-        """A job begins."""
+    def run(self, jobs: Sequence[Job], costs: Mapping[tuple[str, str], int]) -> Iterator[tuple[Job, JobOutcome]]:
+        """Each job with its outcome, as they end.
 
-    def advanced(self, progress: Progress) -> None:
-        """A batch went through the model."""
+        Args:
+            jobs: All that shall run.
+            costs: Tokens that are expected of (label, task), where that is known.
+        """
 
-    def job_ended(self, job: Job, record: JobRecord) -> None:
-        """A job was stored, with a score or an error."""
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of it."""
 
-    def run_ended(self, outcome: RunOutcome) -> None:
-        """All jobs are through; the run's folder is still this process's."""
-
-
-class SilentReporter:
-    """Shows nothing."""
-
-    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """Nothing is shown."""
-
-    def job_started(self, job: Job) -> None:
-        """Nothing is shown."""
-
-    def advanced(self, progress: Progress) -> None:
-        """Nothing is shown."""
-
-    def job_ended(self, job: Job, record: JobRecord) -> None:
-        """Nothing is shown."""
-
-    def run_ended(self, outcome: RunOutcome) -> None:
-        """Nothing is shown."""
-
-
-@dataclass(slots=True)
-class RunOutcome:
-    """What a run left behind.
-
-    Attributes:
-        folder: The run's folder.
-        records: Of all the run's jobs, in the config's order; jobs that were interrupted are missing.
-        n_executed: Jobs that ran now; the others were stored already.
-    """
-
-    folder: Path
-    records: list[JobRecord] = field(default_factory=list)
-    n_executed: int = 0
-
-    @property
-    def failed(self) -> list[JobRecord]:
-        """Records of jobs that have an error in place of a score."""
-        return [record for record in self.records if record.state == "failed"]
+    def close(self) -> None:
+        """Let models and workers go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +88,31 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
         with ExitStack() as held:
             with signals.allowed():
                 held.enter_context(hold(config.run_folder, wait=options.wait))
-            return _run_jobs(config, options, jobs, reporter, signals)
+                executor = held.enter_context(closing(_make_executor(config, reporter)))
+            return _run_jobs(config, options, jobs, executor, reporter, signals)
+
+
+def _make_executor(config: RunConfig, reporter: Reporter) -> Executor:
+    if config.runtime.executor == "ray":
+        if find_spec("ray") is None:
+            raise MissingExtraError(
+                "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
+            )
+        from evaluation.execution.ray_executor import RayExecutor
+
+        return RayExecutor(config, reporter)
+    return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
 
 
 def _run_jobs(
-    config: RunConfig, options: RunOptions, jobs: Sequence[Job], reporter: Reporter, signals: StopSignals
+    config: RunConfig,
+    options: RunOptions,
+    jobs: Sequence[Job],
+    executor: Executor,
+    reporter: Reporter,
+    signals: StopSignals,
 ) -> RunOutcome:
-    store, executor = RunStore(config.run_folder), LocalExecutor(config, reporter.advanced)
+    store = RunStore(config.run_folder)
     store.remove_leftovers()
     before = store.read_run_or_set_aside()
     with signals.allowed():
@@ -144,23 +127,26 @@ def _run_jobs(
     ledger.note_costs({_key(job): estimates.beside(job, None) for job in jobs})
     ledger.write()
     outcome = RunOutcome(store.folder)
-    for job, _ in ledger.jobs:
-        record = stored.get(_key(job))
-        if record is None:
-            reporter.job_started(job)
-            with signals.allowed():
-                done = executor.execute(job)
-            if signals.came and done.record.state == "failed":  # a library made its own error of the interruption
-                raise KeyboardInterrupt
-            record = store.save(done.record, done.tables, done.mteb_files)
-            store.export([record], ran_now=True)
-            ledger.note(job, record)
-            outcome.n_executed += 1
-            ledger.note_costs({_key(job): estimates.beside(job, record)})
-            estimates.learn(job, record)
-            reporter.job_ended(job, record)
-        outcome.records.append(record)
-    ledger.finish()
+    waiting = [job for job in jobs if _key(job) not in stored]
+    costs = {_key(job): tokens for job in waiting if (tokens := estimates.new_tokens(job)) is not None}
+    done_now = executor.run(waiting, costs)
+    while True:
+        with signals.allowed():
+            ended = next(done_now, None)
+        if ended is None:
+            break
+        job, done = ended
+        if signals.came and done.record.state == "failed":  # a library made its own error of the interruption
+            raise KeyboardInterrupt
+        record = stored[_key(job)] = store.save(done.record, done.tables, done.mteb_files)
+        store.export([record], ran_now=True)
+        ledger.note_costs({_key(job): estimates.beside(job, record)})
+        ledger.note(job, record)
+        outcome.n_executed += 1
+        estimates.learn(job, record)
+        reporter.job_ended(job, record)
+    outcome.records = [stored[_key(job)] for job in jobs]
+    ledger.finish(executor.facts())
     reporter.run_ended(outcome)
     return outcome
 
@@ -246,9 +232,9 @@ class _Ledger:
         self._states[_key(job)] = record.state
         self.write()
 
-    def finish(self) -> None:
-        """All jobs are through."""
-        self._content["ended"] = _now()
+    def finish(self, executor: Mapping[str, Any]) -> None:
+        """All jobs are through; `executor`: where they ran."""
+        self._content |= {"ended": _now(), "executor": dict(executor)}
         self.write()
 
     def write(self) -> None:

@@ -1,0 +1,128 @@
+"""One job, an encoder -> its record: hands the job to its adapter and turns the outcome, or the error, into a record."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from evaluation.encoding.encoder import TextEncoder
+from evaluation.errors import EvaluationError, WorkerError
+from evaluation.execution.provenance import source_state, versions
+from evaluation.execution.resolving import ResolvedModel
+from evaluation.files import reason
+from evaluation.plan import Job
+from evaluation.records import JobError, JobRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class JobOutcome(NamedTuple):
+    """A finished job: its record, its tables by file name, and files for mteb's results folder."""
+
+    record: JobRecord
+    tables: Mapping[str, pa.Table]
+    mteb_files: Mapping[str, Mapping[str, Any]]
+
+
+class LoadedModel(NamedTuple):
+    """A model that is ready for a job, and the machine that it runs on."""
+
+    resolved: ResolvedModel
+    encoder: TextEncoder
+    hardware: Mapping[str, Any]
+
+
+def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, store_texts: bool) -> JobOutcome:
+    """Run one job. Whatever goes wrong becomes the record's error, never an exception.
+
+    Args:
+        job: The job.
+        fingerprint: The job's.
+        load: Called for its model.
+        store_texts: Keep the texts of judged queries and their best documents.
+    """
+    try:
+        return _run(job, fingerprint, load(), store_texts=store_texts)
+    except WorkerError as error:
+        return failed_job(job, fingerprint, error, trace=error.log)
+    except EvaluationError as error:
+        return failed_job(job, fingerprint, error)
+    except Exception as error:  # isolation: one bad job must not stop the others
+        return failed_job(job, fingerprint, error, trace=traceback.format_exc())
+
+
+def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
+    if job.task.via == "beir":
+        from evaluation.adapters.beir_adapter import run_beir_job
+
+        result = run_beir_job(job, model.encoder, store_texts=store_texts)
+    else:
+        from evaluation.adapters.mteb_job import run_mteb_job
+
+        result = run_mteb_job(job, model.encoder, store_texts=store_texts)
+    record = JobRecord(
+        **_common(job, fingerprint),
+        state="done",
+        main_score=result.main_score,
+        scores=result.scores,
+        audit=result.audit,
+        warnings=tuple(result.warnings),
+        counts=result.counts,
+        timing=result.timing,
+        provenance=_provenance(job, model),
+    )
+    return JobOutcome(record, result.tables, result.mteb_files)
+
+
+def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:
+    """The record of a job that has an error in place of a score."""
+    message = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        message = f"{error.filename or 'a file'} can't be read or written: {reason(error)}."
+    record = JobRecord(
+        **_common(job, fingerprint),
+        state="failed",
+        error=JobError(kind=type(error).__name__, message=message, traceback=trace),
+        provenance={"versions": versions(), "source": source_state()},
+    )
+    return JobOutcome(record, {}, {})
+
+
+def _common(job: Job, fingerprint: str) -> dict[str, Any]:
+    task = job.task
+    return {
+        "fingerprint": fingerprint,
+        "label": job.model.label,
+        "protocol": job.rules.protocol,
+        "task": task.name,
+        "type": task.type,
+        "via": task.via,
+        "aggregate": task.aggregate,
+        "splits": task.splits,
+        "subsets": task.subsets,
+        "metric": task.main_score,
+        "limit": job.limit.model_dump() if job.limit else None,
+    }
+
+
+def _provenance(job: Job, model: LoadedModel) -> dict[str, Any]:
+    checkpoint, settings = model.resolved.checkpoint, model.resolved.settings
+    return {
+        "model": {
+            "declared": job.model.model,
+            "name": checkpoint.name,
+            "revision": checkpoint.revision,
+            "weights_sha256": checkpoint.weights_hash,
+            "tokenizer_sha256": checkpoint.tokenizer_hash,
+            "settings": asdict(settings),
+        },
+        "dataset": {"name": job.task.dataset, "revision": job.task.dataset_revision},
+        "seed": job.seed,
+        "options": dict(job.task.options),
+        "versions": versions(),
+        "source": source_state(),
+        "hardware": dict(model.hardware),
+    }

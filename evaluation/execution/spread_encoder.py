@@ -1,0 +1,185 @@
+"""One model on all workers of a cluster: shards are encoded, and searched, where there is room, and merged exactly.
+
+Shards are cut as in one process, from each call's distinct texts, so that their vectors are the same wherever they are
+made. A corpus is read here, block by block; what travels are Arrow blocks one way and candidates the other, and of
+those only what the bounds of the search so far leave.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from evaluation.adapters.embedding import Documents
+from evaluation.encoding.batching import unique_texts
+from evaluation.encoding.cache import hash_texts, shard_name
+from evaluation.encoding.encoder import Encoded, cut_into_shards
+from evaluation.execution.ray_pool import Work, WorkerPool
+from evaluation.execution.ray_worker import CorpusPart, CorpusQuery, EncodedShard, pack_texts
+from evaluation.execution.resolving import ResolvedModel
+from evaluation.search import MergedSearch
+
+_AHEAD = 3
+"""Shards a worker that may be under way, beyond which no more of a corpus is read."""
+
+
+class _Block(NamedTuple):
+    """A block of a corpus under way, and what came back of its shards so far."""
+
+    texts: list[str]
+    n_characters: int
+    shards: list[EncodedShard | None]
+
+
+class SpreadEncoder:
+    """Encodes and searches on the workers of a pool.
+
+    Args:
+        pool: The workers.
+        label: The model's.
+        resolved: As all workers run it.
+        name: What the work is for, for displays.
+        urgency: Of the work.
+        on_wait: Called again and again while waiting.
+
+    Attributes:
+        checkpoint, settings, tokens_encoded, encoding_time_s: As `Encoder` has them.
+    """
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        label: str,
+        resolved: ResolvedModel,
+        *,
+        name: str,
+        urgency: tuple[float, ...],
+        on_wait: Callable[[], None],
+    ) -> None:
+        self.checkpoint, self.settings = resolved.checkpoint, resolved.settings
+        self._pool, self._label, self._name, self._urgency, self._on_wait = pool, label, name, urgency, on_wait
+        self.tokens_encoded = 0
+        self.encoding_time_s = 0.0
+
+    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+        """Encode texts, each with the prefix in front, as `Encoder.encode` does.
+
+        Raises:
+            EvaluationError: A worker's, or that none is left.
+        """
+        started = time.perf_counter()
+        unique, inverse = unique_texts([prefix + text for text in texts])
+        if not unique:
+            return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
+        pieces = cut_into_shards(unique, self.settings)
+        shards: list[EncodedShard | None] = [None] * len(pieces)
+        works = ((number, self._encoding(piece)) for number, piece in enumerate(pieces))
+        for number, shard in self._spread(works):
+            shards[number] = shard
+        vectors = np.concatenate([shard.vectors for shard in shards if shard is not None and shard.vectors is not None])
+        self.encoding_time_s += time.perf_counter() - started
+        return self._encoded(shards, sum(map(len, unique)))._replace(vectors=vectors[inverse])
+
+    def search_corpus(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        corpus: Iterable[Documents],
+        *,
+        prefix: str,
+        unit_length: bool,
+        on_encoded: Callable[[Sequence[str], Encoded], None],
+    ) -> tuple[list[list[str]], NDArray[np.float32]]:
+        """Exact search of a streamed corpus; see `adapters.embedding.CorpusSearcher`.
+
+        Raises:
+            EvaluationError: A worker's, or that none is left.
+        """
+        started = time.perf_counter()
+        merged = MergedSearch(len(queries), k)
+        query = ray.put(CorpusQuery(queries, k, unit_length))
+        for (block, number, n_documents), shard in self._spread(self._searches(corpus, prefix, query, merged)):
+            merged.add(shard.candidates, n_documents)
+            block.shards[number] = shard._replace(candidates=None)
+            if None not in block.shards:
+                on_encoded(block.texts, self._encoded(block.shards, block.n_characters))
+                block.shards.clear()
+        scores, positions = merged.result()
+        self.encoding_time_s += time.perf_counter() - started
+        return merged.document_ids(positions), scores
+
+    def _searches(
+        self, corpus: Iterable[Documents], prefix: str, query: Any, merged: MergedSearch
+    ) -> Iterator[tuple[tuple[_Block, int, int], Work]]:
+        """Work for each shard of each block."""
+        for ids, texts in corpus:
+            start = merged.announce(ids)
+            unique, inverse = unique_texts([prefix + text for text in texts])
+            by_text = np.argsort(inverse, kind="stable")  # documents, in the order of the distinct texts
+            pieces = cut_into_shards(unique, self.settings)
+            ends = np.cumsum([len(piece) for piece in pieces])
+            bounds = np.searchsorted(inverse[by_text], ends)
+            block = _Block(texts, sum(map(len, unique)), [None] * len(pieces))
+            for number, (piece, documents) in enumerate(zip(pieces, np.split(by_text, bounds[:-1]), strict=True)):
+                documents = np.sort(documents)
+                part = CorpusPart(
+                    pack_texts(piece),
+                    (inverse[documents] - (ends[number] - len(piece))).astype(np.int32),
+                    pack_texts([ids[document] for document in documents]),
+                    documents + start,
+                )
+                yield (block, number, len(documents)), self._searching(piece, part, query, merged)
+
+    def _encoding(self, piece: Sequence[str]) -> Work:
+        packed = ray.put(pack_texts(piece))
+        return self._work(
+            lambda worker: worker.encode.options(concurrency_group="work").remote(self._label, packed), piece
+        )
+
+    def _searching(self, piece: Sequence[str], part: CorpusPart, query: Any, merged: MergedSearch) -> Work:
+        held = ray.put(part)
+        return self._work(
+            lambda worker: worker.search.options(concurrency_group="work").remote(
+                self._label, held, query, merged.bounds
+            ),
+            piece,
+        )
+
+    def _work(self, call: Callable[[Any], Any], piece: Sequence[str]) -> Work:
+        shard = (self._label, shard_name(hash_texts(piece)))
+        return Work(call, self._name, self._urgency, is_shard=True, shard=shard)
+
+    def _spread(self, works: Iterator[tuple[Any, Work]]) -> Iterator[tuple[Any, EncodedShard]]:
+        """Submit work, as much at a time as keeps all workers busy; results as they come, with what belongs to each."""
+        under_way: dict[Future[EncodedShard], Any] = {}
+        try:
+            for about, work in works:
+                under_way[self._pool.submit(work)] = about
+                while len(under_way) >= _AHEAD * self._pool.n_workers:
+                    yield from self._ended(under_way)
+            while under_way:
+                yield from self._ended(under_way)
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    def _ended(self, under_way: dict[Future[EncodedShard], Any]) -> Iterator[tuple[Any, EncodedShard]]:
+        for future in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
+            shard = future.result()
+            self.tokens_encoded += shard.n_tokens
+            yield under_way.pop(future), shard
+        self._on_wait()
+
+    def _encoded(self, shards: Sequence[EncodedShard | None], n_characters: int) -> Encoded:
+        """What came of a call, without its vectors."""
+        found = [shard for shard in shards if shard is not None]
+        lengths = np.concatenate([shard.token_lengths for shard in found])
+        n_truncated = int((lengths > self.settings.max_length).sum())
+        examples = tuple(example for shard in found[:2] for example in shard.examples)[:2]
+        return Encoded(np.zeros((0, 0), np.float32), lengths, n_truncated, examples, n_characters)
