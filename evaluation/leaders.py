@@ -1,7 +1,7 @@
 """The best documents of many queries, out of scores that come in one after the other. Ids only break ties.
 
 Each query holds its best documents so far, unordered, with room for more, and a bound: the k-th best score when they
-were last thinned out. A document below the bound can't be among the k best any more. That is soon nearly every document.
+were last thinned out. A document below the bound can't be among the k best any more: soon that is nearly every one.
 When the room is full, all but the k best are dropped, which raises the bound. Only the result is sorted.
 
 Documents of equal score are ordered as trec_eval orders them (larger id first, byte order), also at the cut after k, so

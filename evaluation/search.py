@@ -154,11 +154,12 @@ class MergedSearch:
     """The k best of a corpus whose parts are searched elsewhere, in any order.
 
     Args:
-        n_queries: Q.
+        n_queries: Q, at least 1.
         k: Documents to keep a query, at least 1.
     """
 
     def __init__(self, n_queries: int, k: int) -> None:
+        assert n_queries > 0, n_queries
         self._ids, self._k, self._n_documents = DocumentIds(), k, 0
         self._leaders = Leaders(k, self._ids, torch.device("cpu"), np.full(n_queries, LOWEST, np.float32))
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evaluation import search
-from evaluation.search import ExactSearch, TopK, rank_candidates
+from evaluation.search import ExactSearch, MergedSearch, TopK, rank_candidates
 
 REPOSITORY = Path(__file__).parents[1]
 Floats = NDArray[np.float32]
@@ -369,3 +369,61 @@ def test_two_million_streamed_documents_take_less_than_a_gibibyte() -> None:
     command = [sys.executable, "benchmarks/search.py", "--memory", "--queries", "500"]
     output = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
     assert json.loads(output.splitlines()[-1])["rss_growth_mib"] <= 1024
+
+
+# ------------------------------------------------------------------------------------------------ searched in parts
+
+
+def in_parts(
+    queries: Floats, documents: Floats, ids: Sequence[str], k: int, parts: Sequence[NDArray[np.int64]]
+) -> tuple[TopK, list[int]]:
+    """Search each part by itself and merge; beside the result, how many candidates each part handed over."""
+    merged = MergedSearch(len(queries), k)
+    assert merged.announce(ids) == 0
+    handed_over = []
+    for part in parts:
+        searching = ExactSearch(queries, k, bounds=merged.bounds)
+        searching.add(documents[part], [ids[place] for place in part])
+        found = searching.candidates()
+        handed_over.append(len(found.scores))
+        merged.add(found._replace(positions=part[found.positions]), len(part))
+    return merged.result(), handed_over
+
+
+def test_merges_parts_by_hand() -> None:
+    queries, documents = np.array([[1.0]], np.float32), np.array([[5], [7], [7], [1]], np.float32)
+    found, handed_over = in_parts(queries, documents, list("abcd"), 2, [np.array([3, 0]), np.array([1, 2])])
+    np.testing.assert_array_equal(found.scores, [[7, 7]])
+    np.testing.assert_array_equal(found.positions, [[2, 1]])  # c before b
+    assert handed_over == [2, 2]
+    found, handed_over = in_parts(queries, documents, list("abcd"), 2, [np.array([1, 2]), np.array([3, 0])])
+    np.testing.assert_array_equal(found.positions, [[2, 1]])
+    assert handed_over == [2, 0]  # the bound is 7 by then
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), n_parts=st.integers(1, 9), k=st.integers(1, 60), largest=st.integers(1, 4))
+def test_merged_parts_are_one_search(seed: int, n_parts: int, k: int, largest: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 500))
+    queries, documents, ids = (
+        small_integers(rng, 5, 4, largest),
+        small_integers(rng, n, 4, largest),
+        shuffled_ids(rng, n),
+    )
+    parts = [part for part in np.array_split(rng.permutation(n), n_parts) if len(part)]
+    found, _ = in_parts(queries, documents, ids, k, parts)
+    assert_same(found, by_full_sort(queries, documents, ids, k))
+
+
+def test_bounds_keep_candidates_few() -> None:
+    """k (1 + 1/2 + 1/3 + ...) of them are wanted of equally good parts, not k of each."""
+    rng = np.random.default_rng(8)
+    queries = rng.standard_normal((20, 16)).astype(np.float32)
+    documents = rng.standard_normal((40_000, 16)).astype(np.float32)
+    ids = [str(number) for number in range(len(documents))]
+    parts = np.array_split(rng.permutation(len(documents)), 40)
+    found, handed_over = in_parts(queries, documents, ids, 100, parts)
+    expected = in_blocks(queries, documents, ids, 100)
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    assert sum(handed_over) < 0.4 * 40 * 100 * len(queries)

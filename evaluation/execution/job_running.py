@@ -1,4 +1,4 @@
-"""One job, an encoder -> its record: hands the job to its adapter and turns the outcome, or the error, into a record."""
+"""A job and its loaded model -> a record: hands the job to its adapter, makes what comes, or the error, a record."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ and search its shards.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -44,7 +45,7 @@ class RayExecutor:
 
     def __init__(self, config: RunConfig, reporter: Reporter) -> None:
         self._config, self._reporter = config, reporter
-        self._next_show = 0.0
+        self._next_show = math.inf  # until the run has begun
         self._spread_jobs: list[str] = []
         _connect(config.runtime.ray.address)
         self._pool = WorkerPool(config)
@@ -61,6 +62,7 @@ class RayExecutor:
         """Each job with its outcome, as they end."""
         if not jobs:
             return
+        self._next_show = 0.0
         order = {label: place for place, label in enumerate(dict.fromkeys(job.model.label for job in jobs))}
         tokens = {_key(job): costs.get(_key(job), 0) for job in jobs}
         self._models()

@@ -1,0 +1,118 @@
+"""Executor ray: the parts by themselves, then a run on two workers of this machine against the same run in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ray_runs import Watcher, assert_same_runs, config_of, environment, records_of, watched_run, write_run
+
+from evaluation import run
+from evaluation.config import RayConfig
+from evaluation.errors import MissingExtraError, UsageError
+from evaluation.execution import runner
+
+pytest.importorskip("ray")
+
+from evaluation.execution.ray_pool import places_on  # noqa: E402
+from evaluation.execution.ray_worker import CorpusPart, CorpusQuery, Worker, pack_texts, unpack_texts  # noqa: E402
+from evaluation.search import ExactSearch  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def spread_run(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., Path]) -> Path:
+    folder = tmp_path_factory.mktemp("ray")
+    return write_run(folder, save_bert(folder / "model"), workers=2, cpus=1)
+
+
+# ---------------------------------------------------------------------------------------------------------- the parts
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "device", "expected"),
+    [
+        ({"CPU": 8}, {}, "auto", [(8, 0)]),
+        ({"CPU": 8}, {"cpus": 3}, "auto", [(3, 0), (3, 0)]),
+        ({"CPU": 16, "GPU": 4}, {}, "auto", [(4, 1)] * 4),
+        ({"CPU": 16, "GPU": 4}, {}, "cpu", [(16, 0)]),
+        ({"CPU": 16, "GPU": 4}, {"gpus": 2, "cpus": 3}, "cuda", [(3, 2), (3, 2)]),
+        ({"CPU": 2, "GPU": 4}, {}, "auto", [(1, 1), (1, 1)]),
+        ({"CPU": 8}, {"gpus": 1}, "auto", []),
+        ({"CPU": 8}, {"cpus": 1, "resources": {"fast": 2}}, "auto", []),
+        ({"CPU": 8, "fast": 5}, {"cpus": 1, "resources": {"fast": 2}}, "auto", [(1, 0), (1, 0)]),
+        ({}, {}, "auto", []),
+    ],
+)
+def test_room_for_workers_on_a_node(
+    resources: dict[str, float], options: dict[str, object], device: str, expected: list[tuple[int, int]]
+) -> None:
+    found = places_on("node", resources, RayConfig.model_validate(options), device)
+    assert [(place.cpus, place.gpus) for place in found] == expected
+
+
+def test_texts_travel_unchanged() -> None:
+    texts = ["", "plain", "naïve 東京", "half of a pair \ud800", "line\nand \0"]
+    assert unpack_texts(pack_texts(texts)) == texts
+
+
+def test_worker_searches_a_shard_as_one_process_does(
+    spread_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path))
+    config = config_of(spread_run, "local")
+    worker = Worker(config, 1)
+    models, hardware = worker.resolve()
+    assert hardware["cores"]
+    settled = worker.settle({label: model.settings for label, model in models.items()})
+    assert settled["e5"] == (models["e5"].checkpoint.weights_hash, set())
+    texts = ["passage: a red lamp", "passage: a river", "passage: winter"]
+    rows, ids = np.array([0, 1, 1, 2], np.int32), ["a", "b", "c", "d"]
+    part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]))
+    encoded = worker.encode("e5", pack_texts(texts))
+    assert encoded.examples == tuple(texts[:2])
+    assert encoded.n_tokens == encoded.token_lengths.sum() > 0
+    queries = encoded.vectors[:2]
+    found = worker.search("e5", part, CorpusQuery(queries, 3, False), np.full(2, -1e30, np.float32))
+    assert found.n_tokens == 0, "out of the cache"
+    search = ExactSearch(queries, 3)
+    search.add(encoded.vectors[rows], ids)
+    assert sorted(found.candidates.positions[:3].tolist()) == sorted((search.result().positions[0] * 10 + 10).tolist())
+    assert worker.state().tokens == encoded.n_tokens
+    assert len(worker.settle({label: model.settings for label, model in models.items()})["e5"][1]) == 1
+
+
+def test_ray_that_is_not_installed_is_one_sentence(spread_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "find_spec", lambda name: None if name == "ray" else find_spec(name))
+    with pytest.raises(MissingExtraError, match=r"pip install 'e5-evaluation\[ray\]'"):
+        run(config_of(spread_run, "ray"))
+
+
+def test_no_cluster_at_the_address_is_one_sentence(spread_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "1")
+    with pytest.raises(UsageError, match=r"there is no Ray cluster at '127.0.0.1:9' \(runtime.ray.address\)"):
+        run(config_of(spread_run, "ray", **{"runtime.ray.address": "127.0.0.1:9"}))
+
+
+# ------------------------------------------------------------------------------------------------------------- a run
+
+
+def test_two_workers_give_the_scores_of_one_process(
+    spread_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, single_thread: None
+) -> None:
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "one"))
+    local = run(config_of(spread_run, "local"))
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "two"))
+    with environment():
+        outcome, facts = watched_run(config_of(spread_run, "ray"), Watcher(lambda workers: False, lambda: None))
+    assert_same_runs(outcome.folder, local.folder)
+    assert facts["kind"] == "ray"
+    assert facts["spread"] == ["e5 on Search", "none on Search"]
+    assert facts["redone"] == []
+    assert len(facts["workers"]) == 2
+    found, expected = records_of(outcome.folder), records_of(local.folder)
+    for key in (("e5", "Search"), ("none", "Search")):
+        assert found[key].timing["tokens"] == expected[key].timing["tokens"] > 0
+    assert outcome.n_executed == 8
