@@ -1,0 +1,25 @@
+#!/bin/bash
+# A run on the nodes of one Slurm job: sbatch --nodes 4 --gpus-per-node 4 slurm.sh suite.yaml
+# The working directory, the environment and the caches are on a file system that all nodes share. suite.yaml says
+# executor: ray and ray: {address: auto} under runtime:. Started again, the job goes on where it was stopped.
+#SBATCH --job-name=e5-evaluation
+#SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
+#SBATCH --signal=B:TERM@120
+set -euo pipefail
+
+suite=$1
+export HF_HUB_OFFLINE=1 # fetch-data ran before, where there is a network
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+port=6379
+
+srun --nodes=1 --ntasks=1 --nodelist="$head" \
+    ray start --head --port="$port" --disable-usage-stats --block &
+until ray status --address="$head:$port" > /dev/null 2>&1; do sleep 1; done
+if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
+    srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
+        ray start --address="$head:$port" --disable-usage-stats --block &
+fi
+
+srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
+    env RAY_ADDRESS="$head:$port" run-benchmark "$suite"
