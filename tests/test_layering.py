@@ -47,7 +47,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "cost": ("cost",),
     "tasks/loading": ("tasks.loading", "tasks.columns", "tasks.beir_loading", "tasks.files"),
     "encoding": ("encoding", "encoding.*"),
-    "search": ("search",),
+    "search": ("search", "leaders"),
     "adapters": ("adapters", "adapters.*"),
     "execution": ("execution", "execution.*"),
     "analysis": ("analysis", "analysis.*"),

@@ -1,4 +1,4 @@
-"""Executor ray: the parts by themselves, then a run on two workers of this machine against the same run in one process."""
+"""Executor ray: the parts by themselves, then a run on two workers against the same run in one process."""
 
 from __future__ import annotations
 
