@@ -113,6 +113,7 @@ class WorkerPool:
 
     def __init__(self, config: RunConfig) -> None:
         self._config, self._config_ref = config, ray.put(config)
+        self._worker_class: Any = ray.remote(Worker)
         self._workers: list[_Hired] = []
         self._waiting: list[Work] = []
         self._lock = threading.Lock()
@@ -286,8 +287,7 @@ class WorkerPool:
     def _hired(self, place: _Place) -> _Hired:
         name = f"worker {len(self._states) + 1}"
         self._states[name] = {"name": name, "node": place.node, "threads": place.cpus, "gpus": place.gpus}
-        actor_class: Any = ray.remote(Worker)
-        actor = actor_class.options(
+        actor = self._worker_class.options(
             num_cpus=place.cpus,
             num_gpus=place.gpus,
             resources=dict(self._config.runtime.ray.resources),

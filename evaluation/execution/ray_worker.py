@@ -107,7 +107,7 @@ class Worker:
     """
 
     def __init__(self, config: RunConfig, n_threads: int) -> None:
-        torch.set_num_threads(n_threads)
+        self._n_threads = n_threads
         self._config, self._models = config, {model.label: model for model in config.models}
         self._executor = LocalExecutor(config, self._advanced)
         self._loading, self._mine = threading.Lock(), threading.local()
@@ -169,6 +169,7 @@ class Worker:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
+        torch.set_num_threads(self._n_threads)  # of this thread; Ray has several
         with self._counting:
             self._n_at_work += 1
             if self._n_at_work == 1:
