@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation import search
+from evaluation import leaders, search
 from evaluation.search import ExactSearch, MergedSearch, TopK, rank_candidates
 
 REPOSITORY = Path(__file__).parents[1]
@@ -127,7 +127,8 @@ def test_equals_a_full_sort(data: st.DataObject) -> None:
         documents = documents[np.argsort(documents @ queries[0] * (1 if order == "rising" else -1))]
     ids = shuffled_ids(rng, n_documents)
     tile, room = data.draw(st.sampled_from([3, 64, 8192])), data.draw(st.sampled_from([1, 50]))
-    with patch.multiple(search, _CPU_TILE=tile, _MIN_ROOM=room, _CPU_BLOCK=6, _MIN_BLOCK=1):
+    tiles = patch.multiple(search, _CPU_TILE=tile, _CPU_BLOCK=6, _MIN_BLOCK=1)
+    with tiles, patch.object(leaders, "_MIN_ROOM", room):
         found = in_blocks(queries, documents, ids, k, ends)
     assert_same(found, by_full_sort(queries, documents, ids, k))
 

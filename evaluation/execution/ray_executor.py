@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -27,7 +28,7 @@ from evaluation.execution.resolving import ResolvedModel
 from evaluation.execution.spread_encoder import SpreadEncoder
 from evaluation.plan import Job
 
-_SHOW_EVERY_S = 1.0
+_SHOW_EVERY_S, _CONNECT_S = 1.0, 10.0
 _FAIR_PARTS = 2
 """A job with more than 1 / (2 x workers) of all tokens is spread."""
 
@@ -142,26 +143,38 @@ def _running(job: Job) -> Callable[[Any], Any]:
 
 
 def _connect(address: str | None) -> None:
-    """Join a cluster, or start Ray on this machine.
+    """Join a cluster, or start Ray on this machine, where it is seen from this machine only.
 
     Raises:
         UsageError: There is none at the address.
     """
+    where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         if address is None:
-            ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            _check_answer(address)
+        ray.init(address=address or "local", **options)
+    except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [""])[0].rstrip(".")
-        where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
         raise UsageError(f"there is no Ray cluster {where}: {reason}.") from error
     finally:
         for number, handler in before.items():  # Ray puts its own in their place
             signal.signal(number, handler)
+
+
+def _check_answer(address: str) -> None:
+    """Ray asks for minutes; whether anything listens is known at once.
+
+    Raises:
+        OSError: Nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 
 def _key(job: Job) -> tuple[str, str]:

@@ -113,7 +113,7 @@ class WorkerPool:
 
     def __init__(self, config: RunConfig) -> None:
         self._config, self._config_ref = config, ray.put(config)
-        self._worker_class: Any = ray.remote(Worker)
+        self._worker_class: Any = ray.remote(concurrency_groups={"work": _AT_ONCE}, max_restarts=0)(Worker)
         self._workers: list[_Hired] = []
         self._waiting: list[Work] = []
         self._lock = threading.Lock()
@@ -292,8 +292,6 @@ class WorkerPool:
             num_gpus=place.gpus,
             resources=dict(self._config.runtime.ray.resources),
             scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False),
-            concurrency_groups={"work": _AT_ONCE},
-            max_restarts=0,
         ).remote(self._config_ref, place.cpus)
         return _Hired(name, place, actor)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ray_runs import Watcher, assert_same_runs, config_of, environment, records_of, watched_run, write_run
+from ray_runs import SIZES, Watcher, assert_same_runs, config_of, environment, records_of, watched_run, write_run
 
 from evaluation import run
 from evaluation.config import RayConfig
@@ -25,7 +25,7 @@ from evaluation.search import ExactSearch  # noqa: E402
 @pytest.fixture(scope="module")
 def spread_run(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., Path]) -> Path:
     folder = tmp_path_factory.mktemp("ray")
-    return write_run(folder, save_bert(folder / "model"), workers=2, cpus=1)
+    return write_run(folder, save_bert(folder / "model", **SIZES), workers=2, cpus=1)
 
 
 # ---------------------------------------------------------------------------------------------------------- the parts
@@ -90,8 +90,7 @@ def test_ray_that_is_not_installed_is_one_sentence(spread_run: Path, monkeypatch
         run(config_of(spread_run, "ray"))
 
 
-def test_no_cluster_at_the_address_is_one_sentence(spread_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "1")
+def test_no_cluster_at_the_address_is_one_sentence(spread_run: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no Ray cluster at '127.0.0.1:9' \(runtime.ray.address\)"):
         run(config_of(spread_run, "ray", **{"runtime.ray.address": "127.0.0.1:9"}))
 

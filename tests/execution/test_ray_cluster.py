@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from ray_runs import (
+    SIZES,
     Watcher,
     assert_same_runs,
     config_of,
@@ -64,7 +65,7 @@ def three_nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 @pytest.fixture
 def spread_run(tmp_path: Path, save_bert: Callable[..., Path]) -> Path:
-    return write_run(tmp_path, save_bert(tmp_path / "model", max_length=128), n_documents=N_DOCUMENTS)
+    return write_run(tmp_path, save_bert(tmp_path / "model", max_length=128, **SIZES), n_documents=N_DOCUMENTS)
 
 
 @pytest.fixture
