@@ -8,9 +8,7 @@ and search its shards.
 from __future__ import annotations
 
 import math
-import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -19,7 +17,7 @@ from typing import Any
 import ray
 
 from evaluation.config import RunConfig
-from evaluation.errors import EvaluationError, ModelError, UsageError
+from evaluation.errors import EvaluationError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, failed_job, run_job
 from evaluation.execution.local_executor import job_fingerprint
 from evaluation.execution.ray_pool import ClusterModels, Work, WorkerPool
@@ -28,7 +26,7 @@ from evaluation.execution.resolving import ResolvedModel
 from evaluation.execution.spread_encoder import SpreadEncoder
 from evaluation.plan import Job
 
-_SHOW_EVERY_S, _CONNECT_S = 1.0, 10.0
+_SHOW_EVERY_S = 1.0
 _FAIR_PARTS = 2
 """A job with more than 1 / (2 x workers) of all tokens is spread."""
 
@@ -41,7 +39,7 @@ class RayExecutor:
         reporter: Where progress is shown.
 
     Raises:
-        UsageError: There is no cluster at `runtime.ray.address`.
+        ConnectionError: There is no cluster at `runtime.ray.address`.
     """
 
     def __init__(self, config: RunConfig, reporter: Reporter) -> None:
@@ -143,38 +141,18 @@ def _running(job: Job) -> Callable[[Any], Any]:
 
 
 def _connect(address: str | None) -> None:
-    """Join a cluster, or start Ray on this machine, where it is seen from this machine only.
+    """Join a cluster, or start Ray on this machine.
 
     Raises:
-        UsageError: There is none at the address.
+        ConnectionError: There is none at the address.
     """
-    where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    alone = {"include_dashboard": False} if address is None else {}
     try:
-        if address is None:
-            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        else:
-            _check_answer(address)
-        ray.init(address=address or "local", **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
-        raise UsageError(f"there is no Ray cluster {where}: {reason}.") from error
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **alone)
     finally:
         for number, handler in before.items():  # Ray puts its own in their place
             signal.signal(number, handler)
-
-
-def _check_answer(address: str) -> None:
-    """Ray asks for minutes; whether anything listens is known at once.
-
-    Raises:
-        OSError: Nothing does.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
 
 
 def _key(job: Job) -> tuple[str, str]:

@@ -339,13 +339,14 @@ class WorkerPool:
         elsewhere = {item.work for other in self._workers for item in other.in_hand.values()}
         for work, _ in worker.in_hand.values():
             work.n_deaths += 1
-            if work.future.done() or work in elsewhere:
+            if work.future.done():
                 continue
             if work.n_deaths >= _MAX_DEATHS:
                 message = f"{work.n_deaths} workers died of it, the last one with {why}."
                 work.future.set_exception(WorkerError(message, "\n".join(worker.state.log)))
-            else:
-                self._redone.append(work.name)
+                continue
+            self._redone.append(work.name)
+            if work not in elsewhere:
                 self.submit(work)
 
     def _fail(self, message: str) -> None:

@@ -10,11 +10,12 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from evaluation.config import RunConfig
-from evaluation.errors import MissingExtraError
+from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution.estimates import Estimates
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
+from evaluation.execution.ray_address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome, SilentReporter
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
@@ -93,15 +94,22 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
 
 
 def _make_executor(config: RunConfig, reporter: Reporter) -> Executor:
-    if config.runtime.executor == "ray":
-        if find_spec("ray") is None:
-            raise MissingExtraError(
-                "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
-            )
+    if config.runtime.executor == "local":
+        return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
+    if find_spec("ray") is None:
+        raise MissingExtraError(
+            "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
+        )
+    address = config.runtime.ray.address
+    try:
+        prepare(address)
         from evaluation.execution.ray_executor import RayExecutor
 
         return RayExecutor(config, reporter)
-    return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise UsageError(f"there is no Ray cluster {where}: {reason}.") from error
 
 
 def _run_jobs(

@@ -15,8 +15,11 @@ import yaml
 
 from evaluation import load_config, run
 from evaluation.config import RunConfig
+from evaluation.execution.ray_address import prepare
 from evaluation.execution.reporting import RunOutcome, SilentReporter, WorkerProgress
 from evaluation.records import JobRecord, RunStore
+
+prepare("127.0.0.1")  # before ray is imported: whatever the tests start stays on the loopback interface
 
 WORDS = ["river", "stone", "lamp", "winter", "garden", "ticket", "engine", "paper", "window", "bread", "letter"]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
