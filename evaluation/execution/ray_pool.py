@@ -157,6 +157,9 @@ class WorkerPool:
 
     def facts(self) -> dict[str, Any]:
         """For run.json: all workers that there were, and the work that was handed out again after a death."""
+        for worker in list(self._workers):
+            with contextlib.suppress(RayError, GetTimeoutError):
+                self._take_state(worker, ray.get(worker.actor.state.remote(), timeout=_LOOK_S))
         return {"workers": list(self._states.values()), "redone": list(self._redone)}
 
     def close(self) -> None:

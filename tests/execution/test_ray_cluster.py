@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 from ray_runs import (
     SIZES,
@@ -25,8 +25,9 @@ from ray_runs import (
 )
 
 from evaluation import run
-from evaluation.encoding.cache import _read_segment
+from evaluation.encoding.cache import _read_segment, hash_texts
 from evaluation.errors import WorkerError
+from evaluation.protocols import document_text
 from evaluation.records import RunStore
 from evaluation.search import MergedSearch
 
@@ -130,7 +131,8 @@ def test_driver_killed_and_started_again_encodes_no_finished_shard_again(
     overrides = {"runtime.executor": "ray", "runtime.ray.address": three_nodes.cluster.address}
     overrides["output"] = str(spread_run.parent / "ray")
     arguments = [part for key, value in overrides.items() for part in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "evaluation.commands.run_benchmark", str(spread_run), *arguments]
+    start = "from evaluation.commands.entry import run_benchmark; run_benchmark()"
+    command = [sys.executable, "-c", start, str(spread_run), *arguments]
     with environment():
         driver = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 240
@@ -138,22 +140,41 @@ def test_driver_killed_and_started_again_encodes_no_finished_shard_again(
     def segments() -> list[Path]:
         return [file for cache in three_nodes.caches for file in cache.rglob("*.seg")]
 
-    while len(segments()) < 6:
+    def has_six_shards() -> bool:
+        return sum(file.stat().st_size > 40_000 for file in segments()) >= 6  # those of other jobs are smaller
+
+    while not has_six_shards():
         assert driver.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     time.sleep(5)  # its workers end by themselves
-    kept = segments()
-    lengths = np.concatenate([_read_segment(file).lengths for file in kept])
-    before = len(lengths)
+    kept = [_read_segment(file) for file in segments()]
+    finished = {
+        tuple(row): int(length)
+        for segment in kept
+        for row, length in zip(segment.hashes.tolist(), segment.lengths, strict=True)
+    }
     outcome, facts = watched_run(on(three_nodes, spread_run), Watcher(lambda workers: False, nothing))
     assert_same_runs(outcome.folder, local_run)
-    whole = sum(record.timing["tokens"] for record in records_of(local_run).values())
-    now = sum(worker["tokens"] for worker in facts["workers"])
-    assert before >= 6 * 100
-    assert now == whole - int(lengths.clip(max=128).sum())
+    key = ("e5", "Search")
+    before = sum(finished.get(tuple(row), 0) for row in hash_texts(texts_of(spread_run)).tolist())
+    now = records_of(outcome.folder)[key].timing["tokens"]
+    assert before > 6 * 200 * 60, "six shards"
+    assert now == records_of(local_run)[key].timing["tokens"] - before
+    assert sum(worker["tokens"] for worker in facts["workers"]) >= now
+
+
+def texts_of(spread_run: Path) -> list[str]:
+    """The distinct strings that the tokenizer receives of Search under e5."""
+    folder = spread_run.parent / "data" / "Search"
+    documents, queries = (
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        for name in ("corpus", "queries")
+    )
+    texts = [f"passage: {document_text(row['title'], row['text'], join_title=True)}" for row in documents]
+    return list(dict.fromkeys([*texts, *(f"query: {row['text']}" for row in queries)]))
 
 
 def test_work_that_kills_its_workers_fails_alone(three_nodes: Nodes, spread_run: Path) -> None:
