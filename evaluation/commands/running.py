@@ -25,7 +25,8 @@ from evaluation.plan import build_plan
 from evaluation.records import JobRecord, RunStore
 
 if TYPE_CHECKING:
-    from evaluation.execution.runner import RunOptions, RunOutcome
+    from evaluation.execution.reporting import RunOutcome
+    from evaluation.execution.runner import RunOptions
 
 _LOG = logging.getLogger(__name__)
 LOG_FILE = "run.log"

@@ -7,6 +7,7 @@ and search its shards.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -147,9 +148,14 @@ def _connect(address: str | None) -> None:
         ConnectionError: There is none at the address.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    alone = {"include_dashboard": False} if address is None else {}
+    dashboard = False if address is None else None
     try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **alone)
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=dashboard,
+        )
     finally:
         for number, handler in before.items():  # Ray puts its own in their place
             signal.signal(number, handler)

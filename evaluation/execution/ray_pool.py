@@ -113,7 +113,8 @@ class WorkerPool:
 
     def __init__(self, config: RunConfig) -> None:
         self._config, self._config_ref = config, ray.put(config)
-        self._worker_class: Any = ray.remote(concurrency_groups={"work": _AT_ONCE}, max_restarts=0)(Worker)
+        as_actor: Any = ray.remote  # its annotations do not know concurrency_groups
+        self._worker_class = as_actor(concurrency_groups={"work": _AT_ONCE}, max_restarts=0)(Worker)
         self._workers: list[_Hired] = []
         self._waiting: list[Work] = []
         self._lock = threading.Lock()
@@ -265,11 +266,8 @@ class WorkerPool:
     def _hire(self) -> None:
         """Start workers where there is room: at first, on new nodes, and where one died."""
         runtime = self._config.runtime
-        nodes = [
-            places_on(node["NodeID"], node["Resources"], runtime.ray, runtime.device)
-            for node in ray.nodes()
-            if node["Alive"]
-        ]
+        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        nodes = [places_on(node["NodeID"], node["Resources"], runtime.ray, runtime.device) for node in alive]
         in_turn = [place for row in zip_longest(*nodes) for place in row if place is not None]
         missing = Counter(in_turn[: runtime.ray.workers]) - Counter(worker.place for worker in self._workers)
         for place in missing.elements():

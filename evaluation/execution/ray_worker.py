@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from evaluation.config import RunConfig
-from evaluation.encoding.cache import CachedShard
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.encoding.settings import EncoderSettings
@@ -40,15 +39,11 @@ class EncodedShard(NamedTuple):
         token_lengths: (U,) int64 of its distinct texts before truncation.
         examples: The first two strings, exactly as the tokenizer received them.
         n_tokens: That went through the model; 0 where the cache had the vectors.
-        vectors: (U, D) float32, raw pooled; None after a search.
-        candidates: Of a search.
     """
 
     token_lengths: NDArray[np.int64]
     examples: tuple[str, ...]
     n_tokens: int
-    vectors: NDArray[np.float32] | None = None
-    candidates: Candidates | None = None
 
 
 class CorpusPart(NamedTuple):
@@ -146,21 +141,22 @@ class Worker:
         with self._at_work():
             return self._executor.execute(job)
 
-    def encode(self, label: str, packed: pa.Array) -> EncodedShard:
-        """A shard of distinct texts."""
+    def encode(self, label: str, packed: pa.Array) -> tuple[EncodedShard, NDArray[np.float32]]:
+        """A shard of U distinct texts, and their (U, D) vectors, raw pooled."""
         with self._at_work():
-            shard, done = self._encode(label, packed)
-            return done._replace(vectors=shard.vectors)
+            return self._encode(label, packed)
 
-    def search(self, label: str, part: CorpusPart, query: CorpusQuery, bounds: NDArray[np.float32]) -> EncodedShard:
+    def search(
+        self, label: str, part: CorpusPart, query: CorpusQuery, bounds: NDArray[np.float32]
+    ) -> tuple[EncodedShard, Candidates]:
         """Encode the documents of a shard and search them; `bounds` (Q,): scores that are too low to count."""
         with self._at_work():
-            shard, done = self._encode(label, part.texts)
-            vectors = (l2_normalize(shard.vectors) if query.unit_length else shard.vectors)[part.rows]
+            shard, vectors = self._encode(label, part.texts)
+            vectors = (l2_normalize(vectors) if query.unit_length else vectors)[part.rows]
             search = ExactSearch(query.vectors, query.k, device=self._settings(label).device, bounds=bounds)
             search.add(vectors, unpack_texts(part.ids))
             found = search.candidates()
-            return done._replace(candidates=found._replace(positions=part.positions[found.positions]))
+            return shard, found._replace(positions=part.positions[found.positions])
 
     def state(self) -> WorkerState:
         """How far it is."""
@@ -182,17 +178,16 @@ class Worker:
                 if self._n_at_work == 0:
                     self._busy_s += time.monotonic() - self._busy_since
 
-    def _encode(self, label: str, packed: pa.Array) -> tuple[CachedShard, EncodedShard]:
+    def _encode(self, label: str, packed: pa.Array) -> tuple[EncodedShard, NDArray[np.float32]]:
         texts = unpack_texts(packed)
         with self._loading:
             encoder = self._executor.load(self._models[label])
         self._mine.tokens = 0
         if isinstance(encoder, Encoder):
-            shard = encoder.encode_shard(texts)
+            vectors, lengths = encoder.encode_shard(texts)
         else:
-            encoded = encoder.encode(texts)
-            shard = CachedShard(encoded.vectors, encoded.token_lengths)
-        return shard, EncodedShard(shard.token_lengths, tuple(texts[:2]), self._mine.tokens)
+            vectors, lengths, *_ = encoder.encode(texts)
+        return EncodedShard(lengths, tuple(texts[:2]), self._mine.tokens), vectors
 
     def _settings(self, label: str) -> EncoderSettings:
         resolved = self._executor.resolve(self._models[label])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import ray
@@ -25,6 +25,8 @@ from evaluation.execution.ray_worker import CorpusPart, CorpusQuery, EncodedShar
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.search import MergedSearch
 
+About = TypeVar("About")
+
 _AHEAD = 3
 """Shards a worker that may be under way, beyond which no more of a corpus is read."""
 
@@ -34,7 +36,8 @@ class _Block(NamedTuple):
 
     texts: list[str]
     n_characters: int
-    shards: list[EncodedShard | None]
+    n_shards: int
+    shards: dict[int, EncodedShard]
 
 
 class SpreadEncoder:
@@ -78,13 +81,12 @@ class SpreadEncoder:
         if not unique:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         pieces = cut_into_shards(unique, self.settings)
-        shards: list[EncodedShard | None] = [None] * len(pieces)
         works = ((number, self._encoding(piece)) for number, piece in enumerate(pieces))
-        for number, shard in self._spread(works):
-            shards[number] = shard
-        vectors = np.concatenate([shard.vectors for shard in shards if shard is not None and shard.vectors is not None])
+        found = {number: (shard, vectors) for number, shard, vectors in self._spread(works)}
+        in_order = [found[number] for number in range(len(pieces))]
+        vectors = np.concatenate([vectors for _, vectors in in_order])
         self.encoding_time_s += time.perf_counter() - started
-        return self._encoded(shards, sum(map(len, unique)))._replace(vectors=vectors[inverse])
+        return self._encoded([shard for shard, _ in in_order], sum(map(len, unique)))._replace(vectors=vectors[inverse])
 
     def search_corpus(
         self,
@@ -104,12 +106,13 @@ class SpreadEncoder:
         started = time.perf_counter()
         merged = MergedSearch(len(queries), k)
         query = ray.put(CorpusQuery(queries, k, unit_length))
-        for (block, number, n_documents), shard in self._spread(self._searches(corpus, prefix, query, merged)):
-            merged.add(shard.candidates, n_documents)
-            block.shards[number] = shard._replace(candidates=None)
-            if None not in block.shards:
-                on_encoded(block.texts, self._encoded(block.shards, block.n_characters))
-                block.shards.clear()
+        works = self._searches(corpus, prefix, query, merged)
+        for (block, number, n_documents), shard, candidates in self._spread(works):
+            merged.add(candidates, n_documents)
+            block.shards[number] = shard
+            if len(block.shards) == block.n_shards:
+                in_order = [block.shards[place] for place in range(block.n_shards)]
+                on_encoded(block.texts, self._encoded(in_order, block.n_characters))
         scores, positions = merged.result()
         self.encoding_time_s += time.perf_counter() - started
         return merged.document_ids(positions), scores
@@ -125,7 +128,7 @@ class SpreadEncoder:
             pieces = cut_into_shards(unique, self.settings)
             ends = np.cumsum([len(piece) for piece in pieces])
             bounds = np.searchsorted(inverse[by_text], ends)
-            block = _Block(texts, sum(map(len, unique)), [None] * len(pieces))
+            block = _Block(texts, sum(map(len, unique)), len(pieces), {})
             for number, (piece, documents) in enumerate(zip(pieces, np.split(by_text, bounds[:-1]), strict=True)):
                 documents = np.sort(documents)
                 part = CorpusPart(
@@ -155,9 +158,9 @@ class SpreadEncoder:
         shard = (self._label, shard_name(hash_texts(piece)))
         return Work(call, self._name, self._urgency, is_shard=True, shard=shard)
 
-    def _spread(self, works: Iterator[tuple[Any, Work]]) -> Iterator[tuple[Any, EncodedShard]]:
-        """Submit work, as much at a time as keeps all workers busy; results as they come, with what belongs to each."""
-        under_way: dict[Future[EncodedShard], Any] = {}
+    def _spread(self, works: Iterator[tuple[About, Work]]) -> Iterator[tuple[About, EncodedShard, Any]]:
+        """Submit work, as much at a time as keeps all workers busy; results as they come, with what they are about."""
+        under_way: dict[Future[tuple[EncodedShard, Any]], About] = {}
         try:
             for about, work in works:
                 under_way[self._pool.submit(work)] = about
@@ -169,17 +172,18 @@ class SpreadEncoder:
             for future in under_way:
                 future.cancel()
 
-    def _ended(self, under_way: dict[Future[EncodedShard], Any]) -> Iterator[tuple[Any, EncodedShard]]:
+    def _ended(
+        self, under_way: dict[Future[tuple[EncodedShard, Any]], About]
+    ) -> Iterator[tuple[About, EncodedShard, Any]]:
         for future in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
-            shard = future.result()
+            shard, found = future.result()
             self.tokens_encoded += shard.n_tokens
-            yield under_way.pop(future), shard
+            yield under_way.pop(future), shard, found
         self._on_wait()
 
-    def _encoded(self, shards: Sequence[EncodedShard | None], n_characters: int) -> Encoded:
+    def _encoded(self, shards: Sequence[EncodedShard], n_characters: int) -> Encoded:
         """What came of a call, without its vectors."""
-        found = [shard for shard in shards if shard is not None]
-        lengths = np.concatenate([shard.token_lengths for shard in found])
+        lengths = np.concatenate([shard.token_lengths for shard in shards])
         n_truncated = int((lengths > self.settings.max_length).sum())
-        examples = tuple(example for shard in found[:2] for example in shard.examples)[:2]
+        examples = tuple(example for shard in shards[:2] for example in shard.examples)[:2]
         return Encoded(np.zeros((0, 0), np.float32), lengths, n_truncated, examples, n_characters)

@@ -71,15 +71,15 @@ def test_worker_searches_a_shard_as_one_process_does(
     texts = ["passage: a red lamp", "passage: a river", "passage: winter"]
     rows, ids = np.array([0, 1, 1, 2], np.int32), ["a", "b", "c", "d"]
     part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]))
-    encoded = worker.encode("e5", pack_texts(texts))
+    encoded, vectors = worker.encode("e5", pack_texts(texts))
     assert encoded.examples == tuple(texts[:2])
     assert encoded.n_tokens == encoded.token_lengths.sum() > 0
-    queries = encoded.vectors[:2]
-    found = worker.search("e5", part, CorpusQuery(queries, 3, False), np.full(2, -1e30, np.float32))
-    assert found.n_tokens == 0, "out of the cache"
+    queries = vectors[:2]
+    again, found = worker.search("e5", part, CorpusQuery(queries, 3, False), np.full(2, -1e30, np.float32))
+    assert again.n_tokens == 0, "out of the cache"
     search = ExactSearch(queries, 3)
-    search.add(encoded.vectors[rows], ids)
-    assert sorted(found.candidates.positions[:3].tolist()) == sorted((search.result().positions[0] * 10 + 10).tolist())
+    search.add(vectors[rows], ids)
+    assert sorted(found.positions[:3].tolist()) == sorted((search.result().positions[0] * 10 + 10).tolist())
     assert worker.state().tokens == encoded.n_tokens
     assert len(worker.settle({label: model.settings for label, model in models.items()})["e5"][1]) == 1
 

@@ -29,7 +29,8 @@ from evaluation.commands.run_benchmark import main
 from evaluation.config import RunConfig
 from evaluation.execution import local_executor
 from evaluation.execution.local_executor import LocalExecutor
-from evaluation.execution.runner import RunOptions, RunOutcome, SilentReporter
+from evaluation.execution.reporting import RunOutcome, SilentReporter
+from evaluation.execution.runner import RunOptions
 from evaluation.plan import Job, build_plan
 from evaluation.records import JobRecord, RunStore
 

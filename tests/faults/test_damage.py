@@ -19,7 +19,8 @@ from evaluation.commands.running import write_summaries
 from evaluation.encoding import batching
 from evaluation.encoding.cache import CachedShard, EmbeddingCache, hash_texts, usage
 from evaluation.errors import DamagedFileError, StoreError
-from evaluation.execution.runner import RunOptions, RunOutcome
+from evaluation.execution.reporting import RunOutcome
+from evaluation.execution.runner import RunOptions
 from evaluation.files import read_sealed_json, write_sealed_json
 from evaluation.records import RunStore
 
