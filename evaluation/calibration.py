@@ -6,14 +6,14 @@ encoding. Knows nothing of jobs; a file that is missing or damaged counts as emp
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import platform
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from evaluation.errors import UnwritableError
+from evaluation.files import write_json
 from evaluation.paths import user_cache_dir
 
 FILE_NAME = "planning.json"
@@ -75,31 +75,9 @@ class Calibration:
 
     def save(self) -> None:
         """Write the file; a cache folder that can't be written is left as it is."""
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{self._file.name}.", dir=self._file.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                json.dump(self._content, stream, indent=1, sort_keys=True)
-            Path(name).replace(self._file)
-        except OSError:
-            return
+        with contextlib.suppress(UnwritableError):
+            write_json(self._file, self._content)
 
     def _part(self, name: str) -> dict[str, Any]:
         part = self._content.setdefault(name, {})
         return part if isinstance(part, dict) else {}
-
-
-def place_name(device: str) -> str:
-    """This machine and the device a run asks for, told apart without torch."""
-    cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    names = [line.partition(":")[2].strip() for card in cards for line in _lines(card) if line.startswith("Model")]
-    cpu = next((line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if "model name" in line), "")
-    threads = os.environ.get("OMP_NUM_THREADS") or os.cpu_count()
-    return f"{cpu or platform.processor()} x{threads}{''.join(f', {name}' for name in names)}, {device}"
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []

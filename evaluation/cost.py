@@ -6,15 +6,16 @@ Texts that several jobs encode alike are counted once, in the first of them, as 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from evaluation.calibration import Calibration, place_name
+from evaluation.calibration import Calibration
 from evaluation.config import ModelConfig, RunConfig
 from evaluation.encoding.checkpoint import is_folder_name
 from evaluation.encoding.shapes import ModelShape, is_builtin, shape_of_folder, shape_of_name
 from evaluation.hub import snapshot_folder
+from evaluation.machine import place_name
 from evaluation.plan import Job
 from evaluation.tasks.workload import TextGroup, workload
 
@@ -55,7 +56,7 @@ class JobCost:
     """What one job will cost. None: unknown.
 
     Attributes:
-        state: done, waiting, or unknown until fetched.
+        state: done, waiting, damaged (it runs again), or unknown until fetched.
         texts: Handed to the encoder.
         unique_texts: Distinct ones.
         tokens: Of the distinct texts, as kept after truncation.
@@ -132,7 +133,7 @@ def estimate(
         config: Whose jobs they are.
         jobs: In the order they will run.
         calibration: What earlier runs taught.
-        states: (label, task) -> done or unknown until fetched; waiting by default.
+        states: (label, task) -> another state than waiting.
 
     Raises:
         DataError: Local data that changed since it was planned.
@@ -150,13 +151,21 @@ def estimate(
         state = (states or {}).get((job.model.label, job.task.name), "waiting")
         download = _download_bytes(job, groups, fetched)
         if groups is None or shape is None:
-            what = f"mteb has no statistics of {job.task.name}" if groups is None else f"{job.model.model} is not known"
-            notes[f"{what}: its cost is unknown until fetched."] = None
+            notes[_why_unknown(job, groups)] = None
             texts = None if groups is None else sum(group.texts for group in groups)
-            costs.append(JobCost(job.model.label, job.task.name, state, texts, download_bytes=download))
+            known = JobCost(job.model.label, job.task.name, state, texts, download_bytes=download)
+            costs.append(replace(known, seconds=0.0) if state == "done" else known)
             continue
         costs.append(_cost(config, job, groups, shape, calibration, seen, state, download, notes))
     return PlanCost(costs, _model_bytes(config, jobs, shapes), list(notes))
+
+
+def _why_unknown(job: Job, groups: Sequence[TextGroup] | None) -> str:
+    if groups is None:
+        return f"mteb has no statistics of {job.task.name}: its cost is unknown until fetched."
+    if job.model.endpoint is not None:
+        return f"{job.model.label} is served by {job.model.endpoint.url}: its tokens and time are not known here."
+    return f"{job.model.model} is not known: its cost is unknown until fetched."
 
 
 def _cost(  # noqa: PLR0913 - one place that joins what a cost is made of

@@ -58,6 +58,10 @@ class StoreError(EvaluationError):
     """A run folder that can't be read or written."""
 
 
+class UnwritableError(StoreError):
+    """A file or folder that can't be written: a full disk, no permission, a file in the place of a folder."""
+
+
 class DamagedFileError(StoreError):
     """A stored file that is not what was written: it is never used.
 

@@ -7,6 +7,7 @@ JSON file ends with the sha256 of everything before it, so that each of its byte
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation.errors import DamagedFileError, StoreError
+from evaluation.errors import DamagedFileError, StoreError, UnwritableError
 from evaluation.redaction import redactor
 
 DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
@@ -97,7 +98,7 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `file`, sync it, move it into place and sync the folder.
 
     Raises:
-        StoreError: The folder can't be made or written.
+        UnwritableError: The folder can't be made or written.
     """
     try:
         make_folder(file.parent)
@@ -114,14 +115,21 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(f"{file} can't be written: {reason(error)}.") from error
+        raise UnwritableError(f"{file} can't be written: {reason(error)}.") from error
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each synced into the one that holds it."""
+    """Make a folder and those above it, each synced into the one that holds it.
+
+    Raises:
+        OSError: It can't be made; NotADirectoryError where a file has its name.
+    """
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
         sync_folder(folder.parent)
 
 

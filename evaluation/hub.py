@@ -23,7 +23,8 @@ from evaluation.retries import can_pass, with_retries
 Kind = Literal["model", "dataset"]
 Result = TypeVar("Result")
 
-LOCK_VERSION = 1
+LOCK_VERSION = 2
+MAIN = "main"
 CARD_FILES = ("README.md", ".huggingface.yaml")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -98,7 +99,7 @@ def snapshot_folder(kind: Kind, repository: str, revision: str | None) -> Path |
         revision: Commit, branch or tag; None: main.
     """
     root = hub_cache() / f"{kind}s--{repository.replace('/', '--')}"
-    commit = revision or "main"
+    commit = revision or MAIN
     if not _COMMIT.fullmatch(commit):
         try:
             commit = (root / "refs" / commit).read_text(encoding="utf-8").strip()
@@ -273,12 +274,15 @@ def lock_file(config: Path) -> Path:
     return config.with_suffix(".lock.json")
 
 
-def locked_repository(repository: Repository, folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """A lock's entry: what was fetched, with the sha256 of each file."""
+def locked_repository(
+    repository: Repository, revision: str | None, folder: Path, names: Iterable[str]
+) -> dict[str, Any]:
+    """A lock's entry: what was asked for (commit, branch or tag) and fetched, with the sha256 of each file."""
     files = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
     return {
         "kind": repository.kind,
         "repository": repository.name,
+        "asked": revision or MAIN,
         "revision": repository.commit,
         "licence": repository.licence,
         "files": dict(sorted(files.items())),
@@ -286,7 +290,7 @@ def locked_repository(repository: Repository, folder: Path, names: Iterable[str]
 
 
 def read_lock(file: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """(kind, repository, revision) -> entry.
+    """(kind, repository, revision asked for) -> entry.
 
     Raises:
         UsageError: There is no lock, or it can't be understood.
@@ -295,7 +299,7 @@ def read_lock(file: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["lock_version"] != LOCK_VERSION:
             raise ValueError(f"it has version {content['lock_version']}, not {LOCK_VERSION}")
-        return {(entry["kind"], entry["repository"], entry["revision"]): entry for entry in content["repositories"]}
+        return {(entry["kind"], entry["repository"], entry["asked"]): entry for entry in content["repositories"]}
     except FileNotFoundError:
         raise UsageError(f"there is no lock {file}; fetch-data writes it.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

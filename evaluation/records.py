@@ -6,6 +6,7 @@ holds the checksum of each file beside it and, like run.json, one of itself; wha
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -171,32 +172,58 @@ class RunStore:
             set_aside(error.file)
             return None
 
+    def mteb_files(self, record: JobRecord) -> dict[str, Mapping[str, Any]]:
+        """What a job exports to mteb: content by name below mteb/results; empty where it exports nothing.
+
+        Raises:
+            DamagedFileError: It is not what the job stored.
+            StoreError: It can't be read, or would lead out of the folder.
+        """
+        if MTEB_FILE not in record.files:
+            return {}
+        file = self.job_folder(record.label, record.task, record.fingerprint) / MTEB_FILE
+        check_file(file, record.files[MTEB_FILE])
+        content: dict[str, Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        for name in content:
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise StoreError(f"{file}: {name!r} leads out of the folder.")
+        return content
+
     def export(self, records: Iterable[JobRecord], *, ran_now: bool) -> None:
         """Lay jobs' results out in mteb's own files.
 
+        Rows that mteb does not tell apart, such as one model in float32 by choice and by `auto`, export the same file.
+
         Args:
             records: Of the jobs; the last one counts where two export the same file.
-            ran_now: Replace what is there; else a file that is not as its job stored it is reported and set aside.
+            ran_now: Replace what is there; else a file that no job stored so is reported and set aside.
 
         Raises:
+            DamagedFileError: What a job stored is damaged.
             StoreError: The folder can't be written.
         """
         wanted: dict[str, Mapping[str, Any]] = {}
         for record in records:
-            if MTEB_FILE in record.files:
-                folder = self.job_folder(record.label, record.task, record.fingerprint)
-                wanted |= json.loads((folder / MTEB_FILE).read_text(encoding="utf-8"))
-        results = self.folder / "mteb" / "results"
+            wanted |= self.mteb_files(record)
         for name, content in wanted.items():
-            file = results / name
-            if ".." in Path(name).parts or Path(name).is_absolute():
-                raise StoreError(f"{results}: {name!r} leads out of the folder.")
+            file = self.folder / "mteb" / "results" / name
             if file.is_file() and not ran_now:
-                if file.read_bytes() == json_text(content).encode("utf-8", "replace"):
+                if file.read_bytes() == _exported(content):
                     continue
-                _LOG.warning("%s was not what its job stored; set aside as *.damaged and written again.", file)
-                set_aside(file)
+                if not self._is_of_a_job(name, file):
+                    _LOG.warning("%s was not what its job stored; set aside as *.damaged and written again.", file)
+                    set_aside(file)
             write_json(file, content)
+
+    def _is_of_a_job(self, name: str, file: Path) -> bool:
+        """Whether any job of this folder stored an exported file as it is, whatever its label and fingerprint."""
+        found = file.read_bytes()
+        for stored in self.folder.glob(f"jobs/*/*/*/{MTEB_FILE}"):
+            with contextlib.suppress(OSError, ValueError):
+                content = json.loads(stored.read_text(encoding="utf-8"))
+                if isinstance(content, dict) and name in content and _exported(content[name]) == found:
+                    return True
+        return False
 
     def remove_leftovers(self) -> None:
         """Delete what killed processes left half-written. Only for who holds the folder's lock."""
@@ -261,6 +288,11 @@ class RunStore:
             if record is not None:
                 records.append(record)
         return records
+
+
+def _exported(content: Mapping[str, Any]) -> bytes:
+    """The bytes that `write_json` makes of it."""
+    return json_text(content).encode("utf-8", "replace")
 
 
 def read_record(file: Path) -> JobRecord | None:

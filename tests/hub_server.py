@@ -28,10 +28,10 @@ _ERROR_CODES = {"gated": (403, "GatedRepo"), "missing": (404, "RepoNotFound"), "
 
 @dataclass
 class Repository:
-    """A repository: commit -> folder of its files; `main` is a commit. `refuse`: gated, missing or a HTTP status."""
+    """commits: commit -> folder of files; names: branch or tag -> commit; refuse: gated, missing or a HTTP status."""
 
     commits: dict[str, Path]
-    main: str
+    names: dict[str, str]
     refuse: str | int | None = None
 
 
@@ -75,9 +75,9 @@ class Hub:
 
     def add(self, kind: str, name: str, folder: Path, commit: str, **more: Any) -> None:
         """Serve a folder as a commit of a repository, the newest so far."""
-        known = self.repositories.setdefault((kind, name), Repository({}, commit, **more))
+        known = self.repositories.setdefault((kind, name), Repository({}, {}, **more))
         known.commits[commit] = folder
-        known.main = commit
+        known.names["main"] = commit
 
     def due(self, path: str) -> Fault | None:
         """The fault to show now."""
@@ -122,10 +122,12 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif path.startswith("/storage/"):
             self.storage(Path("/" + path.removeprefix("/storage/")), body=body, fault=fault)
-        elif (found := _FILE.match(path)) is not None:
-            self.resolve("dataset" if found[1] else "model", found[2], found[3], found[4], body=body)
-        elif (found := _API.match(path)) is not None:
-            self.api(found[1].rstrip("s"), found[2], found[3] or "revision", found[4] or "main", body=body)
+        elif (found := _FILE.match(self.path.partition("?")[0])) is not None:
+            kind = "dataset" if found[1] else "model"
+            self.resolve(kind, found[2], unquote(found[3]), unquote(found[4]), body=body)
+        elif (found := _API.match(self.path.partition("?")[0])) is not None:
+            revision = unquote(found[4] or "main")
+            self.api(found[1].rstrip("s"), found[2], found[3] or "revision", revision, body=body)
         else:
             self.refuse("missing", body=body)
 
@@ -134,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None or repository.refuse is not None:
             self.refuse("missing" if repository is None else repository.refuse, body=body)
             return None
-        commit = repository.main if revision == "main" else revision
+        commit = repository.names.get(revision, revision)
         if commit not in repository.commits:
             self.refuse("no revision", body=body)
             return None

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from evaluation import load_config
-from evaluation.calibration import Calibration, place_name
+from evaluation.calibration import Calibration
 from evaluation.cost import DEVICES, JobCost, estimate, jobs_that_fit, seconds_on
 from evaluation.encoding.shapes import ModelShape, shape_of_folder, shape_of_name
+from evaluation.machine import place_name
 from evaluation.plan import build_plan
 
 LARGE = "intfloat/e5-large-unsupervised"
@@ -148,3 +149,27 @@ def test_plan_of_a_suite_loads_neither_torch_nor_mteb(
     assert "On one a100:" in table
     assert "at 2 an hour" in table
     assert "?" not in table.replace("size unknown", ""), "every cost is known"
+
+
+@pytest.mark.full
+def test_tokens_from_statistics_alone_are_near_the_truth(
+    shared_data: Path, make_config: Callable[..., Any], plan_of: Callable[..., Any]
+) -> None:
+    """The plan knows the tasks by name only; the run has their texts."""
+    from evaluation import run
+
+    names: list[dict[str, Any]] = [
+        {"mteb": "STSBenchmark"},
+        {"mteb": "BornholmBitextMining"},
+        {"mteb": "FinancialPhrasebankClassification"},
+        {"mteb": "MBPPRetrieval"},
+        {"mteb": "SIB200ClusteringS2S", "subsets": ["eng_Latn"]},
+    ]
+    model = "builtin:all-MiniLM-L6-v2"
+    planned = {job.task: job.tokens for job in plan_of(*names, model=model).jobs}
+    with_data = [{**task, "data": shared_data / task["mteb"]} for task in names]
+    outcome = run(make_config(with_data, model, "e5"))
+    assert [record.error for record in outcome.failed] == []
+    for record in outcome.records:
+        truth = sum(side["tokens_kept"] for side in record.audit["sides"].values())
+        assert planned[record.task] == pytest.approx(truth, rel=0.15), record.task

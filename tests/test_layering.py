@@ -34,7 +34,7 @@ HEAVY = {
 }
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "errors": ("errors", "paths", "files", "redaction", "retries"),
+    "errors": ("errors", "paths", "files", "redaction", "retries", "machine"),
     "hub": ("hub",),
     "calibration": ("calibration",),
     "config": ("config", "config_file", "config_schema"),

@@ -34,6 +34,7 @@ TASKS: Mapping[str, str] = {
     "AskUbuntuDupQuestions": "RepairForumReranking",
     "CLSClusteringP2P.v2": "ColumnTopicsClustering",
 }
+FOLDERS = {STS_BENCHMARK: "sts", BANKING: "banking", ASK_UBUNTU: "ubuntu", CLUSTERING: "clustering"}
 COMMAND = "import sys; from evaluation.commands.{0} import main; sys.argv[0] = '{0}'; main()"
 
 pytestmark = pytest.mark.full
@@ -121,21 +122,35 @@ def local_scores(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 def test_tasks_by_name_survive_faults_and_score_as_local_folders(
     hub: Hub, config: Path, tmp_path: Path, local_scores: dict[str, Any]
 ) -> None:
-    hub.faults += [
-        Fault(429, "/api/datasets/mteb/stsbenchmark-sts", 1),
-        Fault(500, "/resolve/" + BANKING[1] + "/test.jsonl", 1),
-        Fault("cut", "/banking/train.jsonl", 1),
-        Fault("slow", "/ubuntu/corpus", 1),
-    ]
-    hub.repositories["dataset", CLUSTERING[0]].refuse = "gated"
+    refusals: dict[str, str | int] = {STS_BENCHMARK[0]: "missing", BANKING[0]: 401, CLUSTERING[0]: "gated"}
+    for name, why in refusals.items():
+        hub.repositories["dataset", name].refuse = why
     first = command("run_benchmark", config, home=tmp_path / "home", HF_ENDPOINT=hub.address)
     assert first.returncode == 3, first.stderr
-    assert "is gated: accept its conditions" in first.stderr
+    for said in (
+        f"{STS_BENCHMARK[0]}' (revision {STS_BENCHMARK[1]}) is not on the Hub, or is private",
+        f"{BANKING[0]}' (revision {BANKING[1]}) is not open to this machine (HTTP 401): log in",
+        f"{CLUSTERING[0]}' (revision {CLUSTERING[1]}) is gated: accept its conditions",
+        "4 jobs run now, 1 of 4 have a score, 3 failed",
+    ):
+        assert said in first.stderr
     assert "Traceback" not in first.stderr
-    hub.repositories["dataset", CLUSTERING[0]].refuse = None
-    second = command("run_benchmark", config, home=tmp_path / "home", HF_ENDPOINT=hub.address)
+    assert set(scores(tmp_path / "results" / "suite")) >= {"AskUbuntuDupQuestions"}, "one bad job stops no other"
+
+    shutil.rmtree(tmp_path / "home" / "hub" / "datasets--mteb--AskUbuntuDupQuestions")
+    for name in refusals:
+        hub.repositories["dataset", name].refuse = None
+    for repository, folder in FOLDERS.items():
+        hub.faults += [
+            Fault(429, f"/api/datasets/{repository[0]}"),
+            Fault(500, f"/datasets/{repository[0]}/resolve/"),
+            Fault("cut", f"/{folder}/"),
+            Fault("slow", f"/{folder}/"),
+        ]
+    second = command("run_benchmark", config, "--fresh", home=tmp_path / "home", HF_ENDPOINT=hub.address)
     assert second.returncode == 0, second.stderr
-    assert "1 jobs run now, 4 of 4 have a score" in second.stderr
+    assert "4 jobs run now, 4 of 4 have a score" in second.stderr
+    assert [fault for fault in hub.faults if fault.times] == [], "every fault was met"
     assert without_times(scores(tmp_path / "results" / "suite")) == without_times(local_scores)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 mteb = pytest.importorskip("mteb")
 
 from evaluation import records, run  # noqa: E402
 from evaluation.config import Limit  # noqa: E402
+from evaluation.execution.runner import RunOptions  # noqa: E402
 
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore")]
 
@@ -93,6 +96,23 @@ def test_rows_that_differ_in_precision_alone_are_read_apart(make_config, write_d
     assert ours[0] != ours[1]
     theirs = sorted(task.get_score() for found in model_results(outcome) for task in found.task_results)
     assert theirs == pytest.approx(ours, abs=1e-12)
+
+
+def test_rows_that_mteb_does_not_tell_apart_leave_each_others_file_alone(
+    make_config, write_data, text_pool, tiny_checkpoint, caplog
+):
+    config = make_config(tasks_on(write_data, text_pool)[:1], tiny_checkpoint, "mteb")
+    (row,) = config.models
+    other = row.model_copy(update={"label": "chosen", "dtype": "auto"})
+    config = config.model_copy(update={"models": (row, other)})
+    outcome = run(config)
+    for label in (row.label, other.label, row.label):
+        assert run(config, RunOptions(models=(label,))).n_executed == 0
+        (stored,) = outcome.folder.glob(f"jobs/{label}/TinySTS/*/mteb.json")
+        for name, content in json.loads(stored.read_text(encoding="utf-8")).items():
+            assert json.loads((outcome.folder / "mteb" / "results" / name).read_text(encoding="utf-8")) == content
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert list(outcome.folder.rglob("*.damaged")) == []
 
 
 def test_files_for_mteb_survive_a_kill_after_the_record_was_stored(

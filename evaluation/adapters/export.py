@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from evaluation.records import JobRecord, RunStore
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _META = "model_meta.json"
+Files = Mapping[str, Mapping[str, Any]]
+"""Content by name below mteb/results: a job's result and its model's description."""
 
 
 @dataclass(slots=True)
@@ -42,9 +44,10 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
     Raises:
         UsageError: Results that must not be handed on: local data, weights that are no Hub model's, limited runs, other
             protocols without `experiment`, files that mteb refuses. All faults at once; nothing is written then.
+        DamagedFileError: What a job stored is damaged.
     """
     store, found = RunStore(run), Exported()
-    taken: list[tuple[JobRecord, Path]] = []
+    taken: list[tuple[JobRecord, Files]] = []
     faults: list[str] = []
     for record in store.current_records():
         if record.state != "done":
@@ -55,19 +58,41 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
             reasons = _refusals(record, experiment=experiment)
             faults += [f"{record.label} on {record.task}: {reason}" for reason in reasons]
             if not reasons:
-                taken.append((record, _file_of(run, record)))
-    for record, file in taken:
-        faults += _validated(record, file, found.notes)
+                taken.append((record, store.mteb_files(record)))
+    faults += _clashes(taken)
+    with tempfile.TemporaryDirectory() as folder:
+        for record, files in taken:
+            _write(files, Path(folder))
+            faults += _validated(record, files, Path(folder), found.notes)
     if faults:
         raise UsageError("\n".join(dict.fromkeys(faults)))
     if not taken:
         raise UsageError(f"{run} holds no result that could be handed on.")
-    root = run / "mteb"
-    for source in dict.fromkeys(part for _, file in taken for part in (file, file.with_name(_META))):
-        target = output / source.relative_to(root)
-        write_json(target, json.loads(source.read_text(encoding="utf-8")))
-        found.files.append(target)
+    for _, files in taken:
+        found.files += _write(files, output / "results")
+    found.files = list(dict.fromkeys(found.files))
     return found
+
+
+def _write(files: Files, folder: Path) -> list[Path]:
+    for name, content in files.items():
+        write_json(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _clashes(taken: Iterable[tuple[JobRecord, Files]]) -> list[str]:
+    """Jobs whose results are one file to mteb, yet differ."""
+    first: dict[str, tuple[JobRecord, Mapping[str, Any]]] = {}
+    clashes = []
+    for record, files in taken:
+        for name, content in files.items():
+            before, known = first.setdefault(name, (record, content))
+            if known.get("scores") != content.get("scores"):
+                clashes.append(
+                    f"{before.label} and {record.label} differ on {record.task}, but are one file to mteb "
+                    f"(results/{name}); hand on a run that holds one of them."
+                )
+    return clashes
 
 
 def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
@@ -89,44 +114,19 @@ def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
     return reasons
 
 
-def _file_of(run: Path, record: JobRecord) -> Path:
-    """The job's result in mteb's own form: of its model and revision, the file that holds its scores.
-
-    Raises:
-        UsageError: It is missing.
-    """
-    model = record.provenance["model"]
-    folder: Path = run / "mteb" / "results" / model["name"].replace("/", "__") / model["revision"]
-    for file in sorted(folder.rglob(f"{record.task}.json")):
-        meta = json.loads(file.with_name(_META).read_text(encoding="utf-8"))
-        protocol = (meta.get("experiment_kwargs") or {}).get("protocol", "mteb")
-        if protocol == record.protocol and _same_scores(json.loads(file.read_text(encoding="utf-8")), record):
-            return file
-    raise UsageError(f"{record.label} on {record.task}: its file is missing below {folder}; run it with --fresh.")
-
-
-def _same_scores(content: Mapping[str, Any], record: JobRecord) -> bool:
-    return {split: _main_scores(entries) for split, entries in content["scores"].items()} == {
-        split: _main_scores(entries) for split, entries in record.scores.items()
-    }
-
-
-def _main_scores(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {entry["hf_subset"]: entry["main_score"] for entry in entries}
-
-
-def _validated(record: JobRecord, file: Path, notes: list[str]) -> list[str]:
+def _validated(record: JobRecord, files: Files, folder: Path, notes: list[str]) -> list[str]:
     """What mteb has against a result and its model; splits and subsets that are missing are noted."""
+    file = next(folder / name for name in files if Path(name).name != _META)
     try:
         result = TaskResult.from_disk(file, load_historic_data=False)
         checked = result.validate_and_filter_scores(mteb.get_task(record.task))
         meta = ModelMeta.model_validate_json(file.with_name(_META).read_bytes())
     except (ValidationError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        return [f"{record.label} on {record.task}: mteb refuses {file}: {reason}."]
+        return [f"{record.label} on {record.task}: mteb refuses {file.name}: {reason}."]
     faults = []
     if meta.revision is None or not _COMMIT.fullmatch(meta.revision) or meta.name is None or "/" not in meta.name:
-        faults.append(f"{file.with_name(_META)} names no model with a full revision.")
+        faults.append(f"{record.label} on {record.task}: {_META} names no model with a full revision.")
     missing = [
         f"{split}/{entry['hf_subset']}"
         for split, entries in checked.scores.items()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evaluation.errors import UnwritableError
 from evaluation.files import write_atomically, write_text
 from evaluation.paths import user_cache_dir
 
@@ -124,7 +126,8 @@ def vega_bundle() -> str:
         return file.read_text(encoding="utf-8")
     except OSError:
         script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # its stub is stricter than it is
-        write_text(file, script)
+        with contextlib.suppress(UnwritableError):  # then it is made again next time
+            write_text(file, script)
         return script
 
 

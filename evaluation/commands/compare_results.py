@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version
-from evaluation.errors import StoreError, UsageError
+from evaluation.commands.console import command_line, print_version, writing_to
+from evaluation.errors import UsageError
 
 if TYPE_CHECKING:
     from evaluation.analysis.comparison import Comparison
@@ -80,10 +80,8 @@ def compare_results(
     if output is not None:
         from evaluation.files import write_text
 
-        try:
+        with writing_to("--output"):
             write_text(output, _rendered(comparison, layout, format_))
-        except StoreError as error:
-            raise UsageError(f"--output: {error}") from error
     elif format_ is Format.TERMINAL:
         from rich.console import Console
 

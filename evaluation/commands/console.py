@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 import typer
 
-from evaluation.errors import EvaluationError
+from evaluation.errors import EvaluationError, UnwritableError, UsageError
 from evaluation.files import reason
 from evaluation.redaction import printable, redactor
 
@@ -48,6 +49,19 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
             sys.exit(EvaluationError.exit_code)
 
     return main
+
+
+@contextmanager
+def writing_to(option: str) -> Iterator[None]:
+    """A place that the user named and that can't be written is wrong usage.
+
+    Raises:
+        UsageError: It can't be written; the message begins with the option.
+    """
+    try:
+        yield
+    except UnwritableError as error:
+        raise UsageError(f"{option}: {error}") from error
 
 
 def shown(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from evaluation.commands.console import command_line, print_version
+from evaluation.commands.console import command_line, print_version, writing_to
 from evaluation.errors import UsageError
 from evaluation.records import RUN_FILE
 
@@ -39,18 +39,23 @@ def export_results(
     target = output or run / f"export-{to}"
     if experiment and to != "mteb":
         raise UsageError(f"--experiment belongs to --to mteb, not to --to {to}.")
+    with writing_to("--output"):
+        files, notes = _written(run, to, target, experiment=experiment)
+    for note in notes:
+        typer.echo(note)
+    typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} in {target}")
+
+
+def _written(run: Path, to: str, target: Path, *, experiment: bool) -> tuple[list[Path], list[str]]:
+    """The files, and what a person should know of them."""
     if to == "mteb":
         from evaluation.adapters.export import export_for_mteb
 
         exported = export_for_mteb(run, target, experiment=experiment)
-        files, notes = exported.files, exported.notes
-    else:
-        from evaluation.analysis.handover import write_model_cards, write_trec
+        return exported.files, exported.notes
+    from evaluation.analysis.handover import write_model_cards, write_trec
 
-        files, notes = (write_trec if to == "trec" else write_model_cards)(run, target), []
-    for note in notes:
-        typer.echo(note)
-    typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} in {target}")
+    return (write_trec if to == "trec" else write_model_cards)(run, target), []
 
 
 main = command_line(app, "export-results")

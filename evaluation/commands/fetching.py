@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from evaluation.commands.console import writing_to
 from evaluation.commands.running import quieten_libraries
 from evaluation.config import RunConfig
 from evaluation.errors import ConfigError, EvaluationError
@@ -61,7 +62,8 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     entries = sorted(
         [*fetched.entries, *folder_entries(config, jobs)], key=lambda entry: (entry["kind"], entry["repository"])
     )
-    write_json(lock_file(file), {"lock_version": LOCK_VERSION, "config": config.name, "repositories": entries})
+    with writing_to("the lock"):
+        write_json(lock_file(file), {"lock_version": LOCK_VERSION, "config": config.name, "repositories": entries})
     where = f"All in {hub_cache()}. Locked: {lock_file(file)}"
     console.print(where, highlight=False, soft_wrap=True)
 

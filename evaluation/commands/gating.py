@@ -25,8 +25,9 @@ from evaluation.analysis.regression_text import (
     workflow_commands,
 )
 from evaluation.analysis.snapshots import Snapshot, check_complete, read_run
-from evaluation.errors import StoreError, UsageError
-from evaluation.files import write_atomically
+from evaluation.commands.console import writing_to
+from evaluation.errors import UsageError
+from evaluation.files import reason, write_atomically
 
 _REGRESSION = 1
 _WIDE = 200
@@ -60,7 +61,7 @@ def gate(files: GateFiles, *, max_drop: float, alpha: float) -> None:
     """
     report = check_regression(files.run, files.baseline, max_drop=max_drop, alpha=alpha)
     if files.junit is not None:
-        _write(files.junit, render_junit(report))
+        _write("--junit", files.junit, render_junit(report))
     if files.summary is not None:
         _write_summary(files.summary, render_markdown(report))
     _print(report)
@@ -83,7 +84,7 @@ def update(files: GateFiles, *, max_drop: float, alpha: float) -> None:
     if before is not None:
         _print(judge(before, run, rule))
     data = baseline_bytes(run)
-    _write(files.baseline, data)
+    _write("--baseline", files.baseline, data)
     what = f"{len(run.jobs)} jobs, {len(data) / 1024:.0f} KiB"
     typer.echo(f"Baseline written: {files.baseline} ({what}). Review and commit it like code.")
 
@@ -133,13 +134,11 @@ def _write_summary(file: Path, text: str) -> None:
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(text)
         except OSError as error:
-            raise UsageError(f"{file} can't be written: {error.strerror or error}.") from error
+            raise UsageError(f"--summary: {file} can't be written: {reason(error)}.") from error
     else:
-        _write(file, text.encode("utf-8", "replace"))
+        _write("--summary", file, text.encode("utf-8", "replace"))
 
 
-def _write(file: Path, data: bytes) -> None:
-    try:
+def _write(option: str, file: Path, data: bytes) -> None:
+    with writing_to(option):
         write_atomically(file, lambda path: path.write_bytes(data))
-    except StoreError as error:
-        raise UsageError(str(error)) from error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.calibration import Calibration, place_name
-from evaluation.config import RunConfig
+from evaluation.calibration import Calibration
+from evaluation.config import ModelConfig, RunConfig
 from evaluation.cost import (
     DEVICES,
     UTILISATION,
@@ -23,8 +24,9 @@ from evaluation.cost import (
 )
 from evaluation.encoding.checkpoint import is_folder_name
 from evaluation.encoding.shapes import is_builtin
-from evaluation.errors import UsageError
+from evaluation.errors import StoreError, UsageError
 from evaluation.hub import snapshot_folder
+from evaluation.machine import place_name
 from evaluation.plan import Job
 
 _HEADS = ("Task", "State", "Texts", "Distinct", "Tokens", "New tokens", "TFLOP", "Download", "Memory", "Disk", "Time")
@@ -40,7 +42,9 @@ def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> 
     """
     calibration = Calibration()
     _measure_missing(config, jobs, calibration)
-    return estimate(config, jobs, calibration, {} if fresh else _states(config, jobs))
+    states, notes = ({}, []) if fresh else _states(config, jobs)
+    cost = estimate(config, jobs, calibration, states)
+    return replace(cost, notes=[*notes, *cost.notes])
 
 
 def fitting(cost: PlanCost, hours: float) -> frozenset[tuple[str, str]]:
@@ -127,23 +131,42 @@ def _measure_missing(config: RunConfig, jobs: Sequence[Job], calibration: Calibr
         calibration.save()
 
 
-def _states(config: RunConfig, jobs: Sequence[Job]) -> Mapping[tuple[str, str], str]:
-    """done where a score is stored; unknown where the model, which decides that, is not here yet."""
-    if not (config.run_folder / "jobs").is_dir():
-        return {}
-    states, here = {}, []
-    for job in jobs:
-        name = job.model.model
-        local = is_builtin(name) or is_folder_name(name) or config.resolve_path(name).is_dir()
-        if local or snapshot_folder("model", name, job.model.revision) is not None:
-            here.append(job)
-        else:
-            states[job.model.label, job.task.name] = "unknown until fetched"
-    if here:
-        from evaluation.execution.runner import stored_jobs
+def _states(config: RunConfig, jobs: Sequence[Job]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """States of jobs, where they are not waiting, and a sentence for each stored file that is damaged.
 
-        states |= dict.fromkeys(stored_jobs(config, here), "done")
-    return states
+    A job is done where its score is stored, which only the model's files can tell: without them it is unknown.
+    """
+    if not (config.run_folder / "jobs").is_dir():
+        return {}, []
+    from evaluation.execution.local_executor import LocalExecutor
+    from evaluation.records import RunStore
+
+    store, executor = RunStore(config.run_folder), LocalExecutor(config)
+    states, notes = dict[tuple[str, str], str](), []
+    for job in jobs:
+        key, model = (job.model.label, job.task.name), _on_this_machine(config, job.model)
+        if model is None:
+            states[key] = "unknown until fetched"
+            continue
+        try:
+            record = store.load(*key, executor.fingerprint(replace(job, model=model)))
+        except StoreError as error:
+            states[key] = "damaged"
+            notes.append(f"{error} {job.name} counts as not done.")
+            continue
+        if record is not None and record.state == "done":
+            states[key] = "done"
+    return states, notes
+
+
+def _on_this_machine(config: RunConfig, model: ModelConfig) -> ModelConfig | None:
+    """The model as it can be found without a network: one of the Hub as its folder in the cache; None: not here."""
+    name = model.model
+    is_local = is_builtin(name) or is_folder_name(name) or config.resolve_path(name).is_dir()
+    if is_local or model.endpoint is not None:
+        return model
+    folder = snapshot_folder("model", name, model.revision)
+    return None if folder is None else model.model_copy(update={"model": str(folder), "revision": None})
 
 
 def _total(jobs: Sequence[JobCost]) -> JobCost:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from evaluation.commands.console import command_line, print_version
-from evaluation.errors import Interrupted
+from evaluation.errors import Interrupted, UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -47,6 +47,8 @@ def run_benchmark(
     A second start runs only what is missing. Exit codes: 0 done, 2 wrong usage or config, 3 some jobs failed,
     130 interrupted.
     """
+    if locked and (plan or on is not None):
+        raise UsageError("--locked holds a run to its lock, and --plan and --on run nothing: leave one of them out.")
     from evaluation.config_file import load_config
 
     overrides = list(set_ or [])

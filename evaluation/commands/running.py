@@ -19,7 +19,7 @@ from evaluation.analysis.tables import score_table
 from evaluation.commands.console import shown
 from evaluation.commands.progress import ConsoleReporter
 from evaluation.config import RunConfig
-from evaluation.errors import StoreError
+from evaluation.errors import UsageError
 from evaluation.files import write_text
 from evaluation.plan import build_plan
 from evaluation.records import JobRecord, RunStore
@@ -70,12 +70,16 @@ class _Reporter(ConsoleReporter):
 
 
 def quieten_libraries(log_file: Path) -> None:
-    """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off."""
+    """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off.
+
+    Raises:
+        UsageError: The file's folder can't be written.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     above = next(folder for folder in log_file.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise StoreError(f"{log_file.parent} can't be made: {above} is not a folder that can be written.")
+        raise UsageError(f"{log_file.parent} can't be written: {above} is no folder that this user may write to.")
     handler = _LateFile(log_file, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

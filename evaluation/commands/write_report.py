@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version
+from evaluation.commands.console import command_line, print_version, writing_to
 from evaluation.errors import UsageError
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -38,7 +38,8 @@ def write_report(
         raise UsageError(f"--figures {figures} is a file; name a folder.")
     from evaluation.analysis.report import write_report as write
 
-    file = write(runs, output, figures=figures, baseline=baseline)
+    with writing_to("--output" if figures is None else "--output, --figures"):
+        file = write(runs, output, figures=figures, baseline=baseline)
     typer.echo(f"Report: {file}")
     if figures is not None:
         typer.echo(f"Figures: {figures}")

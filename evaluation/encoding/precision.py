@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from evaluation.encoding.settings import DtypeName, EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer
 from evaluation.errors import DamagedFileError, StoreError
 from evaluation.files import read_sealed_json, set_aside, write_sealed_json
+from evaluation.machine import processor_name
 from evaluation.paths import user_cache_dir
 
 _GAIN, _COSINE = 1.1, 0.9995
@@ -56,17 +56,6 @@ def measured_dtype(
     with contextlib.suppress(StoreError):  # then it is measured again next time
         write_sealed_json(file, {**what, **found, "dtype": dtype})
     return dtype
-
-
-def processor_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def _read(file: Path) -> dict[str, Any] | None:

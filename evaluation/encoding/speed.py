@@ -7,8 +7,10 @@ that. Knows nothing of tasks or plans.
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,7 +29,7 @@ _SECONDS_A_LENGTH = 0.8
 def measure_speed(
     shape: ModelShape, *, device: str, dtype: str, seconds: float = _SECONDS_A_LENGTH
 ) -> dict[int, float]:
-    """Tokens of a text -> seconds a token and layer.
+    """Tokens of a text -> seconds a token and layer: the median pass, so that a short disturbance does not stay.
 
     Args:
         shape: Of the model; its width and inner width count.
@@ -52,13 +54,20 @@ def measure_speed(
     measured = {}
     for length in LENGTHS:
         rows = torch.randint(1, _VOCABULARY, (max(1, settings.max_tokens // length), length)).tolist()
-        forward(rows).cpu()
-        started, passes = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            forward(rows).cpu()
-            passes += 1
-        measured[length] = (time.perf_counter() - started) / (passes * len(rows) * length * _LAYERS)
+        passes = timed_passes(lambda rows=rows: forward(rows).cpu(), seconds)  # type: ignore[misc]
+        measured[length] = statistics.median(passes) / (len(rows) * length * _LAYERS)
     return measured
+
+
+def timed_passes(act: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of each call in some time, one at least, after one to warm up."""
+    act()
+    taken: list[float] = []
+    while not taken or sum(taken) < seconds:
+        started = time.perf_counter()
+        act()
+        taken.append(time.perf_counter() - started)
+    return taken
 
 
 def _random_checkpoint(folder: Path, shape: ModelShape) -> Checkpoint:

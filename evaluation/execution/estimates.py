@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from evaluation.calibration import Calibration, place_name
+from evaluation.calibration import Calibration
 from evaluation.config import RunConfig
 from evaluation.cost import SPECIAL_TOKENS, JobCost, estimate, find_shape
 from evaluation.errors import EvaluationError
+from evaluation.machine import place_name
 from evaluation.plan import Job
 from evaluation.records import JobRecord
 from evaluation.tasks.workload import workload

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,16 +135,16 @@ def fetch_all(found: Sequence[Found], on_done: Callable[[Found], None]) -> Fetch
     """
 
     def one(item: Found) -> dict[str, Any]:
-        names = [file.name for file in item.files]
-        commit = item.repository.commit if item.need.revision else None
-        folder = hub.fetch(item.need.kind, item.need.name, commit, [exactly(name) for name in names])
-        entry = hub.locked_repository(item.repository, folder, names)
+        names, need = [file.name for file in item.files], item.need
+        # By the revision as declared: the cache then knows the branch or tag without a network too.
+        folder = hub.fetch(need.kind, need.name, need.revision, [exactly(name) for name in names])
+        if folder.name != item.repository.commit:
+            raise HubError(f"{need.kind} {need.name!r} changed on the Hub meanwhile; run fetch-data again.")
+        entry = hub.locked_repository(item.repository, need.revision, folder, names)
         for file in item.files:
             if file.sha256 is not None and file.sha256 != entry["files"][file.name]["sha256"]:
                 broken = (folder / file.name).resolve()
-                raise HubError(
-                    f"{item.need.name}: {file.name} is not what the Hub states; delete {broken}, fetch again."
-                )
+                raise HubError(f"{need.name}: {file.name} is not what the Hub states; delete {broken}, fetch again.")
         on_done(item)
         return entry
 
@@ -179,15 +179,16 @@ def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
 
 def folder_entries(config: RunConfig, jobs: Iterable[Job]) -> list[dict[str, Any]]:
     """A lock's entries of local data and of models in folders, by the hash of their content."""
-    entries: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], None] = {}
     for job in jobs:
         if job.task.data is not None:
-            key = (f"data {job.task.name}", job.task.dataset_revision)
-            entries[key] = {"kind": "folder", "repository": key[0], "revision": key[1], "licence": None, "files": {}}
+            found[f"data {job.task.name}", job.task.dataset_revision] = None
         if not _from_hub(config, job.model) and not is_builtin(job.model.model) and job.model.endpoint is None:
-            key = (f"model {job.model.model}", locate(job.model.model, None, config.base_dir).revision)
-            entries[key] = {"kind": "folder", "repository": key[0], "revision": key[1], "licence": None, "files": {}}
-    return list(entries.values())
+            found[f"model {job.model.model}", locate(job.model.model, None, config.base_dir).revision] = None
+    return [
+        {"kind": "folder", "repository": name, "asked": content, "revision": content, "licence": None, "files": {}}
+        for name, content in found
+    ]
 
 
 def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> RunConfig:
@@ -197,11 +198,14 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
         UsageError: Something is not locked, is missing or has changed; all faults at once.
     """
     lock = hub.read_lock(lock_file)
-    faults: list[str] = []
+    served = {job.model.label: job.model.endpoint.url for job in jobs if job.model.endpoint is not None}
+    faults = [
+        f"{label} is served by {url}, so its weights can't be locked; leave it out (--model), or run without --locked."
+        for label, url in served.items()
+    ]
     revisions: dict[tuple[str, str | None], str] = {}
     for need in needs_of(config, jobs):
-        candidates = [entry for (kind, name, _), entry in lock.items() if (kind, name) == (need.kind, need.name)]
-        entry = next((entry for entry in candidates if need.revision in {None, entry["revision"]}), None)
+        entry = _entry_of(need, lock)
         if entry is None:
             what = f"{need.kind} {need.name}" + (f" (revision {need.revision})" if need.revision else "")
             faults.append(f"{what} is not in the lock {lock_file}; run fetch-data.")
@@ -220,10 +224,20 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
     return config.with_models(models)
 
 
+def _entry_of(need: Need, lock: Mapping[tuple[str, str, str], dict[str, Any]]) -> dict[str, Any] | None:
+    """What was locked for the same revision, or of a commit for a branch or tag that was this commit."""
+    named = lock.get((need.kind, need.name, need.revision or hub.MAIN))
+    of_repository = (entry for (kind, name, _), entry in lock.items() if (kind, name) == (need.kind, need.name))
+    return named or next((entry for entry in of_repository if entry["revision"] == need.revision), None)
+
+
 def _faults_of(need: Need, entry: dict[str, Any]) -> list[str]:
     folder = snapshot_folder(need.kind, need.name, entry["revision"])
     if folder is None:
         return hub.lock_faults(entry, None, ())
+    if need.kind == "dataset" and snapshot_folder("dataset", need.name, need.revision) != folder:
+        what = f"dataset {need.name} (revision {need.revision})"
+        return [f"{what} is another commit in {hub.hub_cache()} than the locked {entry['revision']}; run fetch-data."]
     patterns = HUB_FILES if need.kind == "model" else dataset_patterns(need, folder)
     ignored = HUB_IGNORED if need.kind == "model" else ()
     names = [name for name in hub.files_in(folder) if matches(name, patterns) and not matches(name, ignored)]

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evaluation.encoding.precision import processor_name
+from evaluation.machine import processor_name
 from evaluation.plan import METRIC_DISTRIBUTIONS
 
 _DISTRIBUTIONS = (

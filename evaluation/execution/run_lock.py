@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import os
@@ -14,11 +15,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from evaluation.errors import FolderInUseError, StoreError
+from evaluation.errors import FolderInUseError, UnwritableError, UsageError
 from evaluation.files import make_folder, reason, write_json
 
 _LOG = logging.getLogger(__name__)
 LOCK_FILE, HOLDER_FILE = ".lock", ".holder.json"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
@@ -34,7 +36,8 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         FolderInUseError: Another process holds it; the message names it.
-        StoreError: The folder can't be written.
+        UsageError: The folder can't be made or written.
+        UnwritableError: The disk is full.
     """
     holder = folder / HOLDER_FILE
     try:
@@ -42,7 +45,8 @@ def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
         lock = FileLock(folder / LOCK_FILE)
         _acquire(lock, folder, wait=wait)
     except OSError as error:
-        raise StoreError(f"{folder} can't be written: {reason(error)}.") from error
+        kind = UnwritableError if error.errno in _FULL else UsageError
+        raise kind(f"{folder} can't be written: {reason(error)}.") from error
     try:
         if holder.exists():
             _LOG.info("%s was held by %s, which was killed", folder, _describe(holder))

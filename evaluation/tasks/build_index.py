@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.files import write_text
 from evaluation.tasks.index import (
     SCHEMA_VERSION,
     SHIPPED_INDEX,
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the index of the installed mteb to --output, by default over the one that ships."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.tasks.build_index", description=main.__doc__)
     parser.add_argument("--output", type=Path, default=SHIPPED_INDEX, metavar="FILE", help="default: %(default)s")
-    _write_atomically(parser.parse_args(arguments).output, render_index(build_index()))
+    write_text(parser.parse_args(arguments).output, render_index(build_index()))
 
 
 def _all_task_classes() -> list[type[AbsTask]]:
@@ -183,19 +183,6 @@ def _unless(default: object, value: object) -> Any:  # noqa: ANN401 - any JSON v
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

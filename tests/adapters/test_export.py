@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mteb.results import TaskResult
 
 from evaluation import run
 from evaluation.adapters.export import export_for_mteb
 from evaluation.analysis.handover import write_model_cards, write_trec
-from evaluation.errors import UsageError
+from evaluation.errors import DamagedFileError, UsageError
 from evaluation.records import RunStore
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
@@ -37,6 +38,74 @@ def test_local_data_local_weights_and_other_protocols_are_refused_all_at_once(st
     with pytest.raises(UsageError) as still:
         export_for_mteb(stored, tmp_path / "out", experiment=True)
     assert len(str(still.value).splitlines()) == 4, "an experiment lifts the protocol only"
+    assert not (tmp_path / "out").exists()
+
+
+COMMIT, STS_REVISION = "c" * 40, "b0fddb56ed78048fa8b90373c8a3cfc37b684831"
+PLACE = f"someone__tiny/{COMMIT}"
+
+
+@pytest.fixture
+def of_hub(stored: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A function: label -> folder below mteb/results, changed scores -> a run as if of the Hub's model and dataset."""
+    source = RunStore(stored)
+    record = next(record for record in source.current_records() if record.task == "STSBenchmark")
+    result, meta = source.mteb_files(record).values()
+    provenance = {
+        **record.provenance,
+        "model": {**record.provenance["model"], "name": "someone/tiny", "revision": COMMIT},
+        "dataset": {"name": "mteb/stsbenchmark-sts", "revision": STS_REVISION},
+    }
+
+    def make(places: Mapping[str, str], *, other_score: bool = False) -> Path:
+        store, jobs = RunStore(tmp_path / "of-hub"), []
+        for label, place in places.items():
+            scores: Any = {"test": [dict(entry) for entry in result["scores"]["test"]]}
+            if other_score and jobs:
+                scores["test"][0]["main_score"] = 0.25
+            files = {
+                f"{place}/STSBenchmark.json": {**result, "scores": scores, "dataset_revision": STS_REVISION},
+                f"{place}/model_meta.json": {**meta, "name": "someone/tiny", "revision": COMMIT},
+            }
+            changed = {"label": label, "protocol": "mteb", "provenance": provenance, "files": {}}
+            store.save(record.model_copy(update=changed), {}, files)
+            jobs.append({"label": label, "task": record.task, "fingerprint": record.fingerprint, "state": record.state})
+        store.write_run({"schema_version": 1, "name": "of-hub", "config": {}, "jobs": jobs})
+        return store.folder
+
+    return make
+
+
+def test_each_label_hands_on_its_own_file_whatever_lies_in_the_shown_tree(
+    of_hub: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = of_hub({"plain": PLACE, "short": f"{PLACE}/experiments/max_length_64"})
+    shown = folder / "mteb" / "results" / PLACE / "STSBenchmark.json"
+    shown.parent.mkdir(parents=True)
+    shown.write_text("{", encoding="utf-8")
+    exported = export_for_mteb(folder, tmp_path / "out", experiment=False)
+    names = [file.relative_to(tmp_path / "out" / "results").as_posix() for file in exported.files]
+    assert names == [
+        f"{place}/{name}"
+        for place in (PLACE, f"{PLACE}/experiments/max_length_64")
+        for name in ("STSBenchmark.json", "model_meta.json")
+    ]
+    assert TaskResult.from_disk(exported.files[0]).dataset_revision == STS_REVISION
+
+
+def test_damage_to_a_jobs_own_file_is_one_sentence(of_hub: Callable[..., Path], tmp_path: Path) -> None:
+    folder = of_hub({"plain": PLACE})
+    (file,) = folder.rglob("mteb.json")
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(DamagedFileError, match=f"{file} is damaged"):
+        export_for_mteb(folder, tmp_path / "out", experiment=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_results_that_are_one_file_to_mteb_are_refused(of_hub: Callable[..., Path], tmp_path: Path) -> None:
+    folder = of_hub({"auto": PLACE, "float32": PLACE}, other_score=True)
+    with pytest.raises(UsageError, match="auto and float32 differ on STSBenchmark, but are one file to mteb"):
+        export_for_mteb(folder, tmp_path / "out", experiment=False)
     assert not (tmp_path / "out").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
 from synthetic_suite import write_suite
 
+from evaluation.commands.write_report import main
 from evaluation.records import RunStore
 
 CALL = "import sys; from evaluation.commands.write_report import main; sys.argv[0] = 'write-report'; main()"
@@ -42,6 +43,18 @@ def test_output_that_is_a_folder_is_refused(run: Path, tmp_path: Path) -> None:
         done.stderr
         == f"write-report: --output {tmp_path} is a folder; name a file, such as {tmp_path / 'report.html'}.\n"
     )
+
+
+def test_output_that_can_not_be_written_is_wrong_usage(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    file = tmp_path / "file" / "report.html"
+    monkeypatch.setattr(sys, "argv", ["write-report", str(run), "--output", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"write-report: --output: {file} can't be written: Not a directory.\n"
 
 
 def test_unknown_baseline_is_refused_by_name(run: Path, tmp_path: Path) -> None:

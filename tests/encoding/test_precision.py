@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.encoding.checkpoint import Checkpoint, read_checkpoint
-from evaluation.encoding.precision import Measured, measured_dtype, processor_name
+from evaluation.encoding.precision import Measured, measured_dtype
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.paths import user_cache_dir
 
@@ -88,7 +88,3 @@ def test_real_measurement_compares_both_precisions(checkpoint: Checkpoint) -> No
     found = _measure(checkpoint, SETTINGS)
     assert found["gain"] > 0
     assert 0.99 < found["cosine"] <= 1.0001
-
-
-def test_processor_has_a_name() -> None:
-    assert processor_name()

@@ -139,7 +139,7 @@ def test_a_read_only_file_system_is_one_sentence(
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     process = start(replace(orders, arguments=("--output", str(disk / "results"))))
     process.join(120)
-    assert process.exitcode == 3
+    assert process.exitcode == 2
     check_said(orders, str(disk), "can't be")
     assert {file: file.read_bytes() for file in disk.rglob("*") if file.is_file()} == before
 
@@ -152,7 +152,7 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(fresh: Callable[..., O
     orders = replace(fresh("run"), arguments=("--output", str(closed / "results")))
     process = start(orders)
     process.join(120)
-    assert process.exitcode == 3
+    assert process.exitcode == 2
     check_said(orders, str(closed), "can't be")
 
 
