@@ -228,7 +228,7 @@ class RayConfig(Declared):
 
 
 class Runtime(Declared):
-    """How the work is done; can't change a score beyond rounding."""
+    """How the work is done. Beyond rounding, only seed and the precision that a device brings can move a score."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
     executor: Literal["local", "ray"] = Field("local", description="Where jobs run: this process, or Ray's workers.")

@@ -159,13 +159,6 @@ def _run_jobs(
     return outcome
 
 
-def stored_jobs(config: RunConfig, jobs: Sequence[Job]) -> set[tuple[str, str]]:
-    """(label, task) of the jobs whose score is stored; their models must be on this machine."""
-    store, executor = RunStore(config.run_folder), LocalExecutor(config)
-    found = ((job, store.load(job.model.label, job.task.name, executor.fingerprint(job))) for job in jobs)
-    return {_key(job) for job, record in found if record is not None and record.state == "done"}
-
-
 def _check_data(config: RunConfig, jobs: Sequence[Job]) -> None:
     """Without a network, datasets that are not in the Hub's cache are named before the first job."""
     if is_offline() and any(job.task.data is None for job in jobs):
