@@ -3,17 +3,20 @@
     python benchmarks/scaling.py speedup --data FOLDER [--documents 2500]
     python benchmarks/scaling.py memory [--documents 1000000]
     python benchmarks/scaling.py parts
+    python benchmarks/scaling.py model --tokens-per-s 150000 [--documents 8841823] [--tokens 80]
 
 All nodes are on 127.0.0.1. `speedup` encodes SciFact's documents with all-MiniLM-L6-v2 on one and on two workers of one
 thread each, models loaded before. `memory` runs the command on a made corpus over three nodes, watches the driver's
 resident memory, and holds the ranking against that of one process. `parts` measures what the driver does a document
-and a shard, for the model of throughput in scaling.md.
+and a shard, and `model` computes from that, and from a worker's speed, what a search takes on 1 to 64 workers.
+scaling.md has the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -51,8 +54,15 @@ def main() -> None:
     memory.add_argument("--documents", type=int, default=1_000_000)
     memory.add_argument("--queries", type=int, default=1_000)
     commands.add_parser("parts")
+    model = commands.add_parser("model")
+    model.add_argument("--tokens-per-s", type=float, required=True, help="of one worker")
+    model.add_argument("--documents", type=int, default=8_841_823)
+    model.add_argument("--tokens", type=float, default=80.0, help="of a document")
+    model.add_argument("--shard", type=int, default=6_000, help="documents of a shard")
+    model.add_argument("--feed", type=float, required=True, help="documents/s that the driver reads, cuts and packs")
+    model.add_argument("--merge", type=float, nargs=2, required=True, help="seconds a shard: all pass, 1 % pass")
     options = parser.parse_args()
-    {"speedup": _speedup, "memory": _memory, "parts": _parts}[options.command](options)
+    {"speedup": _speedup, "memory": _memory, "parts": _parts, "model": _model}[options.command](options)
 
 
 # ----------------------------------------------------------------------------------------------------------- speedup
@@ -209,6 +219,26 @@ def _parts(options: argparse.Namespace) -> None:
     print(f"the driver reads, cuts and packs {figures['documents_per_s']:,} documents/s")
     print(f"merging a shard, {n_queries:,} queries, by share of {k:,} that passes: {figures['merge_s_a_shard']} s")
     last_line(figures)
+
+
+def _model(options: argparse.Namespace) -> None:
+    """Workers encode side by side, the driver feeds and merges in turn, and the last shard is waited for.
+
+    Of the i-th shard a share of 1 / i passes the bounds, if the corpus is in no special order.
+    """
+    n_shards = -(-options.documents // options.shard)
+    all_pass, few_pass = options.merge
+    a_share = (all_pass - few_pass) / 0.99
+    merge_s = n_shards * (few_pass - 0.01 * a_share) + a_share * (math.log(n_shards) + 0.577)
+    driver_s = options.documents / options.feed + merge_s
+    shard_s = options.shard * options.tokens / options.tokens_per_s
+    print(f"{n_shards:,} shards of {shard_s:.1f} s; the driver needs {driver_s:.0f} s, {merge_s:.0f} of them to merge")
+    alone = None
+    for n_workers in (1, 2, 4, 8, 16, 32, 64):
+        seconds = max(options.documents * options.tokens / options.tokens_per_s / n_workers, driver_s) + shard_s
+        alone = alone or seconds
+        limit = "driver" if seconds - shard_s == driver_s else "workers"
+        print(f"| {n_workers} | {seconds:,.0f} s | {alone / seconds:.1f} | {limit} |")
 
 
 class _FeedOnly:
