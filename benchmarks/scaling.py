@@ -1,6 +1,6 @@
 """Executor ray: two workers against one, the driver's memory on a large corpus, and what a driver can feed.
 
-    python benchmarks/scaling.py speedup --data FOLDER [--documents 2500]
+    python benchmarks/scaling.py speedup --data FOLDER [--documents 3500]
     python benchmarks/scaling.py memory [--documents 1000000]
     python benchmarks/scaling.py parts
     python benchmarks/scaling.py model --tokens-per-s 150000 [--documents 8841823] [--tokens 80]
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -49,7 +50,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     speedup = commands.add_parser("speedup")
     speedup.add_argument("--data", type=Path, required=True)
-    speedup.add_argument("--documents", type=int, default=2_500)
+    speedup.add_argument("--documents", type=int, default=3_500)
     memory = commands.add_parser("memory")
     memory.add_argument("--documents", type=int, default=1_000_000)
     memory.add_argument("--queries", type=int, default=1_000)
@@ -91,9 +92,9 @@ def _encoding(texts: list[str], n_workers: int) -> tuple[float, Any]:
     pool = WorkerPool(config)
     while len(pool.progress()) < n_workers:
         time.sleep(0.1)
-    ray.get([worker.actor.encode.remote("model", pack_texts(["warm"])) for worker in pool._workers])
+    ray.get([worker.actor.encode.remote("model", pack_texts(["warm"])) for worker in pool._staff.workers])
     models, _ = pool.models.result()
-    encoder = SpreadEncoder(pool, "model", models["model"], name="all", urgency=(0,), on_wait=lambda: None)
+    encoder = SpreadEncoder(pool, "model", models["model"], name="all", urgency=(0,))
     started = time.perf_counter()
     vectors = encoder.encode(texts).vectors
     seconds = time.perf_counter() - started
@@ -253,15 +254,13 @@ class _FeedOnly:
 
         run = RunConfig(name="x", models=(config,), tasks=(MtebTask.model_validate({"mteb": "STSBenchmark"}),))
         pool: Any = None
-        encoder = SpreadEncoder(
-            pool, "model", resolve_model(run, config), name="feed", urgency=(0,), on_wait=lambda: None
-        )
+        encoder = SpreadEncoder(pool, "model", resolve_model(run, config), name="feed", urgency=(0,))
         starts = range(0, len(self._texts), CORPUS_BLOCK)
         corpus = (
             Documents([f"d{start + n}" for n in range(CORPUS_BLOCK)], self._texts[start : start + CORPUS_BLOCK])
             for start in starts
         )
-        return encoder._searches(corpus, "passage: ", None, MergedSearch(1, 1))
+        return encoder._searches(corpus, "passage: ", None, MergedSearch(1, 1), deque())
 
 
 def _merge_s(rng: np.random.Generator, n_queries: int, passing: int, k: int, shard: int) -> float:

@@ -15,11 +15,18 @@ port=6379
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" \
     ray start --head --port="$port" --disable-usage-stats --block &
-until ray status --address="$head:$port" > /dev/null 2>&1; do sleep 1; done
 if [ "$SLURM_JOB_NUM_NODES" -gt 1 ]; then
     srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
-        ray start --address="$head:$port" --disable-usage-stats --block &
+        bash -c "until ray start --address=$head:$port --disable-usage-stats --block; do sleep 2; done" &
 fi
+for ((waited = 0; waited < 300; waited += 5)); do # until all nodes are there
+    alive=$(ray status --address="$head:$port" 2> /dev/null | grep -c " node_" || true)
+    [ "$alive" -ge "$SLURM_JOB_NUM_NODES" ] && break
+    sleep 5
+done
 
 srun --overlap --nodes=1 --ntasks=1 --nodelist="$head" \
-    env RAY_ADDRESS="$head:$port" run-benchmark "$suite"
+    env RAY_ADDRESS="$head:$port" run-benchmark "$suite" &
+run=$!
+trap 'kill -TERM "$run"' TERM # two minutes before the end: the run stops cleanly
+wait "$run" || wait "$run"

@@ -17,7 +17,7 @@ from evaluation.execution.reporting import WorkerProgress
 from evaluation.plan import Job
 from evaluation.records import JobRecord
 
-_LINE_EVERY_S = 15.0
+_LINE_EVERY_S, _WORKERS_EVERY_S = 15.0, 5.0
 
 
 class ConsoleReporter:
@@ -83,25 +83,27 @@ class ConsoleReporter:
             self._say(f"  ... {status}")
 
     def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
-        """Update the live bar, or write a line now and then: all workers together, then each."""
+        """Update the live bar every few seconds; elsewhere a line now and then, which names each worker."""
         now = time.monotonic()
-        seconds = max(now - self._workers_seen_at, 1e-9)
+        is_live = self._console.is_terminal
+        if now - self._workers_seen_at < (_WORKERS_EVERY_S if is_live else _LINE_EVERY_S):
+            return
+        seconds = now - self._workers_seen_at
         rates = {worker.name: (worker.tokens - self._workers.get(worker.name, 0)) / seconds for worker in workers}
-        is_due = now - self._last_line >= _LINE_EVERY_S
-        each = "; ".join(f"{worker.name} {worker.doing or 'idle'} {rates[worker.name]:,.0f}" for worker in workers)
+        count = f"{len(workers)} worker{'s' if len(workers) != 1 else ''}"
         texts = sum(worker.texts for worker in workers)
-        status = f"{texts:,} texts, {sum(rates.values()):,.0f} tokens/s ({each}){self._left(now)}"
-        self._live.update(self._bar, description=f"{len(workers)} workers", status=escape(status))
-        if self._console.is_terminal or is_due:
-            self._workers = {worker.name: worker.tokens for worker in workers}
-            self._workers_seen_at = now
-        if is_due and not self._console.is_terminal:
-            self._last_line = now
-            self._say(f"  ... {status}")
+        status = f"{texts:,} texts, {sum(rates.values()):,.0f} tokens/s{self._left(now)}"
+        self._live.update(self._bar, description=count, status=escape(status))
+        self._workers, self._workers_seen_at = {worker.name: worker.tokens for worker in workers}, now
+        if not is_live:
+            each = (
+                f"{worker.name}: {worker.doing or 'idle'}, {rates[worker.name]:,.0f} tokens/s" for worker in workers
+            )
+            self._say(f"  ... {count}, {status} ({'; '.join(each)})")
 
     def notice(self, sentence: str) -> None:
-        """Say it, whatever else is silent."""
-        self._console.print(escape(shown(f"note: {sentence}")), highlight=False, soft_wrap=True)
+        """One line."""
+        self._say(f"note: {sentence}")
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
         """One line a job."""

@@ -116,15 +116,17 @@ class EmbeddingCache:
         self._written: list[Path] = []
         self._warned: set[str] = set()
 
-    def get(self, hashes: Hashes) -> CachedShard | None:
+    def get(self, hashes: Hashes, *, wait: bool = True) -> CachedShard | None:
         """The vectors of a whole shard, or None if any of its texts is missing; then `put` or `give_up` is expected.
 
-        Waits where another process has been told the same, until that one has put the shard or ended.
+        Args:
+            hashes: Of the shard's texts.
+            wait: Where another process has been told the same, wait until that one has put the shard or ended.
         """
         with self._lock:
             found = self._take(hashes)
         if found is None and len(hashes):
-            self._claim_shard(hashes)
+            self._claim_shard(hashes, wait=wait)
             with self._lock:
                 found = self._take(hashes)
             if found is not None:
@@ -132,6 +134,24 @@ class EmbeddingCache:
         return found
 
     def _take(self, hashes: Hashes) -> CachedShard | None:
+        """Out of the segment of just this shard, or of as many as its texts lie in."""
+        return self._take_own(hashes) or self._take_scattered(hashes)
+
+    def _take_own(self, hashes: Hashes) -> CachedShard | None:
+        path = self._folder / f"{shard_name(hashes)}{_SUFFIX}"
+        segment = self._segments.get(path.name) if path.exists() else None
+        if segment is None and path.exists():
+            segment = self._open(path)
+        if segment is None or not np.array_equal(segment.hashes, hashes):
+            return None
+        if not segment.is_sound():
+            self._set_aside(path)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now: dropped last
+        return CachedShard(np.array(segment.vectors), segment.lengths)
+
+    def _take_scattered(self, hashes: Hashes) -> CachedShard | None:
         self._refresh()
         found = self._find(hashes)
         if found is None:
@@ -194,7 +214,7 @@ class EmbeddingCache:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _claim_shard(self, hashes: Hashes) -> None:
+    def _claim_shard(self, hashes: Hashes, *, wait: bool) -> None:
         """Become the one that encodes a shard. Without locks on this file system, or patience, nobody is."""
         name = shard_name(hashes)
         claim = FileLock(self._folder / f".{name}{_CLAIM}", thread_local=False)
@@ -203,6 +223,8 @@ class EmbeddingCache:
             try:
                 claim.acquire(timeout=0)
             except Timeout:
+                if not wait:
+                    return
                 _LOG.info("another process is encoding the same texts; waiting for its vectors")
                 claim.acquire(timeout=_PATIENCE_S)
         except (OSError, NotImplementedError):  # a Timeout is an OSError

@@ -145,24 +145,28 @@ class Encoder:
                     shard = self._encode_missing(texts, hashes, tokens)
                 yield shard
 
-    def encode_shard(self, texts: list[str]) -> CachedShard:
+    def encode_shard(self, texts: list[str], *, wait: bool = True) -> CachedShard:
         """One shard of distinct texts, as `encode` does it, for who spreads shards over several encoders.
 
         Threads may share an encoder: one tokenizes while another has the model.
+
+        Args:
+            texts: Of the shard.
+            wait: Wait for another process that encodes the same shard; else it is done twice.
 
         Raises:
             EncodingError: A vector holds NaN or infinity, or is zero.
         """
         hashes = hash_texts(texts)
-        shard = self._stored(hashes)
+        shard = self._stored(hashes, wait=wait)
         if shard is None:
             tokens = self._tokenize(texts)
             with self._turn:
                 shard = self._encode_missing(texts, hashes, tokens)
         return shard
 
-    def _stored(self, hashes: Hashes) -> CachedShard | None:
-        return self._cache.get(hashes) if self._cache is not None else None
+    def _stored(self, hashes: Hashes, *, wait: bool = True) -> CachedShard | None:
+        return self._cache.get(hashes, wait=wait) if self._cache is not None else None
 
     def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
         try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
+from evaluation.errors import UsageError
+
 _TIMEOUT_S = 10.0
 _LOOPBACK = ("127.", "localhost", "[::1]")
 _SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -19,11 +21,25 @@ def prepare(address: str | None) -> None:
         address: Of a cluster, as in `runtime.ray.address`; None: Ray will be started on this machine.
 
     Raises:
-        OSError: Nothing answers at host:port. Ray itself would go on asking for minutes.
+        UsageError: Nothing answers at host:port. Ray itself would go on asking for minutes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None or address.startswith(_LOOPBACK):
         os.environ.setdefault(_SWITCH, "0")
+    if address is not None and "://" in address:
+        raise UsageError(
+            f"runtime.ray.address {address!r}: give host:port, or auto; Ray's client (ray://) can't be used."
+        )
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), timeout=_TIMEOUT_S).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT_S).close()
+        except OSError as error:
+            raise no_cluster(address, error) from error
+
+
+def no_cluster(address: str | None, error: Exception) -> UsageError:
+    """A sentence for an address without a cluster."""
+    where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return UsageError(f"there is no Ray cluster {where}: {reason}.")

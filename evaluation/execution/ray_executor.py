@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import Any
 
 import ray
@@ -21,13 +23,15 @@ from evaluation.config import RunConfig
 from evaluation.errors import EvaluationError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, failed_job, run_job
 from evaluation.execution.local_executor import job_fingerprint
-from evaluation.execution.ray_pool import ClusterModels, Work, WorkerPool
+from evaluation.execution.ray_address import no_cluster
+from evaluation.execution.ray_pool import Work, WorkerPool, call_of
+from evaluation.execution.ray_staff import ClusterModels
 from evaluation.execution.reporting import Reporter
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.execution.spread_encoder import SpreadEncoder
 from evaluation.plan import Job
 
-_SHOW_EVERY_S = 1.0
+_SHOW_EVERY_S, _LOOK_S = 1.0, 0.5
 _FAIR_PARTS = 2
 """A job with more than 1 / (2 x workers) of all tokens is spread."""
 
@@ -40,15 +44,20 @@ class RayExecutor:
         reporter: Where progress is shown.
 
     Raises:
-        ConnectionError: There is no cluster at `runtime.ray.address`.
+        UsageError: There is no cluster at `runtime.ray.address`.
     """
 
     def __init__(self, config: RunConfig, reporter: Reporter) -> None:
         self._config, self._reporter = config, reporter
         self._next_show = math.inf  # until the run has begun
         self._spread_jobs: list[str] = []
+        self._is_closing = threading.Event()
         _connect(config.runtime.ray.address)
-        self._pool = WorkerPool(config)
+        try:
+            self._pool = WorkerPool(config)
+        except BaseException:
+            ray.shutdown()
+            raise
 
     def fingerprint(self, job: Job) -> str:
         """The job's fingerprint, its model as the workers run it.
@@ -63,24 +72,25 @@ class RayExecutor:
         if not jobs:
             return
         self._next_show = 0.0
-        order = {label: place for place, label in enumerate(dict.fromkeys(job.model.label for job in jobs))}
-        tokens = {_key(job): costs.get(_key(job), 0) for job in jobs}
         self._models()
+        order = {label: number for number, label in enumerate(dict.fromkeys(job.model.label for job in jobs))}
+        tokens = {_key(job): costs.get(_key(job), 0) for job in jobs}
         fair = sum(tokens.values()) / (_FAIR_PARTS * self._pool.n_workers)
-        longest_first = sorted(jobs, key=lambda job: (order[job.model.label], -tokens[_key(job)]))
-        whole: dict[Future[JobOutcome], Job] = {}
-        spread = [job for job in longest_first if tokens[_key(job)] > fair]
-        for job in longest_first:
-            if job not in spread:
-                urgency = (order[job.model.label], 1, -tokens[_key(job)])
-                whole[self._pool.submit(Work(_running(job), job.name, urgency))] = job
-        for job in spread:
-            self._spread_jobs.append(job.name)
-            self._reporter.job_started(job)
-            yield job, self._run_spread(job, (order[job.model.label], 0, -tokens[_key(job)]))
-            yield from self._ended(whole, timeout=0)
-        while whole:
-            yield from self._ended(whole, timeout=0.5)
+        ending: dict[Future[JobOutcome], Job] = {}
+        spread: list[tuple[Job, tuple[float, ...], Future[JobOutcome]]] = []
+        for job in sorted(jobs, key=lambda job: (order[job.model.label], -tokens[_key(job)])):
+            is_spread = tokens[_key(job)] > fair and job.model.endpoint is None
+            urgency = (order[job.model.label], 0 if is_spread else 1, -tokens[_key(job)])
+            if is_spread:
+                self._spread_jobs.append(job.name)
+                spread.append((job, urgency, Future()))
+                ending[spread[-1][2]] = job
+            else:
+                ending[self._pool.submit(Work(call_of("run_job", job), job.name, job.model.label, urgency))] = job
+        threading.Thread(target=self._run_spread, args=(spread,), name="spread-jobs", daemon=True).start()
+        while ending:
+            for future in wait(ending, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done:
+                yield self._outcome(ending.pop(future), future)
             self._show()
 
     def facts(self) -> dict[str, Any]:
@@ -89,31 +99,40 @@ class RayExecutor:
 
     def close(self) -> None:
         """Let the workers go, and a Ray that was started for them."""
-        self._pool.close()
-        ray.shutdown()
+        self._is_closing.set()
+        try:
+            self._pool.close()
+        finally:
+            ray.shutdown()
 
-    def _run_spread(self, job: Job, urgency: tuple[float, ...]) -> JobOutcome:
-        def load() -> LoadedModel:
-            resolved = self._resolved(job)
-            if isinstance(resolved, EvaluationError):
-                raise resolved
-            _, hardware = self._models()
-            encoder = SpreadEncoder(
-                self._pool, job.model.label, resolved, name=job.name, urgency=urgency, on_wait=self._show
-            )
-            return LoadedModel(resolved, encoder, hardware)
+    def _run_spread(self, jobs: Sequence[tuple[Job, tuple[float, ...], Future[JobOutcome]]]) -> None:
+        """One after the other: mteb's tasks share random state. Whole jobs are stored meanwhile."""
+        for job, urgency, future in jobs:
+            if self._is_closing.is_set():
+                return
+            load = partial(self._load, job, urgency)
+            try:
+                future.set_result(
+                    run_job(job, self.fingerprint(job), load, store_texts=self._config.runtime.store_texts)
+                )
+            except BaseException as error:  # a library that ends the process, say: who waits must be told
+                future.set_exception(error)
 
-        return run_job(job, self.fingerprint(job), load, store_texts=self._config.runtime.store_texts)
+    def _load(self, job: Job, urgency: tuple[float, ...]) -> LoadedModel:
+        resolved = self._resolved(job)
+        if isinstance(resolved, EvaluationError):
+            raise resolved
+        _, hardware = self._models()
+        encoder = SpreadEncoder(self._pool, job.model.label, resolved, name=job.name, urgency=urgency)
+        return LoadedModel(resolved, encoder, hardware)
 
-    def _ended(self, whole: dict[Future[JobOutcome], Job], timeout: float) -> Iterator[tuple[Job, JobOutcome]]:
-        """Whole jobs that have ended."""
-        for future in wait(whole, timeout=timeout, return_when=FIRST_COMPLETED).done if whole else ():
-            job = whole.pop(future)
-            error = future.exception()
-            if isinstance(error, Exception):
-                yield job, failed_job(job, self.fingerprint(job), error, getattr(error, "log", None))
-            else:
-                yield job, future.result()
+    def _outcome(self, job: Job, future: Future[JobOutcome]) -> tuple[Job, JobOutcome]:
+        error = future.exception()
+        if error is None:
+            return job, future.result()
+        if not isinstance(error, Exception):
+            raise error
+        return job, failed_job(job, self.fingerprint(job), error, getattr(error, "log", None))
 
     def _resolved(self, job: Job) -> ResolvedModel | EvaluationError:
         models, _ = self._models()
@@ -122,11 +141,9 @@ class RayExecutor:
 
     def _models(self) -> ClusterModels:
         """Waits for the first worker."""
-        while True:
-            try:
-                return self._pool.models.result(timeout=0.5)
-            except TimeoutError:
-                self._show()
+        while not wait([self._pool.models], timeout=_LOOK_S).done:
+            self._show()
+        return self._pool.models.result()
 
     def _show(self) -> None:
         """Tell how far the workers are, now and then."""
@@ -137,17 +154,14 @@ class RayExecutor:
             self._reporter.workers_advanced(self._pool.progress())
 
 
-def _running(job: Job) -> Callable[[Any], Any]:
-    return lambda worker: worker.run_job.options(concurrency_group="work").remote(job)
-
-
 def _connect(address: str | None) -> None:
     """Join a cluster, or start Ray on this machine.
 
     Raises:
-        ConnectionError: There is none at the address.
+        UsageError: There is none at the address.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if is_main else {}
     dashboard = False if address is None else None
     try:
         ray.init(
@@ -156,6 +170,8 @@ def _connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             include_dashboard=dashboard,
         )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise no_cluster(address, error) from error
     finally:
         for number, handler in before.items():  # Ray puts its own in their place
             signal.signal(number, handler)

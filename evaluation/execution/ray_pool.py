@@ -1,8 +1,8 @@
-"""Workers of a Ray cluster and the work they share out: hires, hands out, and hands out again when one dies.
+"""Work for the workers of a Ray cluster: one queue, handing out, and handing out again when a worker dies.
 
-A thread of its own watches the cluster; whoever submits work gets a future. Work waits in one queue, the most urgent
-first, and a worker takes the next when it has room, so that slow workers get less. At the end idle workers do over
-again what slow ones still have in hand; the first result counts.
+A thread of its own watches the cluster; whoever submits work gets a future. The most urgent work goes first, and a
+worker takes the next when it has room, so that slow workers get less. At the end idle workers do over again what slow
+ones still have in hand; the first result counts.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ import statistics
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from itertools import chain, zip_longest
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import RayError, RayTaskError
 
-from evaluation.config import RayConfig, RunConfig
-from evaluation.encoding.settings import EncoderSettings
-from evaluation.errors import WorkerError
-from evaluation.execution.ray_worker import ShardName, Worker, WorkerState
+from evaluation.config import RunConfig
+from evaluation.errors import EvaluationError, WorkerError
+from evaluation.execution.job_running import JobOutcome
+from evaluation.execution.ray_staff import AT_ONCE, Hired, Staff
+from evaluation.execution.ray_worker import ShardName
 from evaluation.execution.reporting import WorkerProgress
-from evaluation.execution.resolving import ResolvedModel
 
 _LOG = logging.getLogger(__name__)
 
 _MAX_DEATHS = 3
-"""Workers that may die of one piece of work, or in a row on one node."""
-_AT_ONCE = 2
-"""Shards that a worker has in hand: one in the model, one in the tokenizer."""
+"""Workers that may die of one piece of work."""
 _SLOW = 2.0
 """What takes more than this many times the median is done over by an idle worker."""
 _TICK_S, _LOOK_S, _FETCH_S = 0.05, 1.0, 120.0
 _PATIENCE_S = 180.0
 """How long work waits while there is no worker at all."""
 
-ClusterModels = tuple[Mapping[str, ResolvedModel | str], Mapping[str, Any]]
-"""Each label's model as the first worker resolves it, or why it can't be had; and that worker's hardware."""
+
+class Call(Protocol):
+    """Starts a piece of work on a worker and gives the reference of its result."""
+
+    def __call__(self, worker: Any, *, is_copy: bool) -> Any:
+        """`is_copy`: another worker has it in hand already."""
 
 
 @dataclass(eq=False, slots=True)
@@ -51,16 +51,17 @@ class Work:
     """A piece of work.
 
     Attributes:
-        call: Starts it on a worker and gives the reference of its result.
-        name: For people.
+        call: Starts it.
+        name, label: For people, and of the model.
         urgency: The smallest goes first.
         is_shard: Of these a worker takes two at once; a whole job wants a worker for itself.
         shard: Its name in the embedding cache: who has it there should take it.
         future: Where the result comes.
     """
 
-    call: Callable[[Any], Any]
+    call: Call
     name: str
+    label: str
     urgency: tuple[float, ...]
     is_shard: bool = False
     shard: ShardName | None = None
@@ -68,36 +69,9 @@ class Work:
     n_deaths: int = 0
 
 
-class _Place(NamedTuple):
-    """Room for a worker on a node."""
-
-    node: str
-    cpus: int
-    gpus: int
-
-
 class _InHand(NamedTuple):
     work: Work
     since: float
-
-
-@dataclass(eq=False, slots=True)
-class _Hired:
-    """A worker. `asked` and `in_hand` are keyed by the references of the answers that it owes."""
-
-    name: str
-    place: _Place
-    actor: Any
-    is_ready: bool = False
-    asked: dict[Any, str] = field(default_factory=dict)
-    in_hand: dict[Any, _InHand] = field(default_factory=dict)
-    shards: set[ShardName] = field(default_factory=set)
-    state: WorkerState = WorkerState(0, 0, 0.0, ())
-
-    def has_room_for(self, work: Work) -> bool:
-        others = [item.work for item in self.in_hand.values()]
-        fits = not others or (work.is_shard and len(others) < _AT_ONCE and all(other.is_shard for other in others))
-        return self.is_ready and fits
 
 
 class WorkerPool:
@@ -107,38 +81,36 @@ class WorkerPool:
         config: The run's config.
 
     Attributes:
-        models: Comes when the first worker is there.
+        models: How all workers run the models; comes when the first of them is there.
         notices: Sentences for the user, oldest first.
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._config, self._config_ref = config, ray.put(config)
-        as_actor: Any = ray.remote  # its annotations do not know concurrency_groups
-        self._worker_class = as_actor(concurrency_groups={"work": _AT_ONCE}, max_restarts=0)(Worker)
-        self._workers: list[_Hired] = []
+        self._staff = Staff(config)
         self._waiting: list[Work] = []
         self._lock = threading.Lock()
-        self._deaths_on: Counter[str] = Counter()
         self._durations: deque[float] = deque(maxlen=50)
         self._redone: list[str] = []
-        self._states: dict[str, dict[str, Any]] = {}
+        self._broken: str | None = None
         self._next_look = 0.0
         self._began = self._staffed = time.monotonic()
-        self._has_waited = False
+        self._has_said = False
         self._stopping = threading.Event()
-        self.models: Future[ClusterModels] = Future()
-        self.notices: deque[str] = deque()
+        self.models, self.notices = self._staff.models, self._staff.notices
         self._thread = threading.Thread(target=self._watch, name="ray-pool", daemon=True)
         self._thread.start()
 
     @property
     def n_workers(self) -> int:
         """Workers, those that still start included; at least 1."""
-        return max(1, len(self._workers))
+        return max(1, len(self._staff.workers))
 
     def submit(self, work: Work) -> Future[Any]:
         """Put work into the queue."""
         with self._lock:
+            if self._broken is not None:
+                work.future.set_exception(WorkerError(self._broken))
+                return work.future
             self._waiting.append(work)
             self._waiting.sort(key=lambda item: item.urgency)
         return work.future
@@ -152,22 +124,24 @@ class WorkerPool:
                 worker.state.texts,
                 worker.state.tokens,
             )
-            for worker in list(self._workers)
+            for worker in list(self._staff.workers)
             if worker.is_ready
         ]
 
     def facts(self) -> dict[str, Any]:
-        """For run.json: all workers that there were, and the work that was handed out again after a death."""
-        for worker in list(self._workers):
-            with contextlib.suppress(RayError, GetTimeoutError):
-                self._take_state(worker, ray.get(worker.actor.state.remote(), timeout=_LOOK_S))
-        return {"workers": list(self._states.values()), "redone": list(self._redone)}
+        """For run.json: all workers that there were, and the work that had to be done again after a death."""
+        for worker in list(self._staff.workers):
+            if worker.is_ready:
+                with contextlib.suppress(RayError):
+                    self._staff.take(worker, "state", ray.get(worker.actor.state.remote(), timeout=_LOOK_S))
+        return {"workers": list(self._staff.facts.values()), "redone": list(self._redone)}
 
     def close(self) -> None:
-        """Let all workers go."""
+        """Let all workers go. Work that is not done fails."""
         self._stopping.set()
         self._thread.join(timeout=30)
-        for worker in self._workers:
+        self._fail("the run was stopped.")
+        for worker in self._staff.workers:
             ray.kill(worker.actor)
 
     # ------------------------------------------------------------------------------------------ the watching thread
@@ -176,83 +150,110 @@ class WorkerPool:
         while not self._stopping.is_set():
             try:
                 self._step()
-            except Exception as error:  # the cluster itself is gone; who waits must be told
+            except Exception as error:  # who waits must be told
                 _LOG.exception("the cluster can't be watched any more")
-                self._fail(f"the Ray cluster is gone: {error}")
+                self._fail(f"the Ray cluster can't be watched any more: {error}")
                 return
 
     def _step(self) -> None:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _LOOK_S
-            self._hire()
-            self._ask()
+            self._staff.hire()
+            self._staff.ask()
+            self._check_staff()
         self._hand_out()
-        owed = [reference for worker in self._workers for reference in (*worker.asked, *worker.in_hand)]
+        owed = [reference for worker in self._staff.workers for reference in (*worker.asked, *worker.in_hand)]
         if not owed:
             self._stopping.wait(_TICK_S)
         for reference in ray.wait(owed, timeout=_TICK_S)[0] if owed else ():
-            self._take(reference)
+            self._take_answer(reference)
 
-    def _take(self, reference: Any) -> None:
-        """An answer has come."""
-        worker = next(item for item in self._workers if reference in item.asked or reference in item.in_hand)
+    def _check_staff(self) -> None:
+        now = time.monotonic()
+        if not self._has_said and now - self._began > _PATIENCE_S / 3:
+            self._has_said = True
+            if not any(worker.is_ready for worker in self._staff.workers):
+                self.notices.append("no worker has begun yet: waiting for room on the Ray cluster (see `ray status`).")
+        if self._staff.workers:
+            self._staffed = now
+        elif now - self._staffed > _PATIENCE_S:
+            last = f" The last one was lost: {self._staff.last_loss}." if self._staff.last_loss else ""
+            self._fail(f"no node of the Ray cluster has room for a worker (runtime.ray), or all workers died.{last}")
+
+    def _take_answer(self, reference: Any) -> None:
+        worker = next(item for item in self._staff.workers if reference in item.asked or reference in item.in_hand)
         result, fault = None, None
         try:
             result = ray.get(reference, timeout=_FETCH_S)
         except RayTaskError as error:
             fault = error.cause if isinstance(error.cause, Exception) else WorkerError(f"{worker.name}: {error}")
-        except (RayError, GetTimeoutError) as error:
-            self._lose(worker, f"{type(error).__name__}: {_first_line(error)}")
+        except RayError as error:
+            self._lose(worker, f"{type(error).__name__}: {_reason(error)}")
             return
         question = worker.asked.pop(reference, None)
         if question is None:
-            self._end(worker, worker.in_hand.pop(reference), result, fault)
+            self._take_result(worker, reference, result, fault)
         elif fault is not None:
-            self._lose(worker, str(fault))
+            self._lose(worker, f"{type(fault).__name__}: {_reason(fault)}")
         else:
-            getattr(self, f"_take_{question}")(worker, result)
+            self._staff.take(worker, question, result)
 
-    def _end(self, worker: _Hired, item: _InHand, result: Any, fault: Exception | None) -> None:
-        """A piece of work is done; of two copies the first counts."""
-        work = item.work
-        self._deaths_on[worker.place.node] = 0
+    def _take_result(self, worker: Hired, reference: Any, result: Any, fault: Exception | None) -> None:
+        """Of two copies the first result counts. A worker with a fault that is none of ours may be sick: it goes."""
+        if fault is not None and not isinstance(fault, EvaluationError):
+            self._lose(worker, f"{type(fault).__name__}: {_reason(fault)}")
+            return
+        work, since = worker.in_hand.pop(reference)
         if work.is_shard:
-            self._durations.append(time.monotonic() - item.since)
-        if fault is None and work.shard is not None:
+            self._durations.append(time.monotonic() - since)
+        if fault is not None:
+            _settle(work.future, fault=fault)
+            return
+        if work.shard is not None:
             worker.shards.add(work.shard)
-        with contextlib.suppress(InvalidStateError):  # a copy was faster, or nobody waits any more
-            if fault is not None:
-                work.future.set_exception(fault)
-            else:
-                work.future.set_result(result)
+        _settle(work.future, result)
+        if isinstance(result, JobOutcome) and result.record.error is not None and result.record.error.traceback:
+            self._lose(worker, f"{work.name} failed with an error that is none of ours")
 
     # ------------------------------------------------------------------------------------------------- handing out
 
     def _hand_out(self) -> None:
-        for n_in_hand in range(_AT_ONCE):
-            for worker in self._workers:
-                if len(worker.in_hand) == n_in_hand:
+        for n_in_hand in range(AT_ONCE):
+            for worker in self._staff.workers:
+                if len(worker.in_hand) == n_in_hand and worker.is_ready:
                     work = self._next_for(worker)
                     if work is not None:
-                        worker.in_hand[work.call(worker.actor)] = _InHand(work, time.monotonic())
+                        self._start(work, worker, is_copy=False)
+                    elif not worker.in_hand and (slow := self._slow_work()) is not None:
+                        self._start(slow, worker, is_copy=True)
 
-    def _next_for(self, worker: _Hired) -> Work | None:
+    def _start(self, work: Work, worker: Hired, *, is_copy: bool) -> None:
+        try:
+            worker.in_hand[work.call(worker.actor, is_copy=is_copy)] = _InHand(work, time.monotonic())
+        except Exception as error:  # an argument that Ray can't take, say
+            _settle(work.future, fault=WorkerError(f"Ray refuses it: {error}"))
+
+    def _next_for(self, worker: Hired) -> Work | None:
         with self._lock:
             self._waiting = [work for work in self._waiting if not work.future.done()]
-            for place, work in enumerate(self._waiting):
-                if worker.has_room_for(work) and not self._is_kept_elsewhere(work, worker):
-                    return self._waiting.pop(place)
-        return self._slow_work() if worker.is_ready and not worker.in_hand else None
+            for number, work in enumerate(self._waiting):
+                if _has_room(worker, work) and not self._is_kept_elsewhere(work, worker):
+                    return self._waiting.pop(number)
+        return None
 
-    def _is_kept_elsewhere(self, work: Work, worker: _Hired) -> bool:
-        """Whether another worker, not this one, has the vectors already."""
+    def _is_kept_elsewhere(self, work: Work, worker: Hired) -> bool:
+        """Whether another worker, which is not busy with a whole job, has the vectors already, and this one has not."""
         if work.shard is None or work.shard in worker.shards:
             return False
-        return any(work.shard in other.shards for other in self._workers if other.is_ready)
+        return any(
+            work.shard in other.shards and all(item.work.is_shard for item in other.in_hand.values())
+            for other in self._staff.workers
+            if other.is_ready
+        )
 
     def _slow_work(self) -> Work | None:
         """The shard that has been in hand for longest, if that is unusually long and nobody has a copy yet."""
-        in_hand = [item for worker in self._workers for item in worker.in_hand.values() if item.work.is_shard]
+        in_hand = [item for worker in self._staff.workers for item in worker.in_hand.values() if item.work.is_shard]
         copies = Counter(item.work for item in in_hand)
         single = [item for item in in_hand if copies[item.work] == 1 and not item.work.future.done()]
         oldest = min(single, key=lambda item: item.since, default=None)
@@ -261,90 +262,20 @@ class WorkerPool:
         is_slow = time.monotonic() - oldest.since > _SLOW * statistics.median(self._durations)
         return oldest.work if is_slow else None
 
-    # ------------------------------------------------------------------------------------------ hiring and losing
+    # ------------------------------------------------------------------------------------------------------- losing
 
-    def _hire(self) -> None:
-        """Start workers where there is room: at first, on new nodes, and where one died."""
-        runtime = self._config.runtime
-        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        nodes = [places_on(node["NodeID"], node["Resources"], runtime.ray, runtime.device) for node in alive]
-        in_turn = [place for row in zip_longest(*nodes) for place in row if place is not None]
-        missing = Counter(in_turn[: runtime.ray.workers]) - Counter(worker.place for worker in self._workers)
-        for place in missing.elements():
-            if self._deaths_on[place.node] < _MAX_DEATHS:
-                self._workers.append(self._hired(place))
-        self._say_if_none_comes()
-        if self._workers:
-            self._staffed = time.monotonic()
-        elif time.monotonic() - self._staffed > _PATIENCE_S:
-            self._fail("no node of the Ray cluster has room for a worker, or all workers died; see runtime.ray.")
-
-    def _say_if_none_comes(self) -> None:
-        if not self._has_waited and time.monotonic() - self._began > _PATIENCE_S / 3:
-            self._has_waited = True
-            if not any(worker.is_ready for worker in self._workers):
-                self.notices.append("no worker has begun yet: waiting for room on the Ray cluster (see `ray status`).")
-
-    def _hired(self, place: _Place) -> _Hired:
-        name = f"worker {len(self._states) + 1}"
-        self._states[name] = {"name": name, "node": place.node, "threads": place.cpus, "gpus": place.gpus}
-        actor = self._worker_class.options(
-            num_cpus=place.cpus,
-            num_gpus=place.gpus,
-            resources=dict(self._config.runtime.ray.resources),
-            scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False),
-        ).remote(self._config_ref, place.cpus)
-        return _Hired(name, place, actor)
-
-    def _ask(self) -> None:
-        """Ask each worker what is to be known of it next. The first to answer decides for all how models run."""
-        for worker in self._workers:
-            if worker.asked:
-                continue
-            if worker.is_ready:
-                worker.asked[worker.actor.state.remote()] = "state"
-            elif self.models.done():
-                worker.asked[worker.actor.settle.remote(self._settings())] = "settled"
-            else:
-                worker.asked[worker.actor.resolve.remote()] = "resolved"
-
-    def _settings(self) -> dict[str, EncoderSettings]:
-        models, _ = self.models.result()
-        return {label: model.settings for label, model in models.items() if isinstance(model, ResolvedModel)}
-
-    def _take_resolved(self, worker: _Hired, found: ClusterModels) -> None:
-        if not self.models.done():
-            self.models.set_result(found)
-
-    def _take_settled(self, worker: _Hired, shards: Mapping[str, tuple[str, set[str]]]) -> None:
-        models, _ = self.models.result()
-        for label, model in models.items():
-            if isinstance(model, ResolvedModel) and shards[label][0] != model.checkpoint.weights_hash:
-                self._deaths_on[worker.place.node] = _MAX_DEATHS
-                self._lose(worker, f"{label} is another model on its node, or missing there")
-                return
-        worker.shards = {(label, name) for label, (_, names) in shards.items() for name in names}
-        worker.is_ready = True
-
-    def _take_state(self, worker: _Hired, state: WorkerState) -> None:
-        worker.state = state
-        self._states[worker.name] |= {"texts": state.texts, "tokens": state.tokens, "busy_s": round(state.busy_s, 1)}
-
-    def _lose(self, worker: _Hired, why: str) -> None:
-        """A worker died or can't be used. What it had in hand goes to others, unless that is what kills workers."""
-        self._workers.remove(worker)
-        self._deaths_on[worker.place.node] += 1
-        self._states[worker.name]["lost"] = why
-        self.notices.append(f"{worker.name} is lost ({why}); its work goes to others.")
-        ray.kill(worker.actor)
-        elsewhere = {item.work for other in self._workers for item in other.in_hand.values()}
-        for work, _ in worker.in_hand.values():
-            work.n_deaths += 1
+    def _lose(self, worker: Hired, why: str) -> None:
+        """What a lost worker had in hand goes to others, unless that is what kills workers."""
+        self._staff.lose(worker, why)
+        elsewhere = {item.work for other in self._staff.workers for item in other.in_hand.values()}
+        in_hand = sorted(worker.in_hand.values(), key=lambda item: item.since)
+        for number, (work, _) in enumerate(in_hand):
+            work.n_deaths += number == 0  # the younger one was not in the model yet
             if work.future.done():
                 continue
             if work.n_deaths >= _MAX_DEATHS:
                 message = f"{work.n_deaths} workers died of it, the last one with {why}."
-                work.future.set_exception(WorkerError(message, "\n".join(worker.state.log)))
+                _settle(work.future, fault=WorkerError(message, "\n".join(worker.state.log)))
                 continue
             self._redone.append(work.name)
             if work not in elsewhere:
@@ -353,30 +284,40 @@ class WorkerPool:
     def _fail(self, message: str) -> None:
         """Nothing can be done any more."""
         with self._lock:
+            self._broken = message
             works, self._waiting = self._waiting, []
-        works += [item.work for worker in self._workers for item in worker.in_hand.values()]
-        for future in chain([self.models], (work.future for work in works)):
-            if not future.done():
-                future.set_exception(WorkerError(message))
+        works += [item.work for worker in self._staff.workers for item in worker.in_hand.values()]
+        for future in (self.models, *(work.future for work in works)):
+            _settle(future, fault=WorkerError(message))
 
 
-def places_on(node: str, resources: Mapping[str, float], options: RayConfig, device: str) -> list[_Place]:
-    """Room for workers on one node.
+def call_of(method: str, *arguments: Any) -> Callable[..., Any]:
+    """A call of a worker's method that does not care whether it is a copy."""
 
-    Args:
-        node: Its id.
-        resources: What Ray says that it has.
-        options: What a worker takes.
-        device: Of the run.
-    """
-    n_cpus, n_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-    gpus = options.gpus if options.gpus is not None else int(n_gpus > 0 and device != "cpu")
-    by_gpus = n_gpus // gpus if gpus else None
-    cpus = options.cpus or max(1, n_cpus // max(1, by_gpus or 1))
-    fits = [n_cpus // cpus, *([by_gpus] if by_gpus is not None else [])]
-    fits += [int(resources.get(name, 0) // amount) for name, amount in options.resources.items() if amount]
-    return [_Place(node, cpus, gpus)] * min(fits)
+    def call(worker: Any, *, is_copy: bool) -> Any:
+        return getattr(worker, method).options(concurrency_group="work").remote(*arguments)
+
+    return call
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+def _has_room(worker: Hired, work: Work) -> bool:
+    others = [item.work for item in worker.in_hand.values()]
+    if not others:
+        return True
+    alike = all(other.is_shard and other.label == work.label for other in others)
+    return work.is_shard and alike and len(others) < AT_ONCE
+
+
+def _settle(future: Future[Any], result: Any = None, *, fault: Exception | None = None) -> None:
+    """Give a result; nothing happens where there is one already, or nobody waits any more."""
+    with contextlib.suppress(InvalidStateError):
+        if fault is not None:
+            future.set_exception(fault)
+        else:
+            future.set_result(result)
+
+
+def _reason(error: Exception) -> str:
+    """The line of a Ray error that tells why: the last one where a worker could not even start."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return lines[-1 if getattr(error, "actor_init_failed", False) else 0][:200]

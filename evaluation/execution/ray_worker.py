@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from evaluation.config import RunConfig
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.pooling import l2_normalize
-from evaluation.encoding.settings import EncoderSettings
+from evaluation.encoding.settings import EncoderSettings, resolve_device
 from evaluation.errors import EvaluationError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
-from evaluation.execution.provenance import hardware
+from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.leaders import Candidates
 from evaluation.plan import Job
@@ -30,6 +30,9 @@ from evaluation.redaction import printable, redactor
 from evaluation.search import ExactSearch
 
 _LOG_LINES = 40
+
+ShardName = tuple[str, str]
+"""A model's label, and the name of a shard in the embedding cache."""
 
 
 class EncodedShard(NamedTuple):
@@ -71,16 +74,29 @@ class CorpusQuery(NamedTuple):
 
 
 class WorkerState(NamedTuple):
-    """How far a worker is: texts, tokens and seconds at work since it began, and the last lines of its log."""
+    """How far a worker is: texts, tokens and seconds at work since it began, its log's last lines, our warnings."""
 
     texts: int
     tokens: int
     busy_s: float
     log: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
-ShardName = tuple[str, str]
-"""A model's label, and the name of a shard in the embedding cache."""
+class WorkerFacts(NamedTuple):
+    """What a worker has on its node.
+
+    Attributes:
+        fault: Why it can't run as the others do; empty if it can.
+        weights: The hash of each label's weights; labels whose model is not there have none.
+        shards: What its cache holds.
+        versions: Of the libraries that compute metrics.
+    """
+
+    fault: str
+    weights: dict[str, str]
+    shards: set[ShardName]
+    versions: dict[str, str]
 
 
 def pack_texts(texts: Sequence[str]) -> pa.Array:
@@ -110,7 +126,8 @@ class Worker:
         self._texts = self._tokens = self._n_at_work = 0
         self._busy_s = self._busy_since = 0.0
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
-        _keep_log(self._log)
+        self._warnings: list[str] = []
+        _keep_log(self._log, self._warnings)
 
     def resolve(self) -> tuple[dict[str, ResolvedModel | str], dict[str, Any]]:
         """Each label's model as it runs on this node, or why it can't; and the node's hardware."""
@@ -118,40 +135,47 @@ class Worker:
         told = {label: str(item) if isinstance(item, EvaluationError) else item for label, item in found.items()}
         return told, hardware()
 
-    def settle(self, settings: Mapping[str, EncoderSettings]) -> dict[str, tuple[str, set[str]]]:
-        """Take the settings that all workers share.
-
-        Returns:
-            For each label the hash of the weights that this node has, empty where it has none, and the names of the
-            model's shards in this node's cache.
-        """
+    def settle(self, settings: Mapping[str, EncoderSettings]) -> WorkerFacts:
+        """Take the settings that all workers share, and say what is here."""
         self._executor = LocalExecutor(self._config, self._advanced, settings=settings)
-        found = {}
-        for label in settings:
-            resolved = self._executor.resolve(self._models[label])
-            if isinstance(resolved, EvaluationError):
-                found[label] = ("", set[str]())
-                continue
-            cache = self._executor.cache(resolved)
-            found[label] = (resolved.checkpoint.weights_hash, cache.shard_names() if cache is not None else set())
-        return found
+        weights: dict[str, str] = {}
+        shards: set[ShardName] = set()
+        try:
+            for label in settings:
+                resolve_device(settings[label].device)
+                resolved = self._executor.resolve(self._models[label])
+                if isinstance(resolved, ResolvedModel):
+                    weights[label] = resolved.checkpoint.weights_hash
+                    cache = self._executor.cache(resolved)
+                    shards |= {(label, name) for name in cache.shard_names()} if cache is not None else set()
+        except EvaluationError as error:
+            return WorkerFacts(str(error), weights, shards, metric_versions())
+        return WorkerFacts("", weights, shards, metric_versions())
 
     def run_job(self, job: Job) -> JobOutcome:
         """A whole job, as it runs locally."""
         with self._at_work():
             return self._executor.execute(job)
 
-    def encode(self, label: str, packed: pa.Array) -> tuple[EncodedShard, NDArray[np.float32]]:
+    def encode(
+        self, label: str, packed: pa.Array, *, is_copy: bool = False
+    ) -> tuple[EncodedShard, NDArray[np.float32]]:
         """A shard of U distinct texts, and their (U, D) vectors, raw pooled."""
         with self._at_work():
-            return self._encode(label, packed)
+            return self._encode(label, packed, is_copy=is_copy)
 
     def search(
-        self, label: str, part: CorpusPart, query: CorpusQuery, bounds: NDArray[np.float32]
+        self,
+        label: str,
+        part: CorpusPart,
+        query: CorpusQuery,
+        bounds: NDArray[np.float32],
+        *,
+        is_copy: bool = False,
     ) -> tuple[EncodedShard, Candidates]:
         """Encode the documents of a shard and search them; `bounds` (Q,): scores that are too low to count."""
         with self._at_work():
-            shard, vectors = self._encode(label, part.texts)
+            shard, vectors = self._encode(label, part.texts, is_copy=is_copy)
             vectors = (l2_normalize(vectors) if query.unit_length else vectors)[part.rows]
             search = ExactSearch(query.vectors, query.k, device=self._settings(label).device, bounds=bounds)
             search.add(vectors, unpack_texts(part.ids))
@@ -161,7 +185,7 @@ class Worker:
     def state(self) -> WorkerState:
         """How far it is."""
         busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._n_at_work else 0.0)
-        return WorkerState(self._texts, self._tokens, busy_s, tuple(self._log))
+        return WorkerState(self._texts, self._tokens, busy_s, tuple(self._log), tuple(self._warnings))
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -178,15 +202,13 @@ class Worker:
                 if self._n_at_work == 0:
                     self._busy_s += time.monotonic() - self._busy_since
 
-    def _encode(self, label: str, packed: pa.Array) -> tuple[EncodedShard, NDArray[np.float32]]:
+    def _encode(self, label: str, packed: pa.Array, *, is_copy: bool) -> tuple[EncodedShard, NDArray[np.float32]]:
         texts = unpack_texts(packed)
         with self._loading:
             encoder = self._executor.load(self._models[label])
+        assert isinstance(encoder, Encoder), "what a server encodes is not spread"
         self._mine.tokens = 0
-        if isinstance(encoder, Encoder):
-            vectors, lengths = encoder.encode_shard(texts)
-        else:
-            vectors, lengths, *_ = encoder.encode(texts)
+        vectors, lengths = encoder.encode_shard(texts, wait=not is_copy)
         return EncodedShard(lengths, tuple(texts[:2]), self._mine.tokens), vectors
 
     def _settings(self, label: str) -> EncoderSettings:
@@ -195,18 +217,21 @@ class Worker:
         return resolved.settings
 
     def _advanced(self, progress: Progress) -> None:
-        self._texts += progress.texts
-        self._tokens += progress.tokens
+        with self._counting:
+            self._texts += progress.texts
+            self._tokens += progress.tokens
         self._mine.tokens = getattr(self._mine, "tokens", 0) + progress.tokens
 
 
-def _keep_log(lines: deque[str]) -> None:
-    """Keep the last lines of what this process logs, for the record of a job that fails here."""
+def _keep_log(lines: deque[str], warnings: list[str]) -> None:
+    """Keep the last lines of what this process logs, and our own warnings."""
     redact = redactor()
 
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(printable(redact(self.format(record))))
+            if record.levelno >= logging.WARNING and record.name.startswith("evaluation"):
+                warnings.append(printable(redact(record.getMessage())))
 
     keeper = Keeper(logging.INFO)
     keeper.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from evaluation.config import RunConfig
-from evaluation.errors import MissingExtraError, UsageError
+from evaluation.errors import MissingExtraError
 from evaluation.execution.estimates import Estimates
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
@@ -100,16 +100,10 @@ def _make_executor(config: RunConfig, reporter: Reporter) -> Executor:
         raise MissingExtraError(
             "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
         )
-    address = config.runtime.ray.address
-    try:
-        prepare(address)
-        from evaluation.execution.ray_executor import RayExecutor
+    prepare(config.runtime.ray.address)
+    from evaluation.execution.ray_executor import RayExecutor
 
-        return RayExecutor(config, reporter)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
-        raise UsageError(f"there is no Ray cluster {where}: {reason}.") from error
+    return RayExecutor(config, reporter)
 
 
 def _run_jobs(

@@ -8,6 +8,7 @@ those only what the bounds of the search so far leave.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +21,7 @@ from evaluation.adapters.embedding import Documents
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.cache import hash_texts, shard_name
 from evaluation.encoding.encoder import Encoded, cut_into_shards
-from evaluation.execution.ray_pool import Work, WorkerPool
+from evaluation.execution.ray_pool import Call, Work, WorkerPool
 from evaluation.execution.ray_worker import CorpusPart, CorpusQuery, EncodedShard, pack_texts
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.search import MergedSearch
@@ -49,7 +50,6 @@ class SpreadEncoder:
         resolved: As all workers run it.
         name: What the work is for, for displays.
         urgency: Of the work.
-        on_wait: Called again and again while waiting.
 
     Attributes:
         checkpoint, settings, tokens_encoded, encoding_time_s: As `Encoder` has them.
@@ -63,10 +63,9 @@ class SpreadEncoder:
         *,
         name: str,
         urgency: tuple[float, ...],
-        on_wait: Callable[[], None],
     ) -> None:
         self.checkpoint, self.settings = resolved.checkpoint, resolved.settings
-        self._pool, self._label, self._name, self._urgency, self._on_wait = pool, label, name, urgency, on_wait
+        self._pool, self._label, self._name, self._urgency = pool, label, name, urgency
         self.tokens_encoded = 0
         self.encoding_time_s = 0.0
 
@@ -106,21 +105,23 @@ class SpreadEncoder:
         started = time.perf_counter()
         merged = MergedSearch(len(queries), k)
         query = ray.put(CorpusQuery(queries, k, unit_length))
-        works = self._searches(corpus, prefix, query, merged)
+        blocks: deque[_Block] = deque()
+        works = self._searches(corpus, prefix, query, merged, blocks)
         for (block, number, n_documents), shard, candidates in self._spread(works):
             merged.add(candidates, n_documents)
             block.shards[number] = shard
-            if len(block.shards) == block.n_shards:
-                in_order = [block.shards[place] for place in range(block.n_shards)]
-                on_encoded(block.texts, self._encoded(in_order, block.n_characters))
+            while blocks and len(blocks[0].shards) == blocks[0].n_shards:  # told in the corpus's order
+                first = blocks.popleft()
+                in_order = [first.shards[place] for place in range(first.n_shards)]
+                on_encoded(first.texts, self._encoded(in_order, first.n_characters))
         scores, positions = merged.result()
         self.encoding_time_s += time.perf_counter() - started
         return merged.document_ids(positions), scores
 
     def _searches(
-        self, corpus: Iterable[Documents], prefix: str, query: Any, merged: MergedSearch
+        self, corpus: Iterable[Documents], prefix: str, query: Any, merged: MergedSearch, blocks: deque[_Block]
     ) -> Iterator[tuple[tuple[_Block, int, int], Work]]:
-        """Work for each shard of each block."""
+        """Work for each shard of each block; the blocks are put down too."""
         for ids, texts in corpus:
             start = merged.announce(ids)
             unique, inverse = unique_texts([prefix + text for text in texts])
@@ -129,6 +130,7 @@ class SpreadEncoder:
             ends = np.cumsum([len(piece) for piece in pieces])
             bounds = np.searchsorted(inverse[by_text], ends)
             block = _Block(texts, sum(map(len, unique)), len(pieces), {})
+            blocks.append(block)
             for number, (piece, documents) in enumerate(zip(pieces, np.split(by_text, bounds[:-1]), strict=True)):
                 documents = np.sort(documents)
                 part = CorpusPart(
@@ -141,22 +143,24 @@ class SpreadEncoder:
 
     def _encoding(self, piece: Sequence[str]) -> Work:
         packed = ray.put(pack_texts(piece))
-        return self._work(
-            lambda worker: worker.encode.options(concurrency_group="work").remote(self._label, packed), piece
-        )
+
+        def call(worker: Any, *, is_copy: bool) -> Any:
+            return worker.encode.options(concurrency_group="work").remote(self._label, packed, is_copy=is_copy)
+
+        return self._work(call, piece)
 
     def _searching(self, piece: Sequence[str], part: CorpusPart, query: Any, merged: MergedSearch) -> Work:
         held = ray.put(part)
-        return self._work(
-            lambda worker: worker.search.options(concurrency_group="work").remote(
-                self._label, held, query, merged.bounds
-            ),
-            piece,
-        )
 
-    def _work(self, call: Callable[[Any], Any], piece: Sequence[str]) -> Work:
+        def call(worker: Any, *, is_copy: bool) -> Any:
+            search = worker.search.options(concurrency_group="work")
+            return search.remote(self._label, held, query, merged.bounds, is_copy=is_copy)
+
+        return self._work(call, piece)
+
+    def _work(self, call: Call, piece: Sequence[str]) -> Work:
         shard = (self._label, shard_name(hash_texts(piece)))
-        return Work(call, self._name, self._urgency, is_shard=True, shard=shard)
+        return Work(call, self._name, self._label, self._urgency, is_shard=True, shard=shard)
 
     def _spread(self, works: Iterator[tuple[About, Work]]) -> Iterator[tuple[About, EncodedShard, Any]]:
         """Submit work, as much at a time as keeps all workers busy; results as they come, with what they are about."""
@@ -179,7 +183,6 @@ class SpreadEncoder:
             shard, found = future.result()
             self.tokens_encoded += shard.n_tokens
             yield under_way.pop(future), shard, found
-        self._on_wait()
 
     def _encoded(self, shards: Sequence[EncodedShard], n_characters: int) -> Encoded:
         """What came of a call, without its vectors."""

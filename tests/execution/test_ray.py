@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from evaluation.execution import runner
 
 pytest.importorskip("ray")
 
-from evaluation.execution.ray_pool import places_on  # noqa: E402
+from evaluation.execution import ray_staff  # noqa: E402
+from evaluation.execution.ray_staff import places_on  # noqa: E402
 from evaluation.execution.ray_worker import CorpusPart, CorpusQuery, Worker, pack_texts, unpack_texts  # noqa: E402
 from evaluation.search import ExactSearch  # noqa: E402
 
@@ -32,25 +34,52 @@ def spread_run(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("resources", "options", "device", "expected"),
+    ("resources", "options", "gpus", "expected"),
     [
-        ({"CPU": 8}, {}, "auto", [(8, 0)]),
-        ({"CPU": 8}, {"cpus": 3}, "auto", [(3, 0), (3, 0)]),
-        ({"CPU": 16, "GPU": 4}, {}, "auto", [(4, 1)] * 4),
-        ({"CPU": 16, "GPU": 4}, {}, "cpu", [(16, 0)]),
-        ({"CPU": 16, "GPU": 4}, {"gpus": 2, "cpus": 3}, "cuda", [(3, 2), (3, 2)]),
-        ({"CPU": 2, "GPU": 4}, {}, "auto", [(1, 1), (1, 1)]),
-        ({"CPU": 8}, {"gpus": 1}, "auto", []),
-        ({"CPU": 8}, {"cpus": 1, "resources": {"fast": 2}}, "auto", []),
-        ({"CPU": 8, "fast": 5}, {"cpus": 1, "resources": {"fast": 2}}, "auto", [(1, 0), (1, 0)]),
-        ({}, {}, "auto", []),
+        ({"CPU": 8}, {}, 0, [(8, 0)]),
+        ({"CPU": 8}, {"cpus": 3}, 0, [(3, 0), (3, 0)]),
+        ({"CPU": 16, "GPU": 4}, {}, 1, [(4, 1)] * 4),
+        ({"CPU": 16, "GPU": 4}, {}, 0, [(16, 0)]),
+        ({"CPU": 16, "GPU": 4}, {"cpus": 3}, 2, [(3, 2), (3, 2)]),
+        ({"CPU": 2, "GPU": 4}, {}, 1, [(1, 1), (1, 1)]),
+        ({"CPU": 8}, {}, 1, []),
+        ({"CPU": 8}, {"cpus": 1, "resources": {"fast": 2}}, 0, []),
+        ({"CPU": 8, "fast": 5}, {"cpus": 1, "resources": {"fast": 2}}, 0, [(1, 0), (1, 0)]),
+        ({}, {}, 0, []),
     ],
 )
 def test_room_for_workers_on_a_node(
-    resources: dict[str, float], options: dict[str, object], device: str, expected: list[tuple[int, int]]
+    resources: dict[str, float], options: dict[str, object], gpus: int, expected: list[tuple[int, int]]
 ) -> None:
-    found = places_on("node", resources, RayConfig.model_validate(options), device)
+    found = places_on("node", resources, RayConfig.model_validate(options), gpus)
     assert [(place.cpus, place.gpus) for place in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "expected"),
+    [
+        ("auto", {}, [("b", 4, 1), ("b", 4, 1)]),  # not on the node without GPUs
+        ("cpu", {}, [("a", 8, 0), ("b", 8, 0)]),
+        ("auto", {"gpus": 0, "cpus": 4}, [("a", 4, 0), ("b", 4, 0), ("a", 4, 0), ("b", 4, 0)]),
+    ],
+)
+def test_room_for_workers_in_a_cluster(
+    spread_run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    runtime: dict[str, int],
+    expected: list[tuple[str, int, int]],
+) -> None:
+    nodes = [
+        {"NodeID": "b", "Alive": True, "Resources": {"CPU": 8, "GPU": 2}},
+        {"NodeID": "a", "Alive": True, "Resources": {"CPU": 8}},
+        {"NodeID": "c", "Alive": False, "Resources": {"CPU": 8}},
+    ]
+    monkeypatch.setattr(ray_staff.ray, "nodes", lambda: nodes)
+    monkeypatch.setattr(ray_staff.ray, "put", lambda value: value)
+    document = {"runtime.device": device, "runtime.ray": {"workers": None, **runtime}}
+    staff = ray_staff.Staff(config_of(spread_run, "ray", **document))
+    assert [tuple(place) for place in staff._places()] == expected
 
 
 def test_texts_travel_unchanged() -> None:
@@ -66,8 +95,13 @@ def test_worker_searches_a_shard_as_one_process_does(
     worker = Worker(config, 1)
     models, hardware = worker.resolve()
     assert hardware["cores"]
-    settled = worker.settle({label: model.settings for label, model in models.items()})
-    assert settled["e5"] == (models["e5"].checkpoint.weights_hash, set())
+    settings = {label: model.settings for label, model in models.items()}
+    facts = worker.settle(settings)
+    assert facts.fault == ""
+    assert facts.weights["e5"] == models["e5"].checkpoint.weights_hash
+    assert facts.shards == set()
+    assert "cuda" in worker.settle({"e5": replace(settings["e5"], device="cuda")}).fault
+    worker.settle(settings)
     texts = ["passage: a red lamp", "passage: a river", "passage: winter"]
     rows, ids = np.array([0, 1, 1, 2], np.int32), ["a", "b", "c", "d"]
     part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]))
@@ -81,7 +115,7 @@ def test_worker_searches_a_shard_as_one_process_does(
     search.add(vectors[rows], ids)
     assert sorted(found.positions[:3].tolist()) == sorted((search.result().positions[0] * 10 + 10).tolist())
     assert worker.state().tokens == encoded.n_tokens
-    assert len(worker.settle({label: model.settings for label, model in models.items()})["e5"][1]) == 1
+    assert {label for label, _ in worker.settle(settings).shards} == {"e5", "none"}
 
 
 def test_ray_that_is_not_installed_is_one_sentence(spread_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from evaluation.search import MergedSearch
 
 ray = pytest.importorskip("ray")
 from evaluation.execution import ray_pool  # noqa: E402
-from evaluation.execution.ray_pool import Work, WorkerPool  # noqa: E402
+from evaluation.execution.ray_pool import Work, WorkerPool, call_of  # noqa: E402
 
 pytestmark = pytest.mark.full
 
@@ -178,15 +178,15 @@ def texts_of(spread_run: Path) -> list[str]:
 
 
 def test_work_that_kills_its_workers_fails_alone(three_nodes: Nodes, spread_run: Path) -> None:
-    def kills(worker: Any) -> Any:
+    def kills(worker: Any, *, is_copy: bool) -> Any:
         answer = worker.run_job.options(concurrency_group="work").remote(None)
         ray.kill(worker)
         return answer
 
     ray.init(address=three_nodes.cluster.address)
     pool = WorkerPool(on(three_nodes, spread_run))
-    deadly = pool.submit(Work(kills, "deadly", (0.0,)))
-    harmless = pool.submit(Work(lambda worker: worker.state.remote(), "harmless", (1.0,)))
+    deadly = pool.submit(Work(kills, "deadly", "e5", (0.0,)))
+    harmless = pool.submit(Work(call_of("state"), "harmless", "e5", (1.0,)))
     with pytest.raises(WorkerError, match="3 workers died of it"):
         deadly.result(timeout=240)
     assert harmless.result(timeout=240).texts == 0
