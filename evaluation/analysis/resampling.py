@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +13,9 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 Floats = NDArray[np.float64]
 BLOCK_ELEMENTS: Final = 1 << 14
 """Numbers drawn at once: a block of resamples stays in the processor's cache, and its memory is used again. (Many
-more are several times slower, all of it page faults.)"""
+more are several times slower, all of it page faults.) Random bits depend on it."""
+CHUNK_ELEMENTS: Final = 1 << 22
+"""Numbers at once where a step is a whole row of resamples: many, so that Python's share of the time is small."""
 _FEW_DISTINCT: Final = 16
 """With so many examples a distinct value it is quicker to draw how often each value occurs."""
 _TIE: Final = 1e-12
@@ -42,15 +44,45 @@ class Chances(NamedTuple):
 
 def blocks(n: int, n_resamples: int) -> Iterator[slice]:
     """Rows of n numbers, a block that stays in cache at a time."""
-    step = max(1, BLOCK_ELEMENTS // max(n, 1))
+    return _slices(n_resamples, _block_rows(n))
+
+
+def _block_rows(n: int) -> int:
+    return max(1, BLOCK_ELEMENTS // max(n, 1))
+
+
+def _slices(n_resamples: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n_resamples)) for start in range(0, n_resamples, step))
 
 
-def draw_counts(rng: np.random.Generator, n: int, n_resamples: int) -> NDArray[np.int64]:
-    """(n_resamples, n) how often each of n examples is drawn when n are drawn with replacement."""
-    drawn = rng.integers(0, n, (n_resamples, n))
-    drawn += np.arange(n_resamples)[:, None] * n
-    return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n)
+def _columns(
+    rows: Callable[[int], NDArray[Any]], n: int, n_resamples: int, block_rows: int
+) -> Iterator[tuple[slice, Floats]]:
+    """Resamples as columns: slices of them, and (n, columns) of what `rows` gives a block of them at a time, turned.
+
+    The array is used again for the next slice. It is far larger than a block, as each row costs who walks over them.
+    """
+    step = min(n_resamples, max(1, CHUNK_ELEMENTS // n // block_rows) * block_rows)
+    chunk = np.empty((n, step))
+    for columns in _slices(n_resamples, step):
+        found = chunk[:, : columns.stop - columns.start]
+        for block in _slices(found.shape[1], block_rows):
+            found[:, block] = rows(block.stop - block.start).T
+        yield columns, found
+
+
+def draw_counts(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[slice, Floats]]:
+    """How often each of n examples is drawn when n are drawn with replacement: columns, and (n, columns).
+
+    The array is used again for the next columns.
+    """
+
+    def rows(n_rows: int) -> NDArray[Any]:
+        drawn = rng.integers(0, n, (n_rows, n))
+        drawn += np.arange(n_rows)[:, None] * n
+        return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+    return _columns(rows, n, n_resamples, _block_rows(n))
 
 
 def resampled_means(rng: np.random.Generator, values: Floats, n_resamples: int) -> Floats:
@@ -140,20 +172,29 @@ def sign_flips(rng: np.random.Generator, values: Floats, n_resamples: int) -> tu
     if exact := n < 63 and 2**n <= n_resamples:
         bits: NDArray[Any] = np.arange(2**n)[:, None] >> np.arange(n) & 1
         return (1.0 - 2.0 * bits) @ moving, exact
+    n_bytes = (n + 7) // 8
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)  # (256, 8)
+    padded = np.concatenate([moving, np.zeros(8 * n_bytes - n)])
+    flipped = (padded.reshape(n_bytes, 8) @ bits.T).ravel()  # sums of eight values, by which of them are flipped
     sums = np.empty(n_resamples)
     for rows in blocks(n, n_resamples):
-        flipped = _coin_flips(rng, rows.stop - rows.start, n)
-        sums[rows] = moving.sum() - 2.0 * (flipped.astype(np.float64) @ moving)
+        drawn = _coin_bytes(rng, rows.stop - rows.start, n) + 256 * np.arange(n_bytes)
+        sums[rows] = moving.sum() - 2.0 * np.take(flipped, drawn).sum(axis=1)
     return sums, exact
 
 
-def _coin_flips(rng: np.random.Generator, n_rows: int, n: int) -> NDArray[np.uint8]:
-    """(n_rows, n) of 0 and 1."""
-    raw = np.frombuffer(rng.bytes(n_rows * ((n + 7) // 8)), np.uint8).reshape(n_rows, -1)
-    return np.unpackbits(raw, axis=1, count=n)
+def _coin_bytes(rng: np.random.Generator, n_rows: int, n: int) -> NDArray[np.uint8]:
+    """(n_rows, n / 8, rounded up) of n coin flips a row, a bit each."""
+    return np.frombuffer(rng.bytes(n_rows * ((n + 7) // 8)), np.uint8).reshape(n_rows, -1)
 
 
-def swaps(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-    """Random swaps of n pairs: rows, and (rows, n) 1 where a pair is swapped."""
-    for rows in blocks(2 * n, n_resamples):
-        yield rows, _coin_flips(rng, rows.stop - rows.start, n).astype(np.int32)
+def swaps(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[slice, Floats]]:
+    """Random swaps of n pairs: columns, and (n, columns) 1 where a pair is swapped.
+
+    The array is used again for the next columns.
+    """
+
+    def rows(n_rows: int) -> NDArray[Any]:
+        return np.unpackbits(_coin_bytes(rng, n_rows, n), axis=1, count=n)
+
+    return _columns(rows, n, n_resamples, _block_rows(2 * n))

@@ -36,12 +36,14 @@ def test_blocks_cover_every_row_once() -> None:
     assert rows == list(range(17))
 
 
-def test_counts_are_those_of_draws_with_replacement() -> None:
-    counts = draw_counts(generator(), 5, 4000)
-    assert counts.shape == (4000, 5)
-    assert (counts.sum(axis=1) == 5).all()
-    assert counts.mean(axis=0) == pytest.approx(np.ones(5), abs=0.06)
-    assert counts.var() == pytest.approx(1 - 1 / 5, abs=0.05)
+@pytest.mark.parametrize(("n", "n_resamples"), [(5, 4000), (3000, 3000), (20_000, 3)])
+def test_counts_are_those_of_draws_with_replacement(n: int, n_resamples: int) -> None:
+    drawn = generator().integers(0, n, (n_resamples, n))
+    found = np.full((n, n_resamples), np.nan)
+    for columns, counts in draw_counts(generator(), n, n_resamples):
+        found[:, columns] = counts
+    assert [np.bincount(row, minlength=n).tolist() for row in drawn[[0, -1]]] == found.T[[0, -1]].tolist()
+    assert (found.sum(axis=0) == n).all()
 
 
 @pytest.mark.parametrize("decimals", [1, 12])
@@ -156,7 +158,20 @@ def test_units_without_a_difference_do_not_count_as_signs() -> None:
     assert (sorted(permuted), exact) == ([-1.0, 1.0], True)
 
 
-def test_swaps_are_fair_and_cover_all_rows() -> None:
-    found = list(swaps(generator(), 50, 3000))
-    assert sum(rows.stop - rows.start for rows, _ in found) == 3000
-    assert np.concatenate([swapped for _, swapped in found]).mean() == pytest.approx(0.5, abs=0.01)
+@pytest.mark.parametrize(("n", "n_resamples"), [(50, 3000), (4000, 1500)])
+def test_swaps_are_fair_and_cover_all_resamples(n: int, n_resamples: int) -> None:
+    found = np.full((n, n_resamples), np.nan)
+    for columns, swapped in swaps(generator(), n, n_resamples):
+        found[:, columns] = swapped
+    assert set(np.unique(found)) == {0.0, 1.0}
+    assert found.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_sums_under_random_signs_have_the_moments_of_such_sums() -> None:
+    values = skewed(37)
+    sums, exact = sign_flips(generator(), values, 20_000)
+    assert not exact
+    assert sums.mean() == pytest.approx(0.0, abs=4 * np.sqrt(np.sum(values**2) / 20_000))
+    assert sums.var() == pytest.approx(np.sum(values**2), rel=0.03)
+    single, _ = sign_flips(generator(), np.array([0.5] + [1e-9] * 40), 4000)
+    assert set(np.round(single, 6)) == {0.5, -0.5}

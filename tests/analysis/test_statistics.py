@@ -15,6 +15,7 @@ from scipy import stats
 
 from evaluation.analysis.estimates import estimate_of, standard_error
 from evaluation.analysis.resampling import Interval
+from evaluation.analysis.scorers import score_part
 from evaluation.analysis.statistics import (
     Difference,
     compare_suites,
@@ -69,6 +70,23 @@ def test_interval_of_a_correlation_is_scipys_up_to_the_draw() -> None:
     assert found is not None
     assert found.method == "BCa"
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.08 * (expected.high - expected.low))
+
+
+@pytest.mark.parametrize("make", [populations.graded_pairs, populations.labelled_pairs])
+def test_draws_are_the_scores_of_the_examples_drawn(make: Callable[[Rng], Pair]) -> None:
+    """Of two subsets, the second larger than a block; the seed says which examples are drawn."""
+    first, second = (
+        replace(one, parts=(*one.parts, *other.parts))
+        for one, other in zip(make(np.random.default_rng(0), 60), make(np.random.default_rng(1), 200), strict=True)  # type: ignore[call-arg]
+    )
+    rng, expected = np.random.default_rng(5), np.zeros(100)
+    for one, two in zip(first.parts, second.parts, strict=True):
+        n = len(one.ids)
+        for at, drawn in enumerate(rng.integers(0, n, (100, n))):
+            pairs = [{name: array[..., drawn] for name, array in part.arrays.items()} for part in (one, two)]
+            expected[at] += (score_part(first.statistic, pairs[0]) - score_part(first.statistic, pairs[1])) / 2
+    found = estimate_of(first, second).draws(np.random.default_rng(5), 100)
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_influence_of_a_correlation_is_scipys_jackknife() -> None:
