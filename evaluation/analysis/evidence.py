@@ -101,7 +101,7 @@ class Evidence:
 
 
 def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
-    from evaluation.analysis.units import load_units
+    from evaluation.analysis.units import aggregate_units, load_units
 
     loaded = []
     for record in result.records:
@@ -112,12 +112,10 @@ def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
         if units is None:
             return None, NO_SAMPLES
         loaded.append(units)
-    parts = tuple(
-        replace(part, split=f"{units.task} {part.split}") if len(loaded) > 1 else part
-        for units in loaded
-        for part in units.parts
-    )
-    return replace(loaded[0], task=result.task, parts=parts), ""
+    try:
+        return aggregate_units(result.task, loaded) if len(loaded) > 1 else loaded[0], ""
+    except ComparisonError as error:
+        return None, str(error)
 
 
 def _same_data(first: TaskResult, second: TaskResult) -> bool:

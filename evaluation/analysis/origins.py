@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.analysis.run_file import ListedJob, RunFile, read_run_file
 from evaluation.config import BUILTIN_PREFIX, RunConfig
 from evaluation.records import JobRecord, RunStore
 
@@ -38,16 +39,6 @@ class DatasetOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOrigin:
-    """One stored job."""
-
-    label: str
-    task: str
-    state: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
 class RunOrigin:
     """Everything that says where a run's scores come from.
 
@@ -70,7 +61,7 @@ class RunOrigin:
     ended: str
     models: tuple[ModelOrigin, ...]
     datasets: tuple[DatasetOrigin, ...]
-    jobs: tuple[JobOrigin, ...]
+    jobs: tuple[ListedJob, ...]
     failures: tuple[tuple[str, str, str], ...]
     warnings: tuple[str, ...]
 
@@ -82,24 +73,23 @@ def run_origin(folder: Path) -> RunOrigin:
         StoreError: The folder is no run.
     """
     store = RunStore(folder)
-    content, records = store.read_run(), store.current_records()
-    config = pinned_config(content.get("config", {}), records)
-    source = content.get("source") or {}
+    run, records = read_run_file(store), store.current_records()
+    config = pinned_config(run.config, records)
     return RunOrigin(
-        name=str(content.get("name", folder.name)),
+        name=run.name,
         config=config_yaml(config),
-        config_file=content.get("config_file"),
-        command=reproduction_command(config, source.get("commit")),
-        versions=dict(content.get("versions") or {}),
-        hardware=_hardware(content.get("hardware") or {}),
-        commit=_commit(source),
-        started=str(content.get("started") or "unknown"),
-        ended=str(content.get("ended") or "not ended"),
+        config_file=run.config_file,
+        command=reproduction_command(config, run.source.get("commit")),
+        versions=run.versions,
+        hardware=_hardware(run.hardware),
+        commit=_commit(run.source),
+        started=run.started or "unknown",
+        ended=run.ended or "not ended",
         models=_models(records),
         datasets=_datasets(records),
-        jobs=tuple(JobOrigin(job["label"], job["task"], job["state"], job["fingerprint"]) for job in content["jobs"]),
-        failures=_failures(content, records),
-        warnings=tuple(_warnings(content, records)),
+        jobs=run.jobs,
+        failures=_failures(run, records),
+        warnings=tuple(_warnings(run, records)),
     )
 
 
@@ -197,19 +187,19 @@ def _datasets(records: Sequence[JobRecord]) -> tuple[DatasetOrigin, ...]:
     return tuple(found.values())
 
 
-def _failures(content: Mapping[str, Any], records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
+def _failures(run: RunFile, records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
     errors = {(r.label, r.task): r.error.message for r in records if r.error is not None}
     ended = {(record.label, record.task) for record in records if record.state == "done"}
     return tuple(
-        (job["label"], job["task"], errors.get((job["label"], job["task"]), "it never ended"))
-        for job in content["jobs"]
-        if (job["label"], job["task"]) not in ended
+        (job.label, job.task, errors.get((job.label, job.task), "it never ended"))
+        for job in run.jobs
+        if (job.label, job.task) not in ended
     )
 
 
-def _warnings(content: Mapping[str, Any], records: Sequence[JobRecord]) -> list[str]:
+def _warnings(run: RunFile, records: Sequence[JobRecord]) -> list[str]:
     found = []
-    if (content.get("source") or {}).get("dirty"):
+    if run.source.get("dirty"):
         found.append("The checkout had uncommitted changes: the commit alone does not say what ran.")
     commits = {record.provenance.get("source", {}).get("commit") for record in records if record.state == "done"}
     if len(commits) > 1:
@@ -217,6 +207,6 @@ def _warnings(content: Mapping[str, Any], records: Sequence[JobRecord]) -> list[
     metric_versions = {str(record.provenance.get("versions", {}).get("mteb")) for record in records if record.audit}
     if len(metric_versions) > 1:
         found.append(f"Its jobs were scored by different versions of mteb: {', '.join(sorted(metric_versions))}.")
-    if content.get("config", {}).get("limit"):
+    if run.config.get("limit"):
         found.append("The run was limited: these are no scores to report.")
     return found

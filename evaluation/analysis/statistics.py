@@ -149,24 +149,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def compare_suites(
-    pairs: Sequence[tuple[Units, Units]],
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 10_000,
-    seed: int = 0,
-) -> SuiteDifference:
-    """Bootstrap of the mean difference: tasks are resampled and, within each, its units.
-
-    Where the tasks' differences are at hand, `suite_difference` takes them as they are.
-
-    Raises:
-        ComparisonError: A pair does not hold the same units of the same task and metric.
-    """
-    differences = [compare_units(first, second, n_resamples=n_resamples, seed=seed) for first, second in pairs]
-    return suite_difference(differences, confidence=confidence, seed=seed)
-
-
 def suite_difference(differences: Sequence[Difference], *, confidence: float = 0.95, seed: int = 0) -> SuiteDifference:
     """The suite's difference from those of its tasks, whose bootstrap draws are used again.
 

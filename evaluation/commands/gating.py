@@ -18,7 +18,6 @@ from evaluation.analysis.regression_junit import render_junit
 from evaluation.analysis.regression_text import (
     header,
     headline,
-    printable,
     remarks,
     render_markdown,
     rows,
@@ -27,6 +26,7 @@ from evaluation.analysis.regression_text import (
 from evaluation.analysis.snapshots import Snapshot, check_complete, read_run
 from evaluation.errors import StoreError, UsageError
 from evaluation.files import write_atomically
+from evaluation.redaction import printable
 
 _REGRESSION = 1
 _WIDE = 200

@@ -18,7 +18,7 @@ from evaluation.analysis.resampling import Interval
 from evaluation.analysis.scorers import score_part
 from evaluation.analysis.statistics import (
     Difference,
-    compare_suites,
+    SuiteDifference,
     compare_units,
     holm,
     score_interval,
@@ -331,34 +331,38 @@ def suite(n_tasks: int, seed: int, effect: float = 0.0, spread: float = 0.0) -> 
     return pairs
 
 
+def compare_suites(pairs: list[Pair]) -> SuiteDifference:
+    return suite_difference([compare_units(*both, n_resamples=FEW) for both in pairs])
+
+
 def test_suites_mean_and_interval() -> None:
     """Ten tasks that differ by 2 points, give or take 1: standard error of about 1 / sqrt(10) and noise."""
     pairs = suite(10, 0, effect=0.02, spread=0.01)
-    found = compare_suites(pairs, n_resamples=FEW)
+    found = compare_suites(pairs)
     assert found.value == pytest.approx(np.mean([score(one) - score(two) for one, two in pairs]))
     assert found.n_tasks == 10
     assert found.interval is not None and found.p_two_sided is not None and found.p_drop is not None
     assert 0.0 < found.interval.low < found.value < found.interval.high < 0.05
     assert found.p_two_sided < 0.05 < 0.9 < found.p_drop
-    assert compare_suites(pairs, n_resamples=FEW) == found
+    assert compare_suites(pairs) == found
 
 
 def test_clustering_and_tiny_tasks_take_no_part_in_the_suite() -> None:
     noise = (of_values(np.linspace(0.3, 0.4, 10), kind="algorithm"), of_values(np.ones(10), kind="algorithm"))
     tiny = (of_values([0.1, 0.2]), of_values([0.9, 0.8]))
     pairs = suite(4, 0)
-    assert compare_suites([*pairs, noise, tiny], n_resamples=FEW) == compare_suites(pairs, n_resamples=FEW)
+    assert compare_suites([*pairs, noise, tiny]) == compare_suites(pairs)
 
 
 def test_suite_of_one_task_has_no_interval() -> None:
-    found = compare_suites(suite(1, 0), n_resamples=FEW)
+    found = compare_suites(suite(1, 0))
     assert (found.interval, found.p_two_sided, found.p_drop, found.n_tasks) == (None, None, None, 1)
     assert compare_suites([]).n_tasks == 0
 
 
 def test_suite_without_any_difference_is_certain() -> None:
     same = [(first, first) for first, _ in suite(3, 0)]
-    found = compare_suites(same, n_resamples=FEW)
+    found = compare_suites(same)
     assert (found.value, found.p_two_sided, found.p_drop) == (0.0, 1.0, 1.0)
     assert found.interval == Interval(0.0, 0.0, "percentile")
 
