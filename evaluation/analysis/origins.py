@@ -46,6 +46,7 @@ class RunOrigin:
         config: The resolved config as YAML, with the model revisions that were found.
         config_file: The file it was read from, where known.
         command: One shell command that writes the config and runs it.
+        is_rooted: It may be given in any folder of this machine: nothing in it is relative to the config's own.
         failures: Label, task and error of jobs that have no score.
         warnings: What stands against reproducing it.
     """
@@ -54,6 +55,7 @@ class RunOrigin:
     config: str
     config_file: str | None
     command: str
+    is_rooted: bool
     versions: Mapping[str, str]
     hardware: Mapping[str, str]
     commit: str
@@ -74,12 +76,13 @@ def run_origin(folder: Path) -> RunOrigin:
     """
     store = RunStore(folder)
     run, records = read_run_file(store), store.current_records()
-    config = pinned_config(run.config, records)
+    config, is_rooted = rooted_config(pinned_config(run.config, records), run.config_file)
     return RunOrigin(
         name=run.name,
         config=config_yaml(config),
         config_file=run.config_file,
         command=reproduction_command(config, run.source.get("commit")),
+        is_rooted=is_rooted,
         versions=run.versions,
         hardware=_hardware(run.hardware),
         commit=_commit(run.source),
@@ -105,6 +108,33 @@ def pinned_config(config: Mapping[str, Any], records: Sequence[JobRecord]) -> di
     return _without_defaults(pinned)
 
 
+def rooted_config(config: Mapping[str, Any], config_file: str | None) -> tuple[dict[str, Any], bool]:
+    """The config with absolute input paths, and whether it has no others.
+
+    Args:
+        config: As a run stored it.
+        config_file: The file that its paths are relative to. Where it is not to be found, they stay as they are.
+    """
+    rooted = copy.deepcopy(dict(config))
+    data = [task["data"] for task in rooted.get("tasks", []) if task.get("data")]
+    places = [model for model in rooted.get("models", []) if str(model["model"]).startswith(".")]
+    relative = [path for path in data if not _is_absolute(path)] and not _is_absolute(rooted.get("data_root") or ".")
+    if not places and not relative:
+        return rooted, True
+    if config_file is None or not Path(config_file).is_file():
+        return rooted, False
+    folder = Path(config_file).resolve().parent
+    for model in places:
+        model["model"] = str((folder / model["model"]).resolve())
+    if relative:
+        rooted["data_root"] = str((folder / (rooted.get("data_root") or ".")).resolve())
+    return rooted, True
+
+
+def _is_absolute(path: str) -> bool:
+    return Path(path).expanduser().is_absolute()
+
+
 def _without_defaults(config: dict[str, Any]) -> dict[str, Any]:
     try:
         plain = RunConfig.model_validate_json(_json(config)).model_dump(mode="json", exclude_defaults=True)
@@ -128,10 +158,11 @@ def config_yaml(config: Mapping[str, Any]) -> str:
 
 
 def reproduction_command(config: Mapping[str, Any], commit: str | None) -> str:
-    """One shell command: write the config, then run it. Relative data folders are relative to where it is given."""
-    file = f"{str(config.get('name', 'run')).replace(' ', '-')}.yaml"
+    """One shell command: write the config, then run it into a folder of its own, where nothing is stored yet."""
+    file = f"reproduce-{str(config.get('name', 'run')).replace(' ', '-')}.yaml"
     head = f"# at commit {commit}\n" if commit else ""
-    return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file}\n{config_yaml(config)}END_OF_CONFIG"
+    text = config_yaml({name: value for name, value in config.items() if name != "output"})
+    return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file} --output reproduced\n{text}END_OF_CONFIG"
 
 
 def _commit(source: Mapping[str, Any]) -> str:
