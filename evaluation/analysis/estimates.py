@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.analysis.rankings import Drawn, RankingScore, SpearmanSwaps, distinct_columns, swap_examples
-from evaluation.analysis.resampling import Floats, draw_counts, resampled_means, sign_flips, swaps
+from evaluation.analysis.resampling import Floats, Resampling, draw_counts, resampled_means, sign_flips, swaps
 from evaluation.analysis.scorers import RANKING, Arrays, BitextMixture, Statistic, example_values
 from evaluation.analysis.units import Units
 
@@ -38,15 +38,15 @@ class Estimate(Protocol):
         """How many numbers a resample takes."""
         ...
 
-    def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:
-        """(n_resamples,) the number on bootstrap resamples of its units."""
+    def draws(self, rng: np.random.Generator, resampling: Resampling) -> Floats:
+        """(B,) the number on bootstrap resamples of its units."""
         ...
 
     def influence(self) -> list[Floats]:
         """For each independent source of units, how far each pulls the number: jackknife value over N, around 0."""
         ...
 
-    def permuted(self, rng: np.random.Generator, n_resamples: int) -> tuple[Floats, bool]:
+    def permuted(self, rng: np.random.Generator, resampling: Resampling) -> tuple[Floats, bool]:
         """A difference under random exchange of its two models, a unit at a time; and whether these are all."""
         ...
 
@@ -105,14 +105,14 @@ class MeanEstimate:
             return 2 * sum(int(values.shape[1]) for values in self.values)
         return sum(int(np.count_nonzero(values.any(axis=0))) for values in self.values)
 
-    def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:
-        """(n_resamples,) means over resampled examples, plus the deviations of resampled experiments."""
-        total = np.zeros(n_resamples)
+    def draws(self, rng: np.random.Generator, resampling: Resampling) -> Floats:
+        """(B,) means over resampled examples, plus the deviations of resampled experiments."""
+        total = np.zeros(resampling.n_resamples)
         for values in self.values:
-            total += resampled_means(rng, values.mean(axis=0), n_resamples)
+            total += resampled_means(rng, values.mean(axis=0), resampling.n_resamples, resampling.kept)
             deviations = _experiment_deviations(values)
             if deviations.any():
-                total += resampled_means(rng, deviations, n_resamples)
+                total += resampled_means(rng, deviations, resampling.n_resamples, resampling.kept)
         return total / len(self.values)
 
     def influence(self) -> list[Floats]:
@@ -126,16 +126,16 @@ class MeanEstimate:
                 sources.append(deviations / (deviations.size * len(self.values)))
         return sources
 
-    def permuted(self, rng: np.random.Generator, n_resamples: int) -> tuple[Floats, bool]:
+    def permuted(self, rng: np.random.Generator, resampling: Resampling) -> tuple[Floats, bool]:
         """The difference with random signs of each example's, and of each experiment's deviation."""
         if self.swapped:
             parts = [(_Mixtures(BitextMixture(first, second)), len(first["gold"])) for first, second in self.swapped]
-            return _swapped(parts, rng, n_resamples), False
+            return _swapped(parts, rng, resampling), False
         contributions = []
         for values in self.values:
             deviations = _experiment_deviations(values)
             contributions += [values.mean(axis=0) / values.shape[1], deviations / len(deviations)]
-        return sign_flips(rng, np.concatenate(contributions) / len(self.values), n_resamples)
+        return sign_flips(rng, np.concatenate(contributions) / len(self.values), resampling.n_resamples)
 
 
 def _experiment_deviations(values: Floats) -> Floats:
@@ -170,11 +170,11 @@ class RankingEstimate:
         """Two an example: a swap takes both predictions."""
         return 2 * sum(self._sizes)
 
-    def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:
-        """(n_resamples,) the score on resampled examples, the same for both models of a difference."""
-        total = np.zeros(n_resamples)
+    def draws(self, rng: np.random.Generator, resampling: Resampling) -> Floats:
+        """(B,) the score on resampled examples, the same for both models of a difference."""
+        total = np.zeros(resampling.n_resamples)
         for score, n in zip(self._scores, self._sizes, strict=True):
-            for columns, drawn in draw_counts(rng, n, n_resamples):
+            for columns, drawn in draw_counts(rng, n, resampling.n_resamples, resampling.kept):
                 total[columns] += score.on(list(drawn))
         return total / len(self._scores)
 
@@ -187,14 +187,14 @@ class RankingEstimate:
             sources.append(pulls / len(self._scores))
         return sources
 
-    def permuted(self, rng: np.random.Generator, n_resamples: int) -> tuple[Floats, bool]:
+    def permuted(self, rng: np.random.Generator, resampling: Resampling) -> tuple[Floats, bool]:
         """The difference with each example's two predictions (as ranks) exchanged or not."""
         parts = [
             (_ranking_swaps(self.statistic, first, second), len(first["gold"]))
             for first, second in self.pairs
             if second is not None
         ]
-        return _swapped(parts, rng, n_resamples), False
+        return _swapped(parts, rng, resampling), False
 
 
 class _Swaps(Protocol):
@@ -230,11 +230,11 @@ def _ties(values: NDArray[Any]) -> bool:
     return np.unique(values).size < values.size
 
 
-def _swapped(parts: Sequence[tuple[_Swaps, int]], rng: np.random.Generator, n_resamples: int) -> Floats:
+def _swapped(parts: Sequence[tuple[_Swaps, int]], rng: np.random.Generator, resampling: Resampling) -> Floats:
     """The difference under random swaps; each part with its number of examples."""
-    total = np.zeros(n_resamples)
+    total = np.zeros(resampling.n_resamples)
     for difference, n in parts:
-        for columns, swapped in swaps(rng, n, n_resamples):
+        for columns, swapped in swaps(rng, n, resampling.n_resamples, resampling.kept):
             total[columns] += difference.on(swapped)
     return total / len(parts)
 

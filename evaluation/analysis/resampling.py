@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -35,6 +36,52 @@ class Interval:
     method: str
 
 
+class KeptDraws:
+    """What was drawn before, for whoever comes with an equal random state: the models of one task draw alike.
+
+    Args:
+        max_bytes: Memory for all of it; the oldest goes first, and what would take half of it is not kept.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 27) -> None:
+        self._max_bytes = max_bytes
+        self._kept: dict[tuple[str, int, int, str], tuple[NDArray[Any], Any]] = {}
+
+    def get(
+        self, rng: np.random.Generator, what: str, n: int, n_resamples: int, draw: Callable[[], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """What `draw` draws with this generator, which is left as if it had."""
+        key = (what, n, n_resamples, repr(rng.bit_generator.state))
+        if key not in self._kept:
+            drawn = draw()
+            while self._kept and drawn.nbytes + sum(array.nbytes for array, _ in self._kept.values()) > self._max_bytes:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = drawn, rng.bit_generator.state
+        drawn, rng.bit_generator.state = self._kept[key]
+        return drawn
+
+    def keeps(self, n: int, n_resamples: int, dtype: type[np.integer[Any]]) -> bool:
+        """Whether an array of this size is kept."""
+        return 2 * n * n_resamples * np.dtype(dtype).itemsize <= self._max_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How many resamples are drawn, from which seed.
+
+    Attributes:
+        kept: Draws of other models of the same task, and what this one adds; None: nothing is kept.
+    """
+
+    n_resamples: int = 10_000
+    seed: int = 0
+    kept: KeptDraws | None = None
+
+    def generator(self, task: str, purpose: str) -> np.random.Generator:
+        """The same for all models of a task."""
+        return np.random.default_rng([self.seed, zlib.crc32(task.encode()), zlib.crc32(purpose.encode())])
+
+
 class Chances(NamedTuple):
     """P-values of a difference: of one so far from 0 either way, and of one so low."""
 
@@ -55,23 +102,9 @@ def _slices(n_resamples: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n_resamples)) for start in range(0, n_resamples, step))
 
 
-def _columns(
-    rows: Callable[[int], NDArray[Any]], n: int, n_resamples: int, block_rows: int
+def draw_counts(
+    rng: np.random.Generator, n: int, n_resamples: int, kept: KeptDraws | None = None
 ) -> Iterator[tuple[slice, Floats]]:
-    """Resamples as columns: slices of them, and (n, columns) of what `rows` gives a block of them at a time, turned.
-
-    The array is used again for the next slice. It is far larger than a block, as each row costs who walks over them.
-    """
-    step = min(n_resamples, max(1, CHUNK_ELEMENTS // n // block_rows) * block_rows)
-    chunk = np.empty((n, step))
-    for columns in _slices(n_resamples, step):
-        found = chunk[:, : columns.stop - columns.start]
-        for block in _slices(found.shape[1], block_rows):
-            found[:, block] = rows(block.stop - block.start).T
-        yield columns, found
-
-
-def draw_counts(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[slice, Floats]]:
     """How often each of n examples is drawn when n are drawn with replacement: columns, and (n, columns).
 
     The array is used again for the next columns.
@@ -82,18 +115,70 @@ def draw_counts(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[
         drawn += np.arange(n_rows)[:, None] * n
         return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
 
-    return _columns(rows, n, n_resamples, _block_rows(n))
+    return _Columns("counts", n, n_resamples, _block_rows(n)).of(rng, rows, kept)
 
 
-def resampled_means(rng: np.random.Generator, values: Floats, n_resamples: int) -> Floats:
+class _Columns(NamedTuple):
+    """Resamples as columns: turned out of rows, of which a block is drawn at a time."""
+
+    what: str
+    n: int
+    n_resamples: int
+    block_rows: int
+
+    def of(
+        self, rng: np.random.Generator, rows: Callable[[int], NDArray[Any]], kept: KeptDraws | None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Slices of the resamples, and (n, columns) of numbers.
+
+        An array is far larger than a block, as each of its rows costs who walks over them; it is used again.
+
+        Args:
+            rng: What `rows` draws with.
+            rows: (number, n) of that many resamples.
+            kept: Where all are kept, if they are small enough.
+        """
+        whole = None
+        if kept is not None and kept.keeps(self.n, self.n_resamples, np.int16):
+            whole = kept.get(
+                rng, self.what, self.n, self.n_resamples,
+                lambda: self._fill(np.empty((self.n, self.n_resamples), np.int16), rows),
+            )  # fmt: skip
+        step = max(1, CHUNK_ELEMENTS // self.n // self.block_rows) * self.block_rows
+        chunk = np.empty((self.n, min(step, self.n_resamples)))
+        for columns in _slices(self.n_resamples, step):
+            found = chunk[:, : columns.stop - columns.start]
+            if whole is None:
+                self._fill(found, rows)
+            else:
+                found[:] = whole[:, columns]
+            yield columns, found
+
+    def _fill(self, found: NDArray[Any], rows: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+        for block in _slices(found.shape[1], self.block_rows):
+            found[:, block] = rows(block.stop - block.start).T
+        return found
+
+
+def resampled_means(
+    rng: np.random.Generator, values: Floats, n_resamples: int, kept: KeptDraws | None = None
+) -> Floats:
     """(n_resamples,) means of (N,) values drawn with replacement."""
     n = len(values)
     distinct, sizes = np.unique(values, return_counts=True)
     if n > _FEW_DISTINCT * len(distinct):
         return np.asarray(rng.multinomial(n, sizes / n, n_resamples) @ distinct / n)
+
+    def draw(n_rows: int) -> NDArray[np.int32]:
+        return rng.integers(0, n, (n_rows, n), np.int32)
+
+    whole = None
+    if kept is not None and kept.keeps(n, n_resamples, np.int32):
+        whole = kept.get(rng, "examples", n, n_resamples, lambda: draw(n_resamples))
     means = np.empty(n_resamples)
     for rows in blocks(n, n_resamples):
-        means[rows] = values[rng.integers(0, n, (rows.stop - rows.start, n))].mean(axis=1)
+        drawn = draw(rows.stop - rows.start) if whole is None else whole[rows]
+        means[rows] = values[drawn].mean(axis=1)
     return means
 
 
@@ -188,7 +273,9 @@ def _coin_bytes(rng: np.random.Generator, n_rows: int, n: int) -> NDArray[np.uin
     return np.frombuffer(rng.bytes(n_rows * ((n + 7) // 8)), np.uint8).reshape(n_rows, -1)
 
 
-def swaps(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[slice, Floats]]:
+def swaps(
+    rng: np.random.Generator, n: int, n_resamples: int, kept: KeptDraws | None = None
+) -> Iterator[tuple[slice, Floats]]:
     """Random swaps of n pairs: columns, and (n, columns) 1 where a pair is swapped.
 
     The array is used again for the next columns.
@@ -197,4 +284,4 @@ def swaps(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[
     def rows(n_rows: int) -> NDArray[Any]:
         return np.unpackbits(_coin_bytes(rng, n_rows, n), axis=1, count=n)
 
-    return _columns(rows, n, n_resamples, _block_rows(2 * n))
+    return _Columns("swaps", n, n_resamples, _block_rows(2 * n)).of(rng, rows, kept)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from evaluation.analysis.resampling import (
+    KeptDraws,
     bca_interval,
     blocks,
     chances,
@@ -175,3 +176,23 @@ def test_sums_under_random_signs_have_the_moments_of_such_sums() -> None:
     assert sums.var() == pytest.approx(np.sum(values**2), rel=0.03)
     single, _ = sign_flips(generator(), np.array([0.5] + [1e-9] * 40), 4000)
     assert set(np.round(single, 6)) == {0.5, -0.5}
+
+
+def test_kept_draws_are_made_once_and_leave_the_generator_where_drawing_would() -> None:
+    kept, made = KeptDraws(), []
+
+    def draw(rng: np.random.Generator) -> Any:
+        return kept.get(rng, "numbers", 10, 1, lambda: made.append(1) or rng.integers(0, 9, 10))
+
+    first, second, other = generator(), generator(), np.random.default_rng(4)
+    assert draw(first).tolist() == draw(second).tolist() != draw(other).tolist()
+    assert len(made) == 2
+    assert first.random() == second.random()
+
+
+def test_oldest_kept_draws_go_first() -> None:
+    kept, made = KeptDraws(max_bytes=200), []
+    for seed in (0, 1, 0, 2, 0):  # 80 bytes each
+        kept.get(np.random.default_rng(seed), "numbers", 10, 1, lambda seed=seed: made.append(seed) or np.zeros(10))  # type: ignore[misc]
+    assert made == [0, 1, 2, 0]
+    assert kept.keeps(10, 1, np.int64) and not kept.keeps(13, 1, np.int64)
