@@ -178,7 +178,7 @@ def resampled_means(
     means = np.empty(n_resamples)
     for rows in blocks(n, n_resamples):
         drawn = draw(rows.stop - rows.start) if whole is None else whole[rows]
-        means[rows] = values[drawn].mean(axis=1)
+        means[rows] = np.take(values, drawn).mean(axis=1)
     return means
 
 

@@ -72,11 +72,12 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
     if file is None:
         return None
     try:
-        available = pq.read_schema(file).names
-        reading = _reading(record, available)
-        if reading is None or not set(reading.columns) <= set(available):
-            return None
-        table = pq.read_table(file, columns=["split", "subset", *reading.columns])
+        with pq.ParquetFile(file) as stored:
+            available = stored.schema_arrow.names
+            reading = _reading(record, available)
+            if reading is None or not set(reading.columns) <= set(available):
+                return None
+            table = stored.read(["split", "subset", *reading.columns], use_threads=False)  # small: threads cost more
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{file} can't be read: {error}.") from error
     place = np.array([table["split"].to_pylist(), table["subset"].to_pylist()], object)
