@@ -89,7 +89,7 @@ class RankingScore:
                 scores = [
                     np.max([self._of_pairs(drawn, column) for column in columns], axis=0) for columns in self._models
                 ]
-        return _first_less_second(scores)
+        return np.asarray(_first_less_second(scores))
 
     def _of_all_pairs(self, column: _Order) -> float:
         hits = np.cumsum(self._positive[column.order[::-1]])
@@ -246,7 +246,7 @@ class SpearmanSwaps:
         tied = np.einsum("nb,nb->b", 1.0 - first, second)  # ranks of which both holders are drawn
         squares = (self._squares[0] - 6.0 * tied) / 3.0 * self._squares[1]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.nan_to_num(products / np.sqrt(squares), nan=0.0)
+            return np.asarray(np.nan_to_num(products / np.sqrt(squares), nan=0.0))
 
 
 def swap_examples(first: Arrays, second: Arrays) -> dict[str, NDArray[Any]]:
