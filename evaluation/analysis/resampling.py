@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 BLOCK_ELEMENTS: Final = 1 << 14
 """Numbers drawn at once: a block of resamples stays in the processor's cache, and its memory is used again. (Many
 more are several times slower, all of it page faults.) Random bits depend on it."""
-CHUNK_ELEMENTS: Final = 1 << 22
+CHUNK_ELEMENTS: Final = 1 << 23
 """Numbers at once where a step is a whole row of resamples: many, so that Python's share of the time is small."""
 _FEW_DISTINCT: Final = 16
 """With so many examples a distinct value it is quicker to draw how often each value occurs."""
@@ -175,11 +175,11 @@ def resampled_means(
     whole = None
     if kept is not None and kept.keeps(n, n_resamples, np.int32):
         whole = kept.get(rng, "examples", n, n_resamples, lambda: draw(n_resamples))
-    means = np.empty(n_resamples)
+    sums = np.empty(n_resamples)
     for rows in blocks(n, n_resamples):
         drawn = draw(rows.stop - rows.start) if whole is None else whole[rows]
-        means[rows] = np.take(values, drawn).mean(axis=1)
-    return means
+        sums[rows] = np.add.reduce(np.take(values, drawn), axis=1)
+    return sums / n
 
 
 def bca_interval(draws: Floats, point: float, influence: Floats, confidence: float, df: float = np.inf) -> Interval:
