@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.rankings import Drawn, RankingScore, SpearmanSwaps, distinct_columns, swap_examples
+from evaluation.analysis.rankings import Arrays, Drawn, RankingScore, SpearmanSwaps, distinct_columns, swap_examples
 from evaluation.analysis.resampling import Floats, Resampling, draw_counts, resampled_means, sign_flips, swaps
-from evaluation.analysis.scorers import RANKING, Arrays, BitextMixture, Statistic, example_values
+from evaluation.analysis.scorers import RANKING, BitextMixture, Statistic, example_values
 from evaluation.analysis.units import Units
 
 LEAVE_ONE_OUT: Final = 2_500
