@@ -122,6 +122,15 @@ def test_mean_over_common_tasks_stands_beside_incomplete_means(query_run: Write)
     assert [cell.value for cell in common.cells] == [pytest.approx(30), pytest.approx(30)]
 
 
+def test_means_that_miss_the_same_tasks_are_compared_over_the_others(query_run: Write) -> None:
+    run = query_run("r", {label: {"T1": own, "T2": own, "T3": None} for label, own in (("a", LOW), ("b", HIGH))})
+    cell = compare(run, baseline="a").aggregates[0].cells[1]
+    assert cell.missing == ("T3",)
+    assert cell.delta == pytest.approx(37.5)
+    assert cell.difference is not None
+    assert (cell.difference.n_tasks, cell.difference.value) == (2, pytest.approx(37.5))
+
+
 def test_interval_of_an_aggregate_is_that_of_its_parts_as_one_task(write_run: Write) -> None:
     """The gate takes them so as well."""
     from evaluation.tasks.index import load_index
