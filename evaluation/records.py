@@ -295,6 +295,25 @@ def _exported(content: Mapping[str, Any]) -> bytes:
     return json_text(content).encode("utf-8", "replace")
 
 
+def stored_file(folder: Path, record: JobRecord, name: str) -> Path | None:
+    """One of the files beside a record; None where the job stored none, or it is gone.
+
+    Args:
+        folder: The job's folder (`RunStore.job_folder`).
+        record: Its record, which holds the file's checksum.
+        name: Such as "samples.parquet".
+
+    Raises:
+        DamagedFileError: It is not what was written.
+        StoreError: It can't be read.
+    """
+    file = folder / name
+    if name not in record.files or not file.is_file():
+        return None
+    check_file(file, record.files[name])
+    return file
+
+
 def read_record(file: Path) -> JobRecord | None:
     """A record from its file; None where there is none.
 

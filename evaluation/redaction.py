@@ -15,7 +15,8 @@ _HIDDEN = "[secret]"
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, C1: they move the cursor, colour, ring
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of writing direction
-    "\ud800-\udfff]"  # lone surrogates, which no terminal can be sent
+    "\ud800-\udfff"  # lone surrogates, which no terminal can be sent
+    "\ufffe\uffff]"  # no characters; with those above, all that XML 1.0 can't hold (its production 2, Char)
 )
 
 

@@ -70,7 +70,7 @@ def answer(comparison: Comparison) -> Answer:
 
 
 def fair_mean(comparison: Comparison) -> Aggregate | None:
-    """The mean over the tasks that every model has; without one, the mean over all."""
+    """The mean over the tasks that every model has; without one, where all have the same or none, that over all."""
     by_kind = {aggregate.kind: aggregate for aggregate in comparison.aggregates}
     common, whole = by_kind.get("common"), by_kind.get("mean")
     if whole is not None and not any(cell.missing for cell in whole.cells):
@@ -94,7 +94,7 @@ def _single_task(comparison: Comparison) -> Aggregate | None:
 
 
 def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
-    """Models with a mean over the same tasks, the best first: those that miss none, or the only one with a score."""
+    """Models with a mean over the same tasks, the best first: those that miss no more than all do, or the only one."""
     if whole is None:
         return []
     found = [
@@ -102,7 +102,8 @@ def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
         for column, cell in zip(comparison.columns, whole.cells, strict=True)
         if cell.value is not None and not column.is_published
     ]
-    complete = [standing for standing in found if not standing.cell.missing]
+    nobodys = set.intersection(*(set(one.cell.missing) for one in found)) if found else set()
+    complete = [standing for standing in found if set(standing.cell.missing) == nobodys]
     return sorted(complete, key=lambda standing: -standing.value) or found[: len(found) == 1]
 
 

@@ -5,16 +5,16 @@ Sits between units and the statistics of them; knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.rankings import RankingScore, distinct_columns, swap_examples
-from evaluation.analysis.resampling import Floats, blocks, draw_counts, resampled_means, sign_flips, swaps
-from evaluation.analysis.scorers import RANKING, Arrays, BitextSwap, Statistic, example_values
+from evaluation.analysis.rankings import Arrays, Drawn, RankingScore, SpearmanSwaps, distinct_columns, swap_examples
+from evaluation.analysis.resampling import Floats, Resampling, draw_counts, resampled_means, sign_flips, swaps
+from evaluation.analysis.scorers import RANKING, BitextMixture, Statistic, example_values
 from evaluation.analysis.units import Units
 
 LEAVE_ONE_OUT: Final = 2_500
@@ -38,15 +38,15 @@ class Estimate(Protocol):
         """How many numbers a resample takes."""
         ...
 
-    def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:
-        """(n_resamples,) the number on bootstrap resamples of its units."""
+    def draws(self, rng: np.random.Generator, resampling: Resampling) -> Floats:
+        """(B,) the number on bootstrap resamples of its units."""
         ...
 
     def influence(self) -> list[Floats]:
         """For each independent source of units, how far each pulls the number: jackknife value over N, around 0."""
         ...
 
-    def permuted(self, rng: np.random.Generator, n_resamples: int) -> tuple[Floats, bool]:
+    def permuted(self, rng: np.random.Generator, resampling: Resampling) -> tuple[Floats, bool]:
         """A difference under random exchange of its two models, a unit at a time; and whether these are all."""
         ...
 
@@ -105,14 +105,14 @@ class MeanEstimate:
             return 2 * sum(int(values.shape[1]) for values in self.values)
         return sum(int(np.count_nonzero(values.any(axis=0))) for values in self.values)
 
-    def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:
-        """(n_resamples,) means over resampled examples, plus the deviations of resampled experiments."""
-        total = np.zeros(n_resamples)
+    def draws(self, rng: np.random.Generator, resampling: Resampling) -> Floats:
+        """(B,) means over resampled examples, plus the deviations of resampled experiments."""
+        total = np.zeros(resampling.n_resamples)
         for values in self.values:
-            total += resampled_means(rng, values.mean(axis=0), n_resamples)
+            total += resampled_means(rng, values.mean(axis=0), resampling.n_resamples, resampling.kept)
             deviations = _experiment_deviations(values)
             if deviations.any():
-                total += resampled_means(rng, deviations, n_resamples)
+                total += resampled_means(rng, deviations, resampling.n_resamples, resampling.kept)
         return total / len(self.values)
 
     def influence(self) -> list[Floats]:
@@ -126,16 +126,16 @@ class MeanEstimate:
                 sources.append(deviations / (deviations.size * len(self.values)))
         return sources
 
-    def permuted(self, rng: np.random.Generator, n_resamples: int) -> tuple[Floats, bool]:
+    def permuted(self, rng: np.random.Generator, resampling: Resampling) -> tuple[Floats, bool]:
         """The difference with random signs of each example's, and of each experiment's deviation."""
         if self.swapped:
-            scores = [(BitextSwap(first, second), len(first["gold"])) for first, second in self.swapped]
-            return _swapped(scores, rng, n_resamples), False
+            parts = [(_Mixtures(BitextMixture(first, second)), len(first["gold"])) for first, second in self.swapped]
+            return _swapped(parts, rng, resampling), False
         contributions = []
         for values in self.values:
             deviations = _experiment_deviations(values)
             contributions += [values.mean(axis=0) / values.shape[1], deviations / len(deviations)]
-        return sign_flips(rng, np.concatenate(contributions) / len(self.values), n_resamples)
+        return sign_flips(rng, np.concatenate(contributions) / len(self.values), resampling.n_resamples)
 
 
 def _experiment_deviations(values: Floats) -> Floats:
@@ -161,70 +161,91 @@ class RankingEstimate:
     experiments: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._scores = [
-            [RankingScore(self.statistic, arrays) for arrays in pair if arrays is not None] for pair in self.pairs
-        ]
+        self._scores = [RankingScore(self.statistic, first, second) for first, second in self.pairs]
         self._sizes = [len(first["gold"]) for first, _ in self.pairs]
-        whole = [_difference(scores, np.ones((1, n)))[0] for scores, n in zip(self._scores, self._sizes, strict=True)]
-        self.point = float(np.mean(whole))
+        self.point = float(np.mean([score.whole() for score in self._scores]))
 
     @property
     def size(self) -> int:
         """Two an example: a swap takes both predictions."""
         return 2 * sum(self._sizes)
 
-    def draws(self, rng: np.random.Generator, n_resamples: int) -> Floats:
-        """(n_resamples,) the score on resampled examples, the same for both models of a difference."""
-        total = np.zeros(n_resamples)
-        for scores, n in zip(self._scores, self._sizes, strict=True):
-            for rows in blocks(n, n_resamples):
-                total[rows] += _difference(scores, draw_counts(rng, n, rows.stop - rows.start))
+    def draws(self, rng: np.random.Generator, resampling: Resampling) -> Floats:
+        """(B,) the score on resampled examples, the same for both models of a difference."""
+        total = np.zeros(resampling.n_resamples)
+        for score, n in zip(self._scores, self._sizes, strict=True):
+            for columns, drawn in draw_counts(rng, n, resampling.n_resamples, resampling.kept):
+                total[columns] += score.on(list(drawn))
         return total / len(self._scores)
 
     def influence(self) -> list[Floats]:
         """Examples of each part (groups of them, in a large one), leaving one out at a time."""
         sources = []
-        for scores, n in zip(self._scores, self._sizes, strict=True):
-            without = np.concatenate([_difference(scores, counts) for counts in _leaving_out(n)])
+        for score, n in zip(self._scores, self._sizes, strict=True):
+            without = score.on(_leaving_out(n))
             pulls = (len(without) - 1) * (without.mean() - without) / len(without)
             sources.append(pulls / len(self._scores))
         return sources
 
-    def permuted(self, rng: np.random.Generator, n_resamples: int) -> tuple[Floats, bool]:
+    def permuted(self, rng: np.random.Generator, resampling: Resampling) -> tuple[Floats, bool]:
         """The difference with each example's two predictions (as ranks) exchanged or not."""
-        scores = [
-            (RankingScore(self.statistic, swap_examples(first, second)), len(first["gold"]))
+        parts = [
+            (_ranking_swaps(self.statistic, first, second), len(first["gold"]))
             for first, second in self.pairs
             if second is not None
         ]
-        return _swapped(scores, rng, n_resamples), False
+        return _swapped(parts, rng, resampling), False
 
 
-class _OnCounts(Protocol):
-    def on(self, counts: NDArray[np.int32], /) -> Floats: ...
+class _Swaps(Protocol):
+    def on(self, swapped: Floats, /) -> Floats:
+        """(B,) the difference first - second where the pairs with a 1 in (N, B) are exchanged."""
+        ...
 
 
-def _swapped(scores: Sequence[tuple[_OnCounts, int]], rng: np.random.Generator, n_resamples: int) -> Floats:
-    """The difference under swaps; `scores` holds for each part the score of its 2N examples (see above), and N."""
-    total = np.zeros(n_resamples)
-    for score, n in scores:
-        for rows, swapped in swaps(rng, n, n_resamples):
-            kept = 1 - swapped
-            total[rows] += score.on(np.hstack([kept, swapped])) - score.on(np.hstack([swapped, kept]))
-    return total / len(scores)
+class _Mixture(Protocol):
+    def on(self, drawn: Drawn, /) -> Floats:
+        """(B,) the score of those of 2N examples that are drawn: one of each pair."""
+        ...
 
 
-def _difference(scores: Sequence[RankingScore], counts: NDArray[Any]) -> Floats:
-    """(B,) the only score, or the first less the second."""
-    return scores[0].on(counts) if len(scores) == 1 else scores[0].on(counts) - scores[1].on(counts)
+class _Mixtures:
+    """The difference under swaps from the score of a mixture of the two models."""
+
+    def __init__(self, score: _Mixture) -> None:
+        self._score = score
+
+    def on(self, swapped: Floats) -> Floats:
+        kept = 1.0 - swapped
+        return self._score.on([*kept, *swapped]) - self._score.on([*swapped, *kept])
 
 
-def _leaving_out(n: int) -> Iterator[NDArray[np.int32]]:
-    """Blocks of rows (rows, n), each row without one example, or without one of the groups of a large part."""
+def _ranking_swaps(statistic: Statistic, first: Arrays, second: Arrays) -> _Swaps:
+    if statistic == "spearman" and not any(_ties(arrays["prediction"]) for arrays in (first, second)):
+        return SpearmanSwaps(first, second)
+    return _Mixtures(RankingScore(statistic, swap_examples(first, second)))
+
+
+def _ties(values: NDArray[Any]) -> bool:
+    return np.unique(values).size < values.size
+
+
+def _swapped(parts: Sequence[tuple[_Swaps, int]], rng: np.random.Generator, resampling: Resampling) -> Floats:
+    """The difference under random swaps; each part with its number of examples."""
+    total = np.zeros(resampling.n_resamples)
+    for difference, n in parts:
+        for columns, swapped in swaps(rng, n, resampling.n_resamples, resampling.kept):
+            total[columns] += difference.on(swapped)
+    return total / len(parts)
+
+
+def _leaving_out(n: int) -> list[Floats]:
+    """Resamples that each leave out one example, or one of the groups of a large part."""
     n_groups = n if n <= LEAVE_ONE_OUT else JACKKNIFE_GROUPS
-    group = np.arange(n) * n_groups // n if n_groups == n else np.random.default_rng(0).permutation(n) % n_groups
-    for rows in blocks(n, n_groups):
-        yield (group != np.arange(rows.start, rows.stop)[:, None]).astype(np.int32)
+    group = np.arange(n) if n_groups == n else np.random.default_rng(0).permutation(n) % n_groups
+    window = np.ones(2 * n_groups - 1)
+    window[n_groups - 1] = 0.0  # a row is that part of the window which has the 0 at the example's group
+    return [window[n_groups - 1 - own : 2 * n_groups - 1 - own] for own in group.tolist()]
 
 
 def _thin(arrays: Arrays) -> Arrays:

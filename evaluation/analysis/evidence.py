@@ -13,7 +13,7 @@ from evaluation.errors import ComparisonError
 from evaluation.records import RunStore
 
 if TYPE_CHECKING:
-    from evaluation.analysis.resampling import Interval
+    from evaluation.analysis.resampling import Interval, KeptDraws, Resampling
     from evaluation.analysis.statistics import Difference, SuiteDifference
     from evaluation.analysis.units import Units
 
@@ -32,6 +32,7 @@ class Evidence:
         self.options = options
         self._units: dict[tuple[str, str], tuple[Units | None, str]] = {}
         self._differences: dict[tuple[str, str, str], Difference] = {}
+        self._kept: KeptDraws | None = None
 
     def interval(self, source: Source, task: str) -> tuple[Interval | None, str]:
         """The interval of a score, in points, or None and why there is none."""
@@ -40,8 +41,7 @@ class Evidence:
             return None, note
         from evaluation.analysis.statistics import score_interval
 
-        options = self.options
-        found = score_interval(units, confidence=options.confidence, n_resamples=options.n_resamples, seed=options.seed)
+        found = score_interval(units, confidence=self.options.confidence, resampling=self._resampling())
         if found is None:
             return None, "too few units for an interval"
         return _interval_points(found), "algorithm noise only" if units.kind == ALGORITHM else ""
@@ -63,9 +63,8 @@ class Evidence:
                 units,
                 others,
                 confidence=options.confidence,
-                n_resamples=options.n_resamples,
-                seed=options.seed,
                 alpha=options.alpha,
+                resampling=self._resampling(),
             )
         except ComparisonError as error:
             if _same_data(first.results[task], second.results[task]):
@@ -99,9 +98,16 @@ class Evidence:
                 self._units[key] = _load(source.store, result)
         return self._units[key]
 
+    def _resampling(self) -> Resampling:
+        """With the draws of the models before, which on one task are the same."""
+        from evaluation.analysis.resampling import KeptDraws, Resampling
+
+        self._kept = self._kept or KeptDraws()
+        return Resampling(self.options.n_resamples, self.options.seed, self._kept)
+
 
 def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
-    from evaluation.analysis.units import load_units
+    from evaluation.analysis.units import aggregate_units, load_units
 
     loaded = []
     for record in result.records:
@@ -112,12 +118,10 @@ def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
         if units is None:
             return None, NO_SAMPLES
         loaded.append(units)
-    parts = tuple(
-        replace(part, split=f"{units.task} {part.split}") if len(loaded) > 1 else part
-        for units in loaded
-        for part in units.parts
-    )
-    return replace(loaded[0], task=result.task, parts=parts), ""
+    try:
+        return aggregate_units(result.task, loaded) if len(loaded) > 1 else loaded[0], ""
+    except ComparisonError as error:
+        return None, str(error)
 
 
 def _same_data(first: TaskResult, second: TaskResult) -> bool:

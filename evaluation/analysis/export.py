@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from evaluation.analysis.comparison_types import AggregateCell, Cell, Column, Comparison
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from evaluation.analysis.statistics import Difference
 
 _TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", "protocol")
@@ -49,17 +47,6 @@ def comparison_csv(comparison: Comparison) -> str:
     for row in comparison_rows(comparison):
         writer.writerow({name: _inert(value) if isinstance(value, str) else value for name, value in row.items()})
     return stream.getvalue()
-
-
-def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """The rows as a pandas frame, equal to what `pandas.read_csv` makes of the CSV."""
-    import pandas as pd
-
-    frame = pd.DataFrame(comparison_rows(comparison), columns=list(CSV_COLUMNS))
-    for name in CSV_COLUMNS:
-        if frame[name].isna().all():
-            frame[name] = frame[name].astype("float64")
-    return frame
 
 
 def comparison_json(comparison: Comparison) -> str:

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from evaluation.analysis.matching import Case
-from evaluation.analysis.resampling import Interval
+from evaluation.analysis.resampling import Interval, KeptDraws, Resampling
 from evaluation.analysis.statistics import (
     Difference,
     SuiteDifference,
@@ -55,13 +55,13 @@ def compare_all(cases: Sequence[Case], alpha: float, n_resamples: int) -> Family
     tested = [key for key, (first, _) in pairs.items() if first.kind != "algorithm"]
     n_suites = sum(n > 1 for n in Counter(label for label, _ in tested).values())
     n_tests = max(len(tested) + n_suites, 1)
-    n_resamples = max(n_resamples, math.ceil(2 * n_tests / alpha))
+    resampling = Resampling(max(n_resamples, math.ceil(2 * n_tests / alpha)), kept=KeptDraws())
     tasks: dict[Key, Difference] = {}
     mismatched: dict[Key, str] = {}
     for key, (first, second) in pairs.items():
         try:
             tasks[key] = compare_units(
-                first, second, confidence=CONFIDENCE, n_resamples=n_resamples, alpha=2 * alpha / n_tests
+                first, second, confidence=CONFIDENCE, alpha=2 * alpha / n_tests, resampling=resampling
             )
         except ComparisonError as error:
             mismatched[key] = str(error)

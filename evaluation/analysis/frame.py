@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation.analysis.run_file import read_run_file
 from evaluation.records import JobRecord, RunStore
 
 _JOB_COLUMNS = ["label", "model", "revision", "protocol", "task", "type", "aggregate", "split", "subset", "metric"]
@@ -32,7 +33,7 @@ def results_frame(*runs: str | Path, all_metrics: bool = False) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for run in runs:
         store = RunStore(Path(run))
-        name = store.read_run()["name"]
+        name = read_run_file(store).name
         for record in store.current_records():
             for row, entry in _entries(record):
                 for metric, value in _metrics(record, entry, all_metrics=all_metrics):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.analysis.run_file import ListedJob, RunFile, read_run_file
 from evaluation.config import BUILTIN_PREFIX, RunConfig
 from evaluation.records import JobRecord, RunStore
 
@@ -38,16 +39,6 @@ class DatasetOrigin:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOrigin:
-    """One stored job."""
-
-    label: str
-    task: str
-    state: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
 class RunOrigin:
     """Everything that says where a run's scores come from.
 
@@ -55,6 +46,7 @@ class RunOrigin:
         config: The resolved config as YAML, with the model revisions that were found.
         config_file: The file it was read from, where known.
         command: One shell command that writes the config and runs it.
+        is_rooted: It may be given in any folder of this machine: nothing in it is relative to the config's own.
         failures: Label, task and error of jobs that have no score.
         warnings: What stands against reproducing it.
     """
@@ -63,6 +55,7 @@ class RunOrigin:
     config: str
     config_file: str | None
     command: str
+    is_rooted: bool
     versions: Mapping[str, str]
     hardware: Mapping[str, str]
     commit: str
@@ -70,7 +63,7 @@ class RunOrigin:
     ended: str
     models: tuple[ModelOrigin, ...]
     datasets: tuple[DatasetOrigin, ...]
-    jobs: tuple[JobOrigin, ...]
+    jobs: tuple[ListedJob, ...]
     failures: tuple[tuple[str, str, str], ...]
     warnings: tuple[str, ...]
 
@@ -82,24 +75,24 @@ def run_origin(folder: Path) -> RunOrigin:
         StoreError: The folder is no run.
     """
     store = RunStore(folder)
-    content, records = store.read_run(), store.current_records()
-    config = pinned_config(content.get("config", {}), records)
-    source = content.get("source") or {}
+    run, records = read_run_file(store), store.current_records()
+    config, is_rooted = rooted_config(pinned_config(run.config, records), run.config_file)
     return RunOrigin(
-        name=str(content.get("name", folder.name)),
+        name=run.name,
         config=config_yaml(config),
-        config_file=content.get("config_file"),
-        command=reproduction_command(config, source.get("commit")),
-        versions=dict(content.get("versions") or {}),
-        hardware=_hardware(content.get("hardware") or {}),
-        commit=_commit(source),
-        started=str(content.get("started") or "unknown"),
-        ended=str(content.get("ended") or "not ended"),
+        config_file=run.config_file,
+        command=reproduction_command(config, run.source.get("commit")),
+        is_rooted=is_rooted,
+        versions=run.versions,
+        hardware=_hardware(run.hardware),
+        commit=_commit(run.source),
+        started=run.started or "unknown",
+        ended=run.ended or "not ended",
         models=_models(records),
         datasets=_datasets(records),
-        jobs=tuple(JobOrigin(job["label"], job["task"], job["state"], job["fingerprint"]) for job in content["jobs"]),
-        failures=_failures(content, records),
-        warnings=tuple(_warnings(content, records)),
+        jobs=run.jobs,
+        failures=_failures(run, records),
+        warnings=tuple(_warnings(run, records)),
     )
 
 
@@ -113,6 +106,33 @@ def pinned_config(config: Mapping[str, Any], records: Sequence[JobRecord]) -> di
         if model.get("revision") is None and found and from_hub and "/" in str(model["model"]):
             model["revision"] = found
     return _without_defaults(pinned)
+
+
+def rooted_config(config: Mapping[str, Any], config_file: str | None) -> tuple[dict[str, Any], bool]:
+    """The config with absolute input paths, and whether it has no others.
+
+    Args:
+        config: As a run stored it.
+        config_file: The file that its paths are relative to. Where it is not to be found, they stay as they are.
+    """
+    rooted = copy.deepcopy(dict(config))
+    data = [task["data"] for task in rooted.get("tasks", []) if task.get("data")]
+    places = [model for model in rooted.get("models", []) if str(model["model"]).startswith(".")]
+    relative = [path for path in data if not _is_absolute(path)] and not _is_absolute(rooted.get("data_root") or ".")
+    if not places and not relative:
+        return rooted, True
+    if config_file is None or not Path(config_file).is_file():
+        return rooted, False
+    folder = Path(config_file).resolve().parent
+    for model in places:
+        model["model"] = str((folder / model["model"]).resolve())
+    if relative:
+        rooted["data_root"] = str((folder / (rooted.get("data_root") or ".")).resolve())
+    return rooted, True
+
+
+def _is_absolute(path: str) -> bool:
+    return Path(path).expanduser().is_absolute()
 
 
 def _without_defaults(config: dict[str, Any]) -> dict[str, Any]:
@@ -138,10 +158,11 @@ def config_yaml(config: Mapping[str, Any]) -> str:
 
 
 def reproduction_command(config: Mapping[str, Any], commit: str | None) -> str:
-    """One shell command: write the config, then run it. Relative data folders are relative to where it is given."""
-    file = f"{str(config.get('name', 'run')).replace(' ', '-')}.yaml"
+    """One shell command: write the config, then run it into a folder of its own, where nothing is stored yet."""
+    file = f"reproduce-{str(config.get('name', 'run')).replace(' ', '-')}.yaml"
     head = f"# at commit {commit}\n" if commit else ""
-    return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file}\n{config_yaml(config)}END_OF_CONFIG"
+    text = config_yaml({name: value for name, value in config.items() if name != "output"})
+    return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file} --output reproduced\n{text}END_OF_CONFIG"
 
 
 def _commit(source: Mapping[str, Any]) -> str:
@@ -197,19 +218,19 @@ def _datasets(records: Sequence[JobRecord]) -> tuple[DatasetOrigin, ...]:
     return tuple(found.values())
 
 
-def _failures(content: Mapping[str, Any], records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
+def _failures(run: RunFile, records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
     errors = {(r.label, r.task): r.error.message for r in records if r.error is not None}
     ended = {(record.label, record.task) for record in records if record.state == "done"}
     return tuple(
-        (job["label"], job["task"], errors.get((job["label"], job["task"]), "it never ended"))
-        for job in content["jobs"]
-        if (job["label"], job["task"]) not in ended
+        (job.label, job.task, errors.get((job.label, job.task), "it never ended"))
+        for job in run.jobs
+        if (job.label, job.task) not in ended
     )
 
 
-def _warnings(content: Mapping[str, Any], records: Sequence[JobRecord]) -> list[str]:
+def _warnings(run: RunFile, records: Sequence[JobRecord]) -> list[str]:
     found = []
-    if (content.get("source") or {}).get("dirty"):
+    if run.source.get("dirty"):
         found.append("The checkout had uncommitted changes: the commit alone does not say what ran.")
     commits = {record.provenance.get("source", {}).get("commit") for record in records if record.state == "done"}
     if len(commits) > 1:
@@ -217,6 +238,6 @@ def _warnings(content: Mapping[str, Any], records: Sequence[JobRecord]) -> list[
     metric_versions = {str(record.provenance.get("versions", {}).get("mteb")) for record in records if record.audit}
     if len(metric_versions) > 1:
         found.append(f"Its jobs were scored by different versions of mteb: {', '.join(sorted(metric_versions))}.")
-    if content.get("config", {}).get("limit"):
+    if run.config.get("limit"):
         found.append("The run was limited: these are no scores to report.")
     return found

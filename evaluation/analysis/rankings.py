@@ -1,19 +1,22 @@
 """Scores that depend on the order of all examples: Spearman's correlation, average precision, best accuracy and F1.
 
-Each is computed on many resamples at once, given how often each example was drawn; nothing is sorted again. Columns are
-picked with `np.take`: indexing with a list of them gives an array whose columns lie together, and all that follows
-takes ten times as long.
+Each is computed on many resamples at once, given how often each of them drew each example. Nothing is sorted again: one
+walk over the examples in their order adds up, for all resamples together, what was drawn so far. All numbers but the
+precisions are whole and below 2**53, so that their sums are exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
+Drawn = Sequence[Floats]
+"""For each of N examples (B,) how often each of B resamples drew it."""
 SAME_ORDER: Final = 1e-3
 """Columns whose ranks differ by less than this share of the examples on average order them alike (cosine and Euclidean
 distance of normalised vectors, up to rounding); one of them stands for both on resamples."""
@@ -30,6 +33,16 @@ class _Order(NamedTuple):
     def tied(self) -> bool:
         return len(self.ends) < len(self.order)
 
+    def ranks(self) -> Floats:
+        """(N,) twice the distance of each example's mean rank from the middle, which is a whole number."""
+        of_group = 2.0 * (self.ends + 1) - np.diff(self.ends, prepend=-1) - len(self.order)
+        return np.asarray(of_group[self.group])
+
+    def groups(self) -> list[list[int]]:
+        """The examples of each group."""
+        order, ends = self.order.tolist(), (self.ends + 1).tolist()
+        return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
 
 def _ordered(keys: NDArray[Any]) -> _Order:
     _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
@@ -37,81 +50,152 @@ def _ordered(keys: NDArray[Any]) -> _Order:
 
 
 class RankingScore:
-    """A ranking score of some examples, ready to be computed on resamples of them.
+    """A ranking score of some examples, or the difference of two models' scores, ready to be computed on resamples.
+
+    A score that is undefined is 0.
 
     Args:
         statistic: "spearman", "ap", "pair accuracy" or "pair f1".
-        arrays: "gold" (N,), and "prediction" (N,) or (columns, N), higher is more similar. Of several columns the
-            best counts, as in mteb's max_ap.
+        first: "gold" (N,), and "prediction" (N,) or (columns, N), higher is more similar. Of several columns the best
+            counts, as in mteb's max_ap.
+        second: The model whose score is taken off; the same examples and gold.
     """
 
-    def __init__(self, statistic: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def __init__(self, statistic: str, first: Arrays, second: Arrays | None = None) -> None:
+        gold = np.asarray(first["gold"])
         self._statistic = statistic
-        self._gold = np.asarray(arrays["gold"])
-        self._by_gold = _ordered(self._gold)
-        self._columns = [_ordered(column) for column in np.atleast_2d(arrays["prediction"])]
+        self._by_gold = _ordered(gold)
+        self._positive = gold == 1
+        self._models = [
+            [_ordered(column) for column in np.atleast_2d(arrays["prediction"])] for arrays in (first, second) if arrays
+        ]
 
-    def on(self, counts: NDArray[Any]) -> Floats:
-        """(B,) the score on each resample; 0 where it is undefined there.
-
-        Args:
-            counts: (B, N) how often each example was drawn.
-        """
-        counts = np.asarray(counts, np.int32)  # cumulative sums of which are four times faster than of floats
+    def whole(self) -> float:
+        """On all examples, each once."""
         with np.errstate(invalid="ignore", divide="ignore"):
             if self._statistic == "spearman":
-                scores = _spearman(counts, self._by_gold, self._columns[0])
+                gold = self._by_gold.ranks()
+                scores = [_correlation(columns[0].ranks(), gold) for columns in self._models]
             else:
-                scores = np.max([self._of_pairs(counts, column) for column in self._columns], axis=0)
-        return np.nan_to_num(scores, nan=0.0)
+                scores = [np.max([self._of_all_pairs(column) for column in columns]) for columns in self._models]
+        return float(_first_less_second(scores))
 
-    def _of_pairs(self, counts: NDArray[np.int32], column: _Order) -> Floats:
-        """A score of one column's thresholds, from how many examples lie above each, and how many of them match."""
-        descending = column.order[::-1]
-        n = len(descending)
-        ends = (n - 2 - np.r_[-1, column.ends[:-1]])[::-1]  # last position of each group, from the top
-        positive = self._gold[descending] == 1
-        drawn = np.take(counts, descending, axis=1)
-        hits = np.cumsum(drawn * positive.astype(np.int32), axis=1, dtype=np.int32)  # (B, N)
-        above = np.cumsum(drawn, axis=1, dtype=np.int32)
-        n_drawn, n_positive = above[:, -1:], hits[:, -1:]
+    def on(self, drawn: Drawn) -> Floats:
+        """(B,) on each resample."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if self._statistic == "spearman":
+                scores = _correlations(drawn, self._by_gold, [columns[0] for columns in self._models])
+            else:
+                scores = [
+                    np.max([self._of_pairs(drawn, column) for column in columns], axis=0) for columns in self._models
+                ]
+        return np.asarray(_first_less_second(scores))
+
+    def _of_all_pairs(self, column: _Order) -> float:
+        hits = np.cumsum(self._positive[column.order[::-1]])
+        ends = len(hits) - 1 - np.concatenate([[0], column.ends[:-1] + 1])[::-1]  # of each group, from the top
+        above, hits = ends + 1.0, hits[ends]
+        n, n_positive = above[-1], hits[-1]
         if self._statistic == "ap":
-            ends = ends[np.unique(np.searchsorted(ends, np.flatnonzero(positive)))]  # others add nothing
-            above, hits = np.take(above, ends, axis=1), np.take(hits, ends, axis=1).astype(np.float64)
-            gained = np.diff(hits, axis=1, prepend=0.0)
-            return np.asarray(np.einsum("bk,bk->b", gained, hits / np.maximum(above, 1)) / n_positive[:, 0])
-        above, hits = above[:, ends[:-1]], hits[:, ends[:-1]]  # mteb tries no threshold below all examples
+            return float(np.sum(np.diff(hits, prepend=0) * (hits / above)) / n_positive)
+        above, hits = above[:-1], hits[:-1]  # mteb tries no threshold below all examples
         if self._statistic == "pair f1":
-            return np.asarray(np.max(2.0 * hits / (above + n_positive), axis=1, initial=0.0))
-        right = hits + (n_drawn - n_positive - (above - hits))
-        return np.asarray(np.max(right / n_drawn, axis=1, initial=0.0))
+            return float(np.max(2.0 * hits / (above + n_positive), initial=0.0))
+        return float(np.max((2.0 * hits - above + n - n_positive) / n, initial=0.0))
+
+    def _of_pairs(self, drawn: Drawn, column: _Order) -> Floats:
+        """(B,) a score of the thresholds that lie between groups of equal similarity."""
+        groups = column.groups()[::-1]
+        matching = [[example for example in examples if self._positive[example]] for examples in groups]
+        above, hits = np.zeros_like(drawn[0]), np.zeros_like(drawn[0])
+        if self._statistic == "ap":
+            precisions = np.zeros_like(above)
+            for examples, matches in zip(groups, matching, strict=True):
+                _add_drawn(above, drawn, examples)
+                if matches:  # others add nothing
+                    gained = sum_drawn(drawn, matches)
+                    hits += gained
+                    precisions += gained * (hits / np.maximum(above, 1.0))
+            return np.asarray(precisions / hits)
+        best = np.zeros_like(above)
+        n = sum_drawn(drawn, range(len(drawn)))
+        n_positive = _add_drawn(np.zeros_like(above), drawn, np.flatnonzero(self._positive))
+        for examples, matches in zip(groups[:-1], matching, strict=False):
+            _add_drawn(above, drawn, examples)
+            _add_drawn(hits, drawn, matches)
+            if self._statistic == "pair f1":
+                np.maximum(best, 2.0 * hits / (above + n_positive), out=best)
+            else:
+                np.maximum(best, (2.0 * hits - above + n - n_positive) / n, out=best)
+        return best
 
 
-def _spearman(counts: NDArray[np.int32], by_gold: _Order, by_prediction: _Order) -> Floats:
-    gold, gold_counts = _centred_ranks(counts, by_gold)
-    prediction, prediction_counts = _centred_ranks(counts, by_prediction)
-    weighted = prediction * prediction_counts
-    squares = np.einsum("bk,bk->b", weighted, prediction) * np.einsum("bk,bk->b", gold_counts * gold, gold)
-    if by_prediction.tied:
-        weighted = np.asarray(counts, np.float64) * np.take(prediction, by_prediction.group, axis=1)
-        gold = np.take(gold, by_gold.group, axis=1)
-    else:
-        gold = np.take(gold, by_gold.group[by_prediction.order], axis=1)
-    return np.asarray(np.einsum("bn,bn->b", weighted, gold) / np.sqrt(squares))
+def _first_less_second(scores: Sequence[Any]) -> Any:
+    first, *second = np.nan_to_num(np.asarray(scores), nan=0.0)
+    return first - second[0] if second else first
 
 
-def _centred_ranks(counts: NDArray[np.int32], by: _Order) -> tuple[Floats, Floats]:
-    """(B, K) mean rank of each group of equal keys, twice its distance from the middle; (B, K) the group's draws."""
-    drawn = np.take(counts, by.order, axis=1)
-    reached = np.cumsum(drawn, axis=1, dtype=np.int32)
-    total = reached[:, -1:]
-    if by.tied:
-        reached = np.take(reached, by.ends, axis=1)
-        drawn = np.diff(reached, axis=1, prepend=np.int32(0))
-    ranks = 2 * reached
-    ranks -= drawn
-    ranks -= total
-    return ranks.astype(np.float64), drawn.astype(np.float64)
+def _correlation(ranks: Floats, gold: Floats) -> float:
+    return float(ranks @ gold / np.sqrt((ranks @ ranks) * (gold @ gold)))
+
+
+def _correlations(drawn: Drawn, by_gold: _Order, models: Sequence[_Order]) -> list[Floats]:
+    """(B,) Spearman's for each model."""
+    n_drawn = sum_drawn(drawn, range(len(drawn)))
+    gold = np.empty((len(by_gold.ends), len(n_drawn)))  # (K, B)
+    for row, (_, rank) in zip(gold, _mean_ranks(drawn, by_gold, n_drawn), strict=True):
+        row[:] = rank
+    of_example = [gold[group] for group in by_gold.group.tolist()]
+    gold_squares = _sum_of_squares(drawn, by_gold, n_drawn)
+    found = []
+    for by_prediction in models:
+        products, product = np.zeros_like(n_drawn), np.empty_like(n_drawn)
+        for examples, rank in _mean_ranks(drawn, by_prediction, n_drawn):
+            for example in examples:
+                np.multiply(drawn[example], rank, out=product)
+                product *= of_example[example]
+                products += product
+        same = not (by_gold.tied or by_prediction.tied)
+        squares = gold_squares if same else _sum_of_squares(drawn, by_prediction, n_drawn)
+        found.append(products / np.sqrt(squares * gold_squares))
+    return found
+
+
+def _mean_ranks(drawn: Drawn, by: _Order, n_drawn: Floats) -> Iterator[tuple[list[int], Floats]]:
+    """For each group of equal keys its examples, and (B,) twice the distance of their mean rank from the middle.
+
+    The second is changed in place from group to group.
+    """
+    reached, rank = -n_drawn, np.empty_like(n_drawn)
+    for examples in by.groups():
+        number = sum_drawn(drawn, examples)
+        np.add(reached, number, out=rank)
+        yield examples, rank
+        np.add(rank, number, out=reached)
+
+
+def _sum_of_squares(drawn: Drawn, by: _Order, n_drawn: Floats) -> Floats:
+    """(B,) of those distances, over the examples drawn: (n**3 - n) / 3, less (t**3 - t) / 3 for each t that tie."""
+    cubes, cube = np.zeros_like(n_drawn), np.empty_like(n_drawn)
+    for examples in by.groups():
+        number = sum_drawn(drawn, examples)
+        np.multiply(number, number, out=cube)
+        cube *= number
+        cubes += cube
+    return np.asarray((n_drawn**3 - cubes) / 3.0)
+
+
+def sum_drawn(drawn: Drawn, examples: Iterable[int]) -> Floats:
+    """(B,) how often any of the examples was drawn. Of a single one its own row, which is not to be changed."""
+    first, *others = examples
+    return _add_drawn(drawn[first].copy(), drawn, others) if others else drawn[first]
+
+
+def _add_drawn(total: Floats, drawn: Drawn, examples: Iterable[int]) -> Floats:
+    """Add to (B,) in place how often each example was drawn."""
+    for example in examples:
+        total += drawn[example]
+    return total
 
 
 def distinct_columns(columns: NDArray[Any]) -> NDArray[Any]:
@@ -128,12 +212,44 @@ def distinct_columns(columns: NDArray[Any]) -> NDArray[Any]:
 
 def mean_ranks(keys: NDArray[Any]) -> Floats:
     """(N,) rank of each, ties sharing their mean, as a share of N: 0-1."""
-    by = _ordered(keys)
-    sizes = np.diff(by.ends, prepend=-1)
-    return np.asarray((by.ends + 1 - (sizes - 1) / 2.0)[by.group] / len(by.order))
+    return (_ordered(keys).ranks() + len(keys) + 1.0) / 2.0 / len(keys)
 
 
-def swap_examples(first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+class SpearmanSwaps:
+    """The difference of two models' correlations with gold under swaps, where neither ties any predictions.
+
+    Gold's ranks are the same in every swap, which makes the difference of the two sums of products linear in what is
+    swapped. Each rank is held once by either model, which makes the ties of the two mixtures equally many.
+
+    Args:
+        first: "gold" (N,), and "prediction" (N,) without equal values.
+        second: The same of the other model, in the same order.
+    """
+
+    def __init__(self, first: Arrays, second: Arrays) -> None:
+        self._places = [np.argsort(arrays["prediction"].ravel()) for arrays in (first, second)]
+        n = len(first["gold"])
+        gold = _ordered(first["gold"]).ranks()
+        held = [gold[place] for place in self._places]  # by rank
+        both = held[0] + held[1]
+        above = 2.0 * np.cumsum(both[::-1])[::-1] - both
+        middle = 4.0 * np.arange(n) + 2.0 - 2.0 * n
+        self._weights = np.zeros(n)  # what a pair adds while it is kept, and takes away once it is swapped
+        for sign, place, own in zip((0.5, -0.5), self._places, held, strict=True):
+            self._weights[place] += sign * (above + middle * own)
+        self._squares = np.array([n**3 - n, float(gold @ gold)])
+
+    def on(self, swapped: Floats) -> Floats:
+        """(B,) first - second where the pairs with a 1 in (N, B) are exchanged."""
+        products = self._weights.sum() - 2.0 * (self._weights @ swapped)
+        first, second = (np.take(swapped, place, axis=0) for place in self._places)
+        tied = np.einsum("nb,nb->b", 1.0 - first, second)  # ranks of which both holders are drawn
+        squares = (self._squares[0] - 6.0 * tied) / 3.0 * self._squares[1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.nan_to_num(products / np.sqrt(squares), nan=0.0))
+
+
+def swap_examples(first: Arrays, second: Arrays) -> dict[str, NDArray[Any]]:
     """2N examples, the first model's and then the second's, of which a swap draws one of each pair.
 
     Each model's predictions become their ranks, on which alone the scores depend, so that models with different

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from evaluation.analysis.regression import Check, GateReport, Verdict
-from evaluation.analysis.regression_text import printable
+from evaluation.redaction import printable
 
 
 def render_junit(report: GateReport) -> bytes:

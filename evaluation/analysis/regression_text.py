@@ -5,16 +5,10 @@ from __future__ import annotations
 import re
 
 from evaluation.analysis.regression import Check, GateReport, Verdict
+from evaluation.redaction import printable
 
 _NOTHING = "-"
-_UNPRINTABLE = re.compile("[^\t\n\r\u0020-\u007e\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Control characters and surrogates; XML 1.0 can't hold most of them (its production 2, Char)."""
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
-
-
-def printable(text: str) -> str:
-    """Text whose control characters, a terminal's escape codes among them, became U+FFFD."""
-    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def headline(report: GateReport) -> str:

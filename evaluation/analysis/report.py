@@ -208,7 +208,7 @@ def query_data(scored: Sequence[ScoredTask]) -> dict[str, Any]:
         total = len(places)
         if total > most:
             places = sorted(random.Random(0).sample(places, most))
-        texts = query_texts(models[0].folder) if len(by_task) <= _TASKS_WITH_TEXTS else {}
+        texts = query_texts(models[0]) if len(by_task) <= _TASKS_WITH_TEXTS else {}
         data[task] = {
             "metric": models[0].metric,
             "total": total,

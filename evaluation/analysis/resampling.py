@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -13,7 +14,9 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 Floats = NDArray[np.float64]
 BLOCK_ELEMENTS: Final = 1 << 14
 """Numbers drawn at once: a block of resamples stays in the processor's cache, and its memory is used again. (Many
-more are several times slower, all of it page faults.)"""
+more are several times slower, all of it page faults.) Random bits depend on it."""
+CHUNK_ELEMENTS: Final = 1 << 23
+"""Numbers at once where a step is a whole row of resamples: many, so that Python's share of the time is small."""
 _FEW_DISTINCT: Final = 16
 """With so many examples a distinct value it is quicker to draw how often each value occurs."""
 _TIE: Final = 1e-12
@@ -33,6 +36,52 @@ class Interval:
     method: str
 
 
+class KeptDraws:
+    """What was drawn before, for whoever comes with an equal random state: the models of one task draw alike.
+
+    Args:
+        max_bytes: Memory for all of it; the oldest goes first, and what would take half of it is not kept.
+    """
+
+    def __init__(self, max_bytes: int = 1 << 27) -> None:
+        self._max_bytes = max_bytes
+        self._kept: dict[tuple[str, int, int, str], tuple[NDArray[Any], Any]] = {}
+
+    def get(
+        self, rng: np.random.Generator, what: str, n: int, n_resamples: int, draw: Callable[[], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """What `draw` draws with this generator, which is left as if it had."""
+        key = (what, n, n_resamples, repr(rng.bit_generator.state))
+        if key not in self._kept:
+            drawn = draw()
+            while self._kept and drawn.nbytes + sum(array.nbytes for array, _ in self._kept.values()) > self._max_bytes:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = drawn, rng.bit_generator.state
+        drawn, rng.bit_generator.state = self._kept[key]
+        return drawn
+
+    def keeps(self, n: int, n_resamples: int, dtype: type[np.integer[Any]]) -> bool:
+        """Whether an array of this size is kept."""
+        return 2 * n * n_resamples * np.dtype(dtype).itemsize <= self._max_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How many resamples are drawn, from which seed.
+
+    Attributes:
+        kept: Draws of other models of the same task, and what this one adds; None: nothing is kept.
+    """
+
+    n_resamples: int = 10_000
+    seed: int = 0
+    kept: KeptDraws | None = None
+
+    def generator(self, task: str, purpose: str) -> np.random.Generator:
+        """The same for all models of a task."""
+        return np.random.default_rng([self.seed, zlib.crc32(task.encode()), zlib.crc32(purpose.encode())])
+
+
 class Chances(NamedTuple):
     """P-values of a difference: of one so far from 0 either way, and of one so low."""
 
@@ -42,27 +91,95 @@ class Chances(NamedTuple):
 
 def blocks(n: int, n_resamples: int) -> Iterator[slice]:
     """Rows of n numbers, a block that stays in cache at a time."""
-    step = max(1, BLOCK_ELEMENTS // max(n, 1))
+    return _slices(n_resamples, _block_rows(n))
+
+
+def _block_rows(n: int) -> int:
+    return max(1, BLOCK_ELEMENTS // max(n, 1))
+
+
+def _slices(n_resamples: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n_resamples)) for start in range(0, n_resamples, step))
 
 
-def draw_counts(rng: np.random.Generator, n: int, n_resamples: int) -> NDArray[np.int64]:
-    """(n_resamples, n) how often each of n examples is drawn when n are drawn with replacement."""
-    drawn = rng.integers(0, n, (n_resamples, n))
-    drawn += np.arange(n_resamples)[:, None] * n
-    return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n)
+def draw_counts(
+    rng: np.random.Generator, n: int, n_resamples: int, kept: KeptDraws | None = None
+) -> Iterator[tuple[slice, Floats]]:
+    """How often each of n examples is drawn when n are drawn with replacement: columns, and (n, columns).
+
+    The array is used again for the next columns.
+    """
+
+    def rows(n_rows: int) -> NDArray[Any]:
+        drawn = rng.integers(0, n, (n_rows, n))
+        drawn += np.arange(n_rows)[:, None] * n
+        return np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+    return _Columns("counts", n, n_resamples, _block_rows(n)).of(rng, rows, kept)
 
 
-def resampled_means(rng: np.random.Generator, values: Floats, n_resamples: int) -> Floats:
+class _Columns(NamedTuple):
+    """Resamples as columns: turned out of rows, of which a block is drawn at a time."""
+
+    what: str
+    n: int
+    n_resamples: int
+    block_rows: int
+
+    def of(
+        self, rng: np.random.Generator, rows: Callable[[int], NDArray[Any]], kept: KeptDraws | None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Slices of the resamples, and (n, columns) of numbers.
+
+        An array is far larger than a block, as each of its rows costs who walks over them; it is used again.
+
+        Args:
+            rng: What `rows` draws with.
+            rows: (number, n) of that many resamples.
+            kept: Where all are kept, if they are small enough.
+        """
+        whole = None
+        if kept is not None and kept.keeps(self.n, self.n_resamples, np.int16):
+            whole = kept.get(
+                rng, self.what, self.n, self.n_resamples,
+                lambda: self._fill(np.empty((self.n, self.n_resamples), np.int16), rows),
+            )  # fmt: skip
+        step = max(1, CHUNK_ELEMENTS // self.n // self.block_rows) * self.block_rows
+        chunk = np.empty((self.n, min(step, self.n_resamples)))
+        for columns in _slices(self.n_resamples, step):
+            found = chunk[:, : columns.stop - columns.start]
+            if whole is None:
+                self._fill(found, rows)
+            else:
+                found[:] = whole[:, columns]
+            yield columns, found
+
+    def _fill(self, found: NDArray[Any], rows: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+        for block in _slices(found.shape[1], self.block_rows):
+            found[:, block] = rows(block.stop - block.start).T
+        return found
+
+
+def resampled_means(
+    rng: np.random.Generator, values: Floats, n_resamples: int, kept: KeptDraws | None = None
+) -> Floats:
     """(n_resamples,) means of (N,) values drawn with replacement."""
     n = len(values)
     distinct, sizes = np.unique(values, return_counts=True)
     if n > _FEW_DISTINCT * len(distinct):
         return np.asarray(rng.multinomial(n, sizes / n, n_resamples) @ distinct / n)
-    means = np.empty(n_resamples)
+
+    def draw(n_rows: int) -> NDArray[np.int32]:
+        return rng.integers(0, n, (n_rows, n), np.int32)
+
+    whole = None
+    if kept is not None and kept.keeps(n, n_resamples, np.int32):
+        whole = kept.get(rng, "examples", n, n_resamples, lambda: draw(n_resamples))
+    sums = np.empty(n_resamples)
     for rows in blocks(n, n_resamples):
-        means[rows] = values[rng.integers(0, n, (rows.stop - rows.start, n))].mean(axis=1)
-    return means
+        drawn = draw(rows.stop - rows.start) if whole is None else whole[rows]
+        sums[rows] = np.add.reduce(np.take(values, drawn), axis=1)
+    return sums / n
 
 
 def bca_interval(draws: Floats, point: float, influence: Floats, confidence: float, df: float = np.inf) -> Interval:
@@ -140,20 +257,31 @@ def sign_flips(rng: np.random.Generator, values: Floats, n_resamples: int) -> tu
     if exact := n < 63 and 2**n <= n_resamples:
         bits: NDArray[Any] = np.arange(2**n)[:, None] >> np.arange(n) & 1
         return (1.0 - 2.0 * bits) @ moving, exact
+    n_bytes = (n + 7) // 8
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)  # (256, 8)
+    padded = np.concatenate([moving, np.zeros(8 * n_bytes - n)])
+    flipped = (padded.reshape(n_bytes, 8) @ bits.T).ravel()  # sums of eight values, by which of them are flipped
     sums = np.empty(n_resamples)
     for rows in blocks(n, n_resamples):
-        flipped = _coin_flips(rng, rows.stop - rows.start, n)
-        sums[rows] = moving.sum() - 2.0 * (flipped.astype(np.float64) @ moving)
+        drawn = _coin_bytes(rng, rows.stop - rows.start, n) + 256 * np.arange(n_bytes)
+        sums[rows] = moving.sum() - 2.0 * np.take(flipped, drawn).sum(axis=1)
     return sums, exact
 
 
-def _coin_flips(rng: np.random.Generator, n_rows: int, n: int) -> NDArray[np.uint8]:
-    """(n_rows, n) of 0 and 1."""
-    raw = np.frombuffer(rng.bytes(n_rows * ((n + 7) // 8)), np.uint8).reshape(n_rows, -1)
-    return np.unpackbits(raw, axis=1, count=n)
+def _coin_bytes(rng: np.random.Generator, n_rows: int, n: int) -> NDArray[np.uint8]:
+    """(n_rows, n / 8, rounded up) of n coin flips a row, a bit each."""
+    return np.frombuffer(rng.bytes(n_rows * ((n + 7) // 8)), np.uint8).reshape(n_rows, -1)
 
 
-def swaps(rng: np.random.Generator, n: int, n_resamples: int) -> Iterator[tuple[slice, NDArray[np.int32]]]:
-    """Random swaps of n pairs: rows, and (rows, n) 1 where a pair is swapped."""
-    for rows in blocks(2 * n, n_resamples):
-        yield rows, _coin_flips(rng, rows.stop - rows.start, n).astype(np.int32)
+def swaps(
+    rng: np.random.Generator, n: int, n_resamples: int, kept: KeptDraws | None = None
+) -> Iterator[tuple[slice, Floats]]:
+    """Random swaps of n pairs: columns, and (n, columns) 1 where a pair is swapped.
+
+    The array is used again for the next columns.
+    """
+
+    def rows(n_rows: int) -> NDArray[Any]:
+        return np.unpackbits(_coin_bytes(rng, n_rows, n), axis=1, count=n)
+
+    return _Columns("swaps", n, n_resamples, _block_rows(2 * n)).of(rng, rows, kept)

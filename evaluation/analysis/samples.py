@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from evaluation.analysis.scorers import Statistic, score_part
 from evaluation.errors import StoreError
-from evaluation.files import check_file
-from evaluation.records import JobRecord
+from evaluation.records import JobRecord, stored_file
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 
 Kind = Literal["query", "example", "algorithm"]
@@ -69,17 +68,16 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = folder / "samples.parquet"
-    if not file.is_file():
+    file = stored_file(folder, record, "samples.parquet")
+    if file is None:
         return None
-    if file.name in record.files:
-        check_file(file, record.files[file.name])
     try:
-        available = pq.read_schema(file).names
-        reading = _reading(record, available)
-        if reading is None or not set(reading.columns) <= set(available):
-            return None
-        table = pq.read_table(file, columns=["split", "subset", *reading.columns])
+        with pq.ParquetFile(file) as stored:
+            available = stored.schema_arrow.names
+            reading = _reading(record, available)
+            if reading is None or not set(reading.columns) <= set(available):
+                return None
+            table = stored.read(["split", "subset", *reading.columns], use_threads=False)  # small: threads cost more
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{file} can't be read: {error}.") from error
     place = np.array([table["split"].to_pylist(), table["subset"].to_pylist()], object)

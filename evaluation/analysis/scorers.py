@@ -14,10 +14,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.rankings import RankingScore
+from evaluation.analysis.rankings import Arrays, Drawn, Floats, RankingScore, sum_drawn
 
-Floats = NDArray[np.float64]
-Arrays = Mapping[str, NDArray[Any]]
 Statistic = Literal[
     "mean", "rounded mean", "spearman", "ap", "pair accuracy", "pair f1",
     "bitext f1", "macro f1", "weighted f1", "multilabel f1", "kendalltau",
@@ -39,7 +37,7 @@ def score_part(statistic: Statistic, arrays: Arrays) -> float:
         case "mean":
             return float(np.mean(arrays["value"].astype(np.float64)))
         case "spearman" | "ap" | "pair accuracy" | "pair f1":
-            return float(RankingScore(statistic, arrays).on(np.ones((1, len(arrays["gold"]))))[0])
+            return RankingScore(statistic, arrays).whole()
         case _:
             return float(np.mean(_SMOOTH[statistic](arrays)[0]))
 
@@ -84,28 +82,32 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
     return np.array([score]), ((n - 1) * (score - without))[None]
 
 
-class BitextSwap:
+class BitextMixture:
     """The bitext F1 of 2N examples, the first model's and then the second's, of which a swap draws one of each pair."""
 
     def __init__(self, first: Arrays, second: Arrays) -> None:
         gold = np.tile(first["gold"], 2)
         prediction = np.concatenate([first["prediction"], second["prediction"]])
-        self._order = np.argsort(prediction, kind="stable")
-        labels, sizes = np.unique(prediction, return_counts=True)
-        self._ends = np.cumsum(sizes) - 1
-        self._right = (gold == prediction)[self._order].astype(np.int32)
-        support = np.bincount(first["gold"], minlength=int(labels[-1]) + 1)
-        self._support, self._n = support[labels], len(first["gold"])
+        self._n = len(first["gold"])
+        self._labels = [
+            (
+                np.count_nonzero(first["gold"] == label),
+                np.flatnonzero(prediction == label),
+                np.flatnonzero((prediction == label) & (gold == label)),
+            )
+            for label in np.unique(gold[gold == prediction])
+        ]
 
-    def on(self, counts: NDArray[np.int32]) -> Floats:
-        """(B,) the score of the examples drawn; counts (B, 2N) of 0 and 1."""
-        drawn = np.take(counts, self._order, axis=1)
-        predicted, hits = (
-            np.diff(np.take(np.cumsum(which, axis=1, dtype=np.int32), self._ends, axis=1), axis=1, prepend=np.int32(0))
-            for which in (drawn, drawn * self._right)
-        )  # (B, labels)
-        f1 = 2.0 * hits / np.maximum(self._support + predicted, 1)
-        return np.asarray(f1 @ self._support / self._n)
+    def on(self, drawn: Drawn) -> Floats:
+        """(B,) the score of the examples drawn.
+
+        Args:
+            drawn: For each of the 2N examples (B,) of 0 and 1.
+        """
+        total = np.zeros_like(drawn[0])
+        for support, predicted, right in self._labels:  # labels without a hit add nothing
+            total += 2.0 * support * sum_drawn(drawn, right) / (support + sum_drawn(drawn, predicted))
+        return total / self._n
 
 
 def _class_f1(arrays: Arrays, *, weighted: bool) -> tuple[Floats, Floats]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.analysis.run_file import read_run_file
 from evaluation.analysis.units import Units, load_units
 from evaluation.errors import StoreError, UsageError
-from evaluation.records import RUN_FILE, JobRecord, RunStore
+from evaluation.records import JobRecord, RunStore
 
 _NAMED_AT_MOST = 5
 
@@ -70,10 +71,10 @@ def read_run(folder: Path) -> Snapshot:
     """
     store = RunStore(folder)
     try:
-        name, limited, listed = _run_file(store)
-        found = [(label, task, store.load(label, task, identity)) for label, task, identity in listed]
+        run = read_run_file(store)
+        found = [(job.label, job.task, store.load(job.label, job.task, job.fingerprint)) for job in run.jobs]
         records = [record for *_, record in found if record]
-        if limited or any(record.limit for record in records):
+        if run.config.get("limit") or any(record.limit for record in records):
             raise UsageError(f"{folder} is a limited run, whose scores mean nothing: run its config without limit.")
         models = _models(folder, records)
         jobs = tuple(_scored_job(store, label, task, record) for label, task, record in found)
@@ -81,18 +82,7 @@ def read_run(folder: Path) -> Snapshot:
         raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"{error.filename or folder} can't be read: {error.strerror or error}.") from error
-    return Snapshot(name, jobs, models, _versions(records))
-
-
-def _run_file(store: RunStore) -> tuple[str, bool, list[tuple[str, str, str]]]:
-    """Of run.json the name, whether the config has a limit, and label, task and fingerprint of each job."""
-    content = store.read_run()
-    try:
-        listed = [(str(job["label"]), str(job["task"]), str(job["fingerprint"])) for job in content["jobs"]]
-        return str(content["name"]), bool(content["config"]["limit"]), listed
-    except (KeyError, TypeError, AttributeError) as error:
-        file = store.folder / RUN_FILE
-        raise UsageError(f"{file} is not as run-benchmark writes it ({error!r}): run it again.") from error
+    return Snapshot(run.name, jobs, models, _versions(records))
 
 
 def check_complete(snapshot: Snapshot, what: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from evaluation.analysis.run_file import ListedJob, read_run_file
 from evaluation.errors import ComparisonError, StoreError
 from evaluation.plan import METRIC_DISTRIBUTIONS
 from evaluation.protocols import DEV_TASKS
@@ -120,29 +121,26 @@ def read_sources(path: Path) -> list[Source]:
 
 def _run_sources(store: RunStore) -> list[Source]:
     try:
-        content = store.read_run()
-        listed, name = content["jobs"], str(content["name"])
-        labels = list(dict.fromkeys(str(job["label"]) for job in listed))
-        benchmarks = _whole_benchmarks(content)
-    except (StoreError, KeyError, TypeError) as error:
-        raise ComparisonError(f"{store.folder / RUN_FILE} can't be used: {error}.") from error
-    index = load_index()
+        run = read_run_file(store)
+    except StoreError as error:
+        raise ComparisonError(str(error)) from error
+    index, benchmarks = load_index(), _whole_benchmarks(run.config)
     sources = []
-    for label in labels:
-        jobs = [job for job in listed if job["label"] == label]
-        found = {job["task"]: store.load(label, job["task"], job["fingerprint"], complete=False) for job in jobs}
+    for label in dict.fromkeys(job.label for job in run.jobs):
+        jobs = [job for job in run.jobs if job.label == label]
+        found = {job.task: store.load(label, job.task, job.fingerprint, complete=False) for job in jobs}
         records = {task: record for task, record in found.items() if record is not None}
         model: Mapping[str, Any] = next(
-            (r.provenance["model"] for r in records.values() if "model" in r.provenance), _declared(content, label)
+            (r.provenance["model"] for r in records.values() if "model" in r.provenance), _declared(run.config, label)
         )
         sources.append(
             Source(
                 label=label,
-                run=name,
+                run=run.name,
                 store=store,
                 model=str(model.get("name") or label),
                 revision=model.get("revision"),
-                protocol=str(jobs[0]["protocol"]),
+                protocol=jobs[0].protocol,
                 benchmarks=benchmarks,
                 results=_task_results(jobs, records, index),
             )
@@ -150,14 +148,14 @@ def _run_sources(store: RunStore) -> list[Source]:
     return sources
 
 
-def _declared(content: Mapping[str, Any], label: str) -> dict[str, Any]:
-    models = content.get("config", {}).get("models", [])
+def _declared(config: Mapping[str, Any], label: str) -> dict[str, Any]:
+    models = config.get("models", [])
     return {"name": next((model["model"] for model in models if model.get("label") == label), label)}
 
 
-def _whole_benchmarks(content: Mapping[str, Any]) -> tuple[str, ...]:
+def _whole_benchmarks(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Benchmarks that the config takes as they are."""
-    entries = content.get("config", {}).get("tasks", [])
+    entries = config.get("tasks", [])
     filters = ("types", "languages", "only", "exclude")
     return tuple(
         entry["mteb_benchmark"]
@@ -167,14 +165,14 @@ def _whole_benchmarks(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _task_results(
-    jobs: Sequence[Mapping[str, Any]], records: Mapping[str, JobRecord], index: TaskIndex
+    jobs: Sequence[ListedJob], records: Mapping[str, JobRecord], index: TaskIndex
 ) -> dict[str, TaskResult]:
     """A result a task, aggregates as one; jobs without a record have none and say so."""
     groups: dict[str, list[str]] = {}
     owners = _owners(records.values(), index)
     for job in jobs:
-        groups.setdefault(owners.get(job["task"], job["task"]), []).append(job["task"])
-    types = {str(job["task"]): str(job["type"]) for job in jobs}
+        groups.setdefault(owners.get(job.task, job.task), []).append(job.task)
+    types = {job.task: job.type for job in jobs}
     results = {}
     for task, members in groups.items():
         expected = expected_parts(task, members, index)

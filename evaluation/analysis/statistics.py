@@ -6,7 +6,6 @@ first - second.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,6 +18,7 @@ from evaluation.analysis.resampling import (
     Chances,
     Floats,
     Interval,
+    Resampling,
     bca_interval,
     chances,
     percentile_interval,
@@ -35,6 +35,7 @@ MIN_CLUSTERINGS: Final = 3
 LARGE: Final = 5_000
 """Above so many numbers a resample, draws are normal to all digits that are shown: Student's t takes their place."""
 POWER: Final = 0.8
+DEFAULT: Final = Resampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,7 @@ class SuiteDifference:
     n_tasks: int
 
 
-def score_interval(
-    units: Units, *, confidence: float = 0.95, n_resamples: int = 10_000, seed: int = 0
-) -> Interval | None:
+def score_interval(units: Units, *, confidence: float = 0.95, resampling: Resampling = DEFAULT) -> Interval | None:
     """Bootstrap interval of a task's score over its units; None with too few of them."""
     if _too_few(units):
         return None
@@ -90,7 +89,7 @@ def score_interval(
     pulls = estimate.influence()
     if estimate.size > LARGE:
         return t_interval(estimate.point, *standard_error(pulls), confidence)
-    draws = estimate.draws(_generator(seed, units.task, "score"), n_resamples)
+    draws = estimate.draws(resampling.generator(units.task, "score"), resampling)
     return _bootstrap_interval(estimate, draws, pulls, confidence)
 
 
@@ -99,9 +98,8 @@ def compare_units(
     second: Units,
     *,
     confidence: float = 0.95,
-    n_resamples: int = 10_000,
-    seed: int = 0,
     alpha: float = 0.05,
+    resampling: Resampling = DEFAULT,
 ) -> Difference:
     """Paired bootstrap interval and permutation test of one task's difference.
 
@@ -115,21 +113,21 @@ def compare_units(
     estimate = estimate_of(first, second)
     pulls = estimate.influence()
     error, df = standard_error(pulls)
-    rng = _generator(seed, first.task, "difference")
+    rng = resampling.generator(first.task, "difference")
     if error == 0.0:
         nothing = Interval(estimate.point, estimate.point, "percentile")
         known = replace(plain, interval=nothing, note="no unit differs" if estimate.point == 0.0 else "")
         if first.kind == "algorithm" or estimate.point != 0.0:
             return known
-        return replace(known, p_two_sided=1.0, p_drop=1.0, draws=np.zeros(n_resamples))
+        return replace(known, p_two_sided=1.0, p_drop=1.0, draws=np.zeros(resampling.n_resamples))
     if estimate.size > LARGE:
-        draws = rng.normal(estimate.point, error, n_resamples)
+        draws = rng.normal(estimate.point, error, resampling.n_resamples)
         interval = t_interval(estimate.point, error, df, confidence)
         found = t_chances(estimate.point, error, df)
     else:
-        draws = estimate.draws(rng, n_resamples)
+        draws = estimate.draws(rng, resampling)
         interval = _bootstrap_interval(estimate, draws, pulls, confidence)
-        found = _permutation(estimate, df, _generator(seed, first.task, "permutation"), n_resamples)
+        found = _permutation(estimate, df, resampling.generator(first.task, "permutation"), resampling)
     if first.kind == "algorithm":
         return replace(plain, interval=interval, note="algorithm noise only")
     detectable = float(ndtri(1.0 - alpha / 2.0) + ndtri(POWER)) * error
@@ -149,24 +147,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def compare_suites(
-    pairs: Sequence[tuple[Units, Units]],
-    *,
-    confidence: float = 0.95,
-    n_resamples: int = 10_000,
-    seed: int = 0,
-) -> SuiteDifference:
-    """Bootstrap of the mean difference: tasks are resampled and, within each, its units.
-
-    Where the tasks' differences are at hand, `suite_difference` takes them as they are.
-
-    Raises:
-        ComparisonError: A pair does not hold the same units of the same task and metric.
-    """
-    differences = [compare_units(first, second, n_resamples=n_resamples, seed=seed) for first, second in pairs]
-    return suite_difference(differences, confidence=confidence, seed=seed)
-
-
 def suite_difference(differences: Sequence[Difference], *, confidence: float = 0.95, seed: int = 0) -> SuiteDifference:
     """The suite's difference from those of its tasks, whose bootstrap draws are used again.
 
@@ -180,7 +160,7 @@ def suite_difference(differences: Sequence[Difference], *, confidence: float = 0
         return SuiteDifference(value, None, None, None, n_tasks)
     inner = np.array([difference.draws for difference in counted])  # (tasks, B)
     n_resamples = inner.shape[1]
-    rng = _generator(seed, "", "suite")
+    rng = Resampling(seed=seed).generator("", "suite")
     tasks = rng.integers(0, n_tasks, (n_resamples, n_tasks))
     resamples = rng.integers(0, n_resamples, (n_resamples, n_tasks))
     means = inner[tasks, resamples].mean(axis=1)
@@ -192,8 +172,8 @@ def suite_difference(differences: Sequence[Difference], *, confidence: float = 0
     return SuiteDifference(value, interval, found.two_sided, found.drop, n_tasks)
 
 
-def _permutation(estimate: Estimate, df: float, rng: np.random.Generator, n_resamples: int) -> Chances:
-    permuted, exact = estimate.permuted(rng, n_resamples)
+def _permutation(estimate: Estimate, df: float, rng: np.random.Generator, resampling: Resampling) -> Chances:
+    permuted, exact = estimate.permuted(rng, resampling)
     found = chances(estimate.point, permuted, exact=exact)
     return _expanded(found, df) if estimate.experiments else found
 
@@ -212,10 +192,6 @@ def _bootstrap_interval(estimate: Estimate, draws: Floats, pulls: Sequence[Float
 def _too_few(units: Units) -> bool:
     needed = MIN_CLUSTERINGS if units.kind == "algorithm" else MIN_UNITS
     return units.n_units < needed or any(len(part.ids) < 2 for part in units.parts)
-
-
-def _generator(seed: int, task: str, purpose: str) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(task.encode()), zlib.crc32(purpose.encode())])
 
 
 def _matched(first: Units, second: Units) -> Units:

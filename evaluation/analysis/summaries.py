@@ -90,12 +90,12 @@ class _Builder:
         self._sources, self._tasks, self._scores, self._baseline = sources, tasks, scores, baseline
 
     def means(self, name: str, kind: AggregateKind, means: Sequence[Mean], type_: str | None = None) -> Aggregate:
-        """One cell a column, with the difference to the baseline's where neither misses a task."""
+        """One cell a column, with the difference to the baseline's where both are over the same tasks."""
         against = means[self._baseline] if self._baseline is not None else None
         cells = []
         for column, mean in enumerate(means):
             delta = None
-            if against is not None and column != self._baseline and not mean.missing and not against.missing:
+            if against is not None and column != self._baseline and mean.missing == against.missing:
                 delta = mean.value - against.value if mean.value is not None and against.value is not None else None
             cells.append(AggregateCell(mean.value, mean.n_tasks, mean.missing, delta))
         return Aggregate(name, kind, tuple(cells), type_)
@@ -108,7 +108,7 @@ class _Builder:
         for column, cell in enumerate(aggregate.cells):
             source, difference, matches = self._sources[column], None, cell.published
             if cell.delta is not None and self._baseline is not None:
-                own = [self._tasks[task] for task in tasks if task in self._tasks]
+                own = [self._tasks[task] for task in tasks if task in self._tasks and task not in cell.missing]
                 difference = evidence.suite(source, self._sources[self._baseline], own)
             limited = any(record.limit for record in source.records)
             if published and source.store and not limited and not cell.missing and cell.value is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.analysis.units import Units, load_units
-from evaluation.records import JobRecord, RunStore
+from evaluation.records import JobRecord, RunStore, stored_file
 
 PASSAGES, RELEVANT = 3, 2
 QUERY_CHARACTERS, PASSAGE_CHARACTERS = 400, 300
@@ -25,14 +25,24 @@ class ScoredTask:
     """One model's per-query scores of one task, in points.
 
     Attributes:
+        label: The model's in the comparison.
         folder: The job's folder, which holds its ranking, judgements and texts.
     """
 
     label: str
-    task: str
-    metric: str
+    record: JobRecord
     folder: Path
     scores: Mapping[Place, float]
+
+    @property
+    def task(self) -> str:
+        """Its name."""
+        return self.record.task
+
+    @property
+    def metric(self) -> str:
+        """mteb's name of the score."""
+        return self.record.metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,7 @@ def scored_task(run: Path, label: str, record: JobRecord, units: Units | None = 
         scores |= {
             (part.split, part.subset, id_): 100 * float(value) for id_, value in zip(part.ids, values, strict=True)
         }
-    return ScoredTask(label, record.task, record.metric, folder, scores)
+    return ScoredTask(label, record, folder, scores)
 
 
 def duel(first: ScoredTask, second: ScoredTask, *, n_queries: int = 3) -> Duel:
@@ -128,7 +138,7 @@ def duel(first: ScoredTask, second: ScoredTask, *, n_queries: int = 3) -> Duel:
     ordered = sorted(shared, key=lambda place: (-deltas[place], place))
     wins = [place for place in ordered[:n_queries] if deltas[place] > 0]
     losses = [place for place in ordered[::-1][:n_queries] if deltas[place] < 0]
-    texts = _texts(first.folder) | _texts(second.folder)
+    texts = _texts(first) | _texts(second)
     missing = "" if texts else "No texts are stored for this task (runtime.store_texts: false)."
     shown = _Shown(first, second, texts, {*wins, *losses}) if texts else None
     return Duel(
@@ -160,8 +170,8 @@ class _Shown:
         self, first: ScoredTask, second: ScoredTask, texts: Mapping[tuple[str, str, str, str], str], places: set[Place]
     ) -> None:
         self._first, self._second, self._texts = first, second, texts
-        self._first_run, self._second_run = _rankings(first.folder, places), _rankings(second.folder, places)
-        self._grades = _grades(first.folder, places) or _grades(second.folder, places)
+        self._first_run, self._second_run = _rankings(first, places), _rankings(second, places)
+        self._grades = _grades(first, places) or _grades(second, places)
 
     @property
     def judged(self) -> bool:
@@ -200,22 +210,22 @@ def shorten(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
 
 
-def query_texts(folder: Path) -> dict[Place, str]:
+def query_texts(scored: ScoredTask) -> dict[Place, str]:
     """Stored texts of a job's queries; empty where none are stored."""
     return {
-        (split, subset, id_): text for (kind, split, subset, id_), text in _texts(folder).items() if kind == "query"
+        (split, subset, id_): text for (kind, split, subset, id_), text in _texts(scored).items() if kind == "query"
     }
 
 
-def _texts(folder: Path) -> dict[tuple[str, str, str, str], str]:
-    rows = _columns(folder / "texts.parquet", ("kind", "split", "subset", "id", "text"))
+def _texts(scored: ScoredTask) -> dict[tuple[str, str, str, str], str]:
+    rows = _columns(scored, "texts.parquet", ("kind", "split", "subset", "id", "text"))
     return {(kind, split, subset, id_): text for kind, split, subset, id_, text in rows}
 
 
-def _rankings(folder: Path, places: set[Place]) -> dict[Place, _Ranked]:
+def _rankings(scored: ScoredTask, places: set[Place]) -> dict[Place, _Ranked]:
     found: dict[Place, _Ranked] = {}
     for split, subset, query, document, rank in _columns(
-        folder / "run.parquet", ("split", "subset", "query_id", "corpus_id", "rank"), places
+        scored, "run.parquet", ("split", "subset", "query_id", "corpus_id", "rank"), places
     ):
         ranked = found.setdefault((split, subset, query), _Ranked([], {}))
         ranked.documents.append(document)
@@ -223,21 +233,28 @@ def _rankings(folder: Path, places: set[Place]) -> dict[Place, _Ranked]:
     return found
 
 
-def _grades(folder: Path, places: set[Place]) -> dict[Place, dict[str, int]]:
+def _grades(scored: ScoredTask, places: set[Place]) -> dict[Place, dict[str, int]]:
     found: dict[Place, dict[str, int]] = {}
     for split, subset, query, document, grade in _columns(
-        folder / "qrels.parquet", ("split", "subset", "query_id", "corpus_id", "relevance"), places
+        scored, "qrels.parquet", ("split", "subset", "query_id", "corpus_id", "relevance"), places
     ):
         found.setdefault((split, subset, query), {})[document] = grade
     return found
 
 
-def _columns(file: Path, names: Sequence[str], places: set[Place] | None = None) -> list[tuple[Any, ...]]:
-    """Rows of a stored table, those of some queries where they are given; none where there is no such file."""
+def _columns(
+    scored: ScoredTask, name: str, names: Sequence[str], places: set[Place] | None = None
+) -> list[tuple[Any, ...]]:
+    """Rows of a stored table, those of some queries where they are given; none where there is no such file.
+
+    Raises:
+        DamagedFileError: The file is not what was written.
+    """
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    if not file.is_file():
+    file = stored_file(scored.folder, scored.record, name)
+    if file is None:
         return []
     table = pq.read_table(file, columns=list(names))
     if places is not None:

@@ -18,7 +18,6 @@ from evaluation.analysis.regression_junit import render_junit
 from evaluation.analysis.regression_text import (
     header,
     headline,
-    printable,
     remarks,
     render_markdown,
     rows,
@@ -28,6 +27,7 @@ from evaluation.analysis.snapshots import Snapshot, check_complete, read_run
 from evaluation.commands.console import writing_to
 from evaluation.errors import UsageError
 from evaluation.files import reason, write_atomically
+from evaluation.redaction import printable
 
 _REGRESSION = 1
 _WIDE = 200

@@ -242,14 +242,13 @@ class WorkerPool:
         return None
 
     def _is_kept_elsewhere(self, work: Work, worker: Hired) -> bool:
-        """Whether another worker, which is not busy with a whole job, has the vectors already, and this one has not."""
+        """Whether another worker, not this one, has the vectors already.
+
+        That one may be busy with a whole job, but no job that is not spread is long, and this one can take others.
+        """
         if work.shard is None or work.shard in worker.shards:
             return False
-        return any(
-            work.shard in other.shards and all(item.work.is_shard for item in other.in_hand.values())
-            for other in self._staff.workers
-            if other.is_ready
-        )
+        return any(work.shard in other.shards for other in self._staff.workers if other.is_ready)
 
     def _slow_work(self) -> Work | None:
         """The shard that has been in hand for longest, if that is unusually long and nobody has a copy yet."""

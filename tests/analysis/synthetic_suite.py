@@ -171,7 +171,7 @@ def _job(
 def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa.Table]) -> JobRecord:
     """Store a record whose score is what its samples say."""
     saved = store.save(record, tables)
-    found = read_samples(store.job_folder(record.label, record.task, record.fingerprint), record)
+    found = read_samples(store.job_folder(record.label, record.task, record.fingerprint), saved)
     assert found is not None, record.task
     parts = tuple(UnitPart(*part) for part in found.parts)
     units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)

@@ -64,6 +64,13 @@ def test_incomplete_model_never_wins_and_is_named() -> None:
     assert "Not complete: no score for part on Task1." in answer(made).cautions
 
 
+def test_task_that_no_model_has_stands_in_nobodys_way() -> None:
+    made = comparison({"old": [50.0, None, 40.0], "new": [56.0, None, 44.0]})
+    assert said(made).startswith(
+        "new is 5.00 points ahead of old: 50.00 against 45.00 points on average over 2 of the 3"
+    )
+
+
 def test_different_protocols_are_told_and_cautioned() -> None:
     columns = [column("a"), column("b", protocol="none")]
     made = comparison({"a": [50.0, 40.0], "b": [51.0, 39.5]}, columns=columns)

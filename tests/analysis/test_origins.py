@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import html
+import os
+import re
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
-from evaluation.analysis.origins import config_yaml, pinned_config, reproduction_command, run_origin
+from evaluation import results_frame, run
+from evaluation.analysis.origins import config_yaml, pinned_config, reproduction_command, rooted_config, run_origin
+from evaluation.analysis.report import write_report
 from evaluation.config_file import load_config
 from evaluation.records import JobError, JobRecord, RunStore
 
+REPOSITORY = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = {
     "name": "harbours",
     "models": [
@@ -85,7 +94,7 @@ def test_command_writes_the_config_and_runs_it(tmp_path: Path) -> None:
     command = reproduction_command(pinned_config(CONFIG, [record("hub")]), "abc")
     program = tmp_path / "bin" / "run-benchmark"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\necho "ran $1"\n', encoding="utf-8")
+    program.write_text('#!/bin/sh\necho "ran $*"\n', encoding="utf-8")
     program.chmod(0o755)
     done = subprocess.run(
         ["bash", "-c", command],
@@ -95,10 +104,60 @@ def test_command_writes_the_config_and_runs_it(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == "ran harbours.yaml\n"
-    loaded = load_config(tmp_path / "harbours.yaml")
+    assert done.stdout == "ran reproduce-harbours.yaml --output reproduced\n"
+    loaded = load_config(tmp_path / "reproduce-harbours.yaml")
     assert loaded.models[0].revision == "r" * 40
     assert [task.model_dump()["mteb"] for task in loaded.tasks] == ["STSBenchmark"]
+
+
+def test_own_paths_of_a_config_become_absolute_where_its_file_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "configs" / "own.yaml"
+    file.parent.mkdir()
+    file.touch()
+    models = [{"label": "a", "model": "./weights"}, {"label": "b", "model": "intfloat/e5-base"}]
+    config = {"models": models, "tasks": [{"local": "T", "data": "t"}], "data_root": "../data"}
+    found, is_rooted = rooted_config(config, str(file))
+    assert is_rooted
+    assert found["data_root"] == str(tmp_path / "data")
+    assert [model["model"] for model in found["models"]] == [str(file.parent / "weights"), "intfloat/e5-base"]
+    assert rooted_config(config, str(tmp_path / "gone.yaml")) == (config, False)
+    assert rooted_config(CONFIG, None) == (CONFIG, True)
+    assert rooted_config({**config, "models": [], "data_root": "/data"}, None)[1]
+
+
+@pytest.mark.full
+def test_command_of_a_report_scores_the_same_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a real run to its report, to the command on its page, given in another folder with an empty cache."""
+    for folder in ("first", "elsewhere", "bin"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    data = Path(os.path.relpath(REPOSITORY / "configs" / "quickstart"))
+    config = {
+        "name": "small again",
+        "models": [{"label": "E5-small", "model": "builtin:multilingual-e5-small", "protocol": "e5"}],
+        "tasks": [
+            {"local": name, "type": type_, "data": str(data / name)}
+            for name, type_ in (("EverydaySTS", "STS"), ("TownDeskRetrieval", "Retrieval"))
+        ],
+    }
+    Path("own.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    outcome = run(load_config(Path("own.yaml")))
+    assert outcome.failed == []
+    page = write_report([outcome.folder], "report.html").read_text(encoding="utf-8")
+    (command,) = re.findall(r'aria-label="Command for run [^"]*">(.*?)</pre>', page, re.DOTALL)
+
+    program = tmp_path / "bin" / "run-benchmark"
+    code = "from evaluation.commands.entry import run_benchmark as main; main()"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-c", code])} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(REPOSITORY),
+        "E5_EVALUATION_CACHE": str(tmp_path / "cache"),
+    }
+    subprocess.run(["bash", "-c", html.unescape(command)], cwd=tmp_path / "elsewhere", env=environment, check=True)
+    again = results_frame(tmp_path / "elsewhere" / "reproduced" / "small again")
+    pd.testing.assert_frame_equal(again, results_frame(outcome.folder), check_exact=True)
 
 
 def test_yaml_reads_back() -> None:

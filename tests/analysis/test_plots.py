@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_comparisons import column, comparison, speed
+from query_runs import query_record
 
 from evaluation.analysis.input_audit import LengthRow
 from evaluation.analysis.plot_rows import (
@@ -79,8 +80,9 @@ def test_speed_needs_measured_tokens() -> None:
 
 def test_queries_with_the_same_pair_of_scores_are_counted() -> None:
     places = [("test", "default", f"q{number}") for number in range(4)]
-    first = ScoredTask("a", "T", "ndcg_at_10", Path(), dict(zip(places, (0.0, 50.0, 50.0, 100.0), strict=True)))
-    second = ScoredTask("b", "T", "ndcg_at_10", Path(), dict(zip(places, (100.0, 25.0, 25.0, 100.0), strict=True)))
+    record = query_record("a", "T", [0.5])
+    first = ScoredTask("a", record, Path(), dict(zip(places, (0.0, 50.0, 50.0, 100.0), strict=True)))
+    second = ScoredTask("b", record, Path(), dict(zip(places, (100.0, 25.0, 25.0, 100.0), strict=True)))
     assert query_rows(first, second) == [
         {"x": 0.0, "y": 100.0, "n": 1},
         {"x": 50.0, "y": 25.0, "n": 2},

@@ -90,7 +90,7 @@ def test_audit_marks_the_prefix(page: str) -> None:
 
 def test_provenance_names_commit_hashes_and_command(page: str) -> None:
     assert "0123456789abcdef0123456789abcdef01234567" in page
-    assert "&amp;&amp; run-benchmark harbours.yaml" in page
+    assert "&amp;&amp; run-benchmark reproduce-harbours.yaml --output reproduced" in page
     assert "configs/harbours.yaml" in page
 
 

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from evaluation.analysis.resampling import (
+    KeptDraws,
     bca_interval,
     blocks,
     chances,
@@ -36,12 +37,14 @@ def test_blocks_cover_every_row_once() -> None:
     assert rows == list(range(17))
 
 
-def test_counts_are_those_of_draws_with_replacement() -> None:
-    counts = draw_counts(generator(), 5, 4000)
-    assert counts.shape == (4000, 5)
-    assert (counts.sum(axis=1) == 5).all()
-    assert counts.mean(axis=0) == pytest.approx(np.ones(5), abs=0.06)
-    assert counts.var() == pytest.approx(1 - 1 / 5, abs=0.05)
+@pytest.mark.parametrize(("n", "n_resamples"), [(5, 4000), (3000, 3000), (20_000, 3)])
+def test_counts_are_those_of_draws_with_replacement(n: int, n_resamples: int) -> None:
+    drawn = generator().integers(0, n, (n_resamples, n))
+    found = np.full((n, n_resamples), np.nan)
+    for columns, counts in draw_counts(generator(), n, n_resamples):
+        found[:, columns] = counts
+    assert [np.bincount(row, minlength=n).tolist() for row in drawn[[0, -1]]] == found.T[[0, -1]].tolist()
+    assert (found.sum(axis=0) == n).all()
 
 
 @pytest.mark.parametrize("decimals", [1, 12])
@@ -156,7 +159,40 @@ def test_units_without_a_difference_do_not_count_as_signs() -> None:
     assert (sorted(permuted), exact) == ([-1.0, 1.0], True)
 
 
-def test_swaps_are_fair_and_cover_all_rows() -> None:
-    found = list(swaps(generator(), 50, 3000))
-    assert sum(rows.stop - rows.start for rows, _ in found) == 3000
-    assert np.concatenate([swapped for _, swapped in found]).mean() == pytest.approx(0.5, abs=0.01)
+@pytest.mark.parametrize(("n", "n_resamples"), [(50, 3000), (4000, 1500)])
+def test_swaps_are_fair_and_cover_all_resamples(n: int, n_resamples: int) -> None:
+    found = np.full((n, n_resamples), np.nan)
+    for columns, swapped in swaps(generator(), n, n_resamples):
+        found[:, columns] = swapped
+    assert set(np.unique(found)) == {0.0, 1.0}
+    assert found.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_sums_under_random_signs_have_the_moments_of_such_sums() -> None:
+    values = skewed(37)
+    sums, exact = sign_flips(generator(), values, 20_000)
+    assert not exact
+    assert sums.mean() == pytest.approx(0.0, abs=4 * np.sqrt(np.sum(values**2) / 20_000))
+    assert sums.var() == pytest.approx(np.sum(values**2), rel=0.03)
+    single, _ = sign_flips(generator(), np.array([0.5] + [1e-9] * 40), 4000)
+    assert set(np.round(single, 6)) == {0.5, -0.5}
+
+
+def test_kept_draws_are_made_once_and_leave_the_generator_where_drawing_would() -> None:
+    kept, made = KeptDraws(), []
+
+    def draw(rng: np.random.Generator) -> Any:
+        return kept.get(rng, "numbers", 10, 1, lambda: made.append(1) or rng.integers(0, 9, 10))
+
+    first, second, other = generator(), generator(), np.random.default_rng(4)
+    assert draw(first).tolist() == draw(second).tolist() != draw(other).tolist()
+    assert len(made) == 2
+    assert first.random() == second.random()
+
+
+def test_oldest_kept_draws_go_first() -> None:
+    kept, made = KeptDraws(max_bytes=200), []
+    for seed in (0, 1, 0, 2, 0):  # 80 bytes each
+        kept.get(np.random.default_rng(seed), "numbers", 10, 1, lambda seed=seed: made.append(seed) or np.zeros(10))  # type: ignore[misc]
+    assert made == [0, 1, 2, 0]
+    assert kept.keeps(10, 1, np.int64) and not kept.keeps(13, 1, np.int64)

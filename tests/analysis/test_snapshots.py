@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from evaluation.analysis.snapshots import check_complete, read_run
 from evaluation.analysis.units import score
 from evaluation.errors import UsageError
 from evaluation.files import read_sealed_json, write_sealed_json
+from evaluation.records import RunStore
 
 VALUES = np.array([0.5, 1.0, 0.0, 0.25])
 
@@ -73,13 +75,20 @@ def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"jobs": 3}', '{"jobs": [{}], "config": {"limit": null}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
 def test_broken_run_file_is_one_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_run(tmp_path)
     assert "run.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{"jobs": 3}, {"name": "x"}, {"name": "x", "jobs": [{"label": "a"}]}])
+def test_run_file_of_another_shape_is_one_sentence(tmp_path: Path, content: dict[str, Any]) -> None:
+    RunStore(tmp_path).write_run(content)
+    with pytest.raises(UsageError, match=r"run\.json is not as run-benchmark writes it .see .*jobs"):
+        read_run(tmp_path)
 
 
 def test_one_label_with_two_weights_is_refused(tmp_path: Path) -> None:

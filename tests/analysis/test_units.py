@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -181,6 +182,7 @@ def stored(tmp_path: Path, columns: dict[str, list[Any]], **changes: Any) -> tup
         "subsets": tuple(subsets),
         "metric": "ndcg_at_10",
         "scores": {"test": [{"hf_subset": subset} for subset in subsets]},
+        "files": {"samples.parquet": hashlib.sha256((tmp_path / "samples.parquet").read_bytes()).hexdigest()},
         **changes,
     }
     return tmp_path, JobRecord.model_validate(fields)
@@ -225,9 +227,13 @@ def test_job_without_samples_has_no_units(tmp_path: Path) -> None:
 
 def test_damaged_samples_are_named(tmp_path: Path) -> None:
     folder, record = stored(tmp_path, {"query_id": ["1"], "ndcg_cut_10": [1.0]}, main_score=1.0)
-    (folder / "samples.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(StoreError, match=r"samples\.parquet can't be read"):
+    broken = b"PAR1 and then nothing"
+    (folder / "samples.parquet").write_bytes(broken)
+    with pytest.raises(StoreError, match=r"samples\.parquet is damaged: its checksum"):
         load_units(folder, record)
+    seen = record.model_copy(update={"files": {"samples.parquet": hashlib.sha256(broken).hexdigest()}})
+    with pytest.raises(StoreError, match=r"samples\.parquet can't be read"):
+        load_units(folder, seen)
 
 
 def test_metric_stored_under_its_own_name_is_read(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from query_runs import query_record
 
 from evaluation.analysis.wins import Duel, ScoredTask, duel, scored_task, shorten
-from evaluation.records import JobRecord, RunStore
+from evaluation.errors import DamagedFileError
+from evaluation.records import RunStore
 
 RANKINGS = {"first": ["d1", "d2", "d3", "d4"], "second": ["d4", "d3", "d2", "d1"]}
 SCORES: Mapping[str, list[float]] = {"first": [1.0, 0.5, 0.2, 0.4], "second": [0.1, 0.5, 0.9, 0.3]}
@@ -18,20 +21,7 @@ SCORES: Mapping[str, list[float]] = {"first": [1.0, 0.5, 0.2, 0.4], "second": [0
 
 def write(folder: Path, label: str, *, texts: bool = True, qrels: bool = True) -> ScoredTask:
     queries = [f"q{number}" for number in range(4)]
-    record = JobRecord(
-        state="done",
-        fingerprint=label.ljust(64, "0"),
-        label=label,
-        protocol="e5",
-        task="Harbours",
-        type="Retrieval",
-        via="local",
-        splits=("test",),
-        subsets=("default",),
-        metric="ndcg_at_10",
-        main_score=round(sum(SCORES[label]) / 4, 5),
-        scores={"test": [{"hf_subset": "default", "main_score": round(sum(SCORES[label]) / 4, 5)}]},
-    )
+    record = query_record(label, "Harbours", SCORES[label])
 
     def table(n: int, **columns: Any) -> pa.Table:
         return pa.table({"split": ["test"] * n, "subset": ["default"] * n, **columns})
@@ -100,6 +90,15 @@ def test_missing_judgements_are_not_taken_for_irrelevance(tmp_path: Path) -> Non
     assert not found.judged
     assert found.wins[0].first_top[0].relevance is None
     assert found.wins[0].relevant == ()
+
+
+@pytest.mark.parametrize("name", ["texts", "run", "qrels"])
+def test_file_that_is_not_what_its_job_stored_is_named(tmp_path: Path, name: str) -> None:
+    first, second = write(tmp_path, "first"), write(tmp_path, "second")
+    file = first.folder / f"{name}.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 1), file)
+    with pytest.raises(DamagedFileError, match=rf"{name}\.parquet is damaged"):
+        duel(first, second)
 
 
 def test_fewer_queries_on_request(tmp_path: Path) -> None:

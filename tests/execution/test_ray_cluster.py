@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 from ray_runs import (
     SIZES,
@@ -48,7 +49,11 @@ class Nodes(NamedTuple):
     caches: list[Path]
 
     def kill(self, place: int) -> None:
-        self.cluster.remove_node(self.nodes[place], allow_graceful=False)
+        """With its workers, at once: a worker that outlives its node for a second may finish what it has in hand."""
+        node = self.nodes[place]
+        for process in psutil.Process(node.all_processes["raylet"][0].process.pid).children(recursive=True):
+            process.kill()
+        self.cluster.remove_node(node, allow_graceful=False)
 
 
 @pytest.fixture
