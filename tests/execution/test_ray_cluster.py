@@ -74,7 +74,12 @@ def three_nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 @pytest.fixture
 def spread_run(tmp_path: Path, save_bert: Callable[..., Path]) -> Path:
-    return write_run(tmp_path, save_bert(tmp_path / "model", max_length=128, **SIZES), n_documents=N_DOCUMENTS)
+    """Seconds of work for each worker, so that it can be killed in the middle."""
+    return write_run(
+        tmp_path,
+        save_bert(tmp_path / "model", max_length=128, **SIZES | {"num_hidden_layers": 8, "intermediate_size": 256}),
+        n_documents=N_DOCUMENTS,
+    )
 
 
 @pytest.fixture
