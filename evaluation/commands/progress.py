@@ -13,14 +13,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from evaluation.commands.console import shown
 from evaluation.encoding.encoder import Progress as Step
-from evaluation.execution.reporting import WorkerProgress
+from evaluation.execution.reporting import Reporter, WorkerProgress
 from evaluation.plan import Job
 from evaluation.records import JobRecord
 
 _LINE_EVERY_S, _WORKERS_EVERY_S = 15.0, 5.0
 
 
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """Shows jobs, texts, tokens/s and time left. Use as a context manager.
 
     Args:

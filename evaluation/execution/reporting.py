@@ -1,11 +1,11 @@
-"""What a run tells those who watch it, and the watcher who shows nothing."""
+"""What a run tells those who watch it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from evaluation.encoding.encoder import Progress
 from evaluation.plan import Job
@@ -41,8 +41,8 @@ class WorkerProgress(NamedTuple):
     tokens: int
 
 
-class Reporter(Protocol):
-    """Shows what happens. All methods are called from the running thread."""
+class Reporter:
+    """Is told what happens, and shows nothing. All methods are called from the running thread."""
 
     def run_started(self, jobs: Sequence[Job], stored: int) -> None:
         """All jobs of the run, and how many of them are stored already."""
@@ -64,28 +64,3 @@ class Reporter(Protocol):
 
     def run_ended(self, outcome: RunOutcome) -> None:
         """All jobs are through; the run's folder is still this process's."""
-
-
-class SilentReporter:
-    """Shows nothing."""
-
-    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """Nothing is shown."""
-
-    def job_started(self, job: Job) -> None:
-        """Nothing is shown."""
-
-    def advanced(self, progress: Progress) -> None:
-        """Nothing is shown."""
-
-    def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
-        """Nothing is shown."""
-
-    def notice(self, sentence: str) -> None:
-        """Nothing is shown."""
-
-    def job_ended(self, job: Job, record: JobRecord) -> None:
-        """Nothing is shown."""
-
-    def run_ended(self, outcome: RunOutcome) -> None:
-        """Nothing is shown."""

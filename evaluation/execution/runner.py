@@ -16,7 +16,7 @@ from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray_address import prepare
-from evaluation.execution.reporting import Reporter, RunOutcome, SilentReporter
+from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
 from evaluation.hub import is_offline
@@ -79,7 +79,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
         StoreError: The run folder can't be written.
         KeyboardInterrupt: The run was stopped; run.json says how far it came.
     """
-    options, reporter = options or RunOptions(), reporter or SilentReporter()
+    options, reporter = options or RunOptions(), reporter or Reporter()
     with StopSignals() as signals:
         with signals.allowed():
             jobs = build_plan(config, only=options.only, models=options.models)

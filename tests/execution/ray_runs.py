@@ -16,7 +16,7 @@ import yaml
 from evaluation import load_config, run
 from evaluation.config import RunConfig
 from evaluation.execution.ray_address import prepare
-from evaluation.execution.reporting import RunOutcome, SilentReporter, WorkerProgress
+from evaluation.execution.reporting import Reporter, RunOutcome, WorkerProgress
 from evaluation.records import JobRecord, RunStore
 
 prepare("127.0.0.1")  # before ray is imported: whatever the tests start stays on the loopback interface
@@ -97,7 +97,7 @@ def _tables_of(record: JobRecord) -> dict[str, str]:
     return {name: sha256 for name, sha256 in record.files.items() if name.endswith(".parquet")}
 
 
-class Watcher(SilentReporter):
+class Watcher(Reporter):
     """Calls an action once, when a condition on the workers holds; keeps what was said."""
 
     def __init__(self, condition: Callable[[Sequence[WorkerProgress]], bool], action: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ from evaluation.commands.run_benchmark import main
 from evaluation.config import RunConfig
 from evaluation.execution import local_executor
 from evaluation.execution.local_executor import LocalExecutor
-from evaluation.execution.reporting import RunOutcome, SilentReporter
+from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.runner import RunOptions
 from evaluation.plan import Job, build_plan
 from evaluation.records import JobRecord, RunStore
@@ -248,7 +248,7 @@ def test_new_task_alone_is_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_interrupted_run_goes_on_where_it_stopped(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    class Impatient(SilentReporter):
+    class Impatient(Reporter):
         def job_started(self, job: Job) -> None:
             if job.task.name == "Search":
                 raise KeyboardInterrupt
