@@ -171,10 +171,10 @@ def watch(events: Path, orders: Orders) -> None:
         """Note something before and after each call of a method; `name` makes a word of its arguments."""
         original = getattr(owner, method)
 
-        def watched(*arguments: Any) -> Any:
+        def watched(*arguments: Any, **options: Any) -> Any:
             if before:
                 note(before, name(*arguments))
-            found = original(*arguments)
+            found = original(*arguments, **options)
             if method == "get":
                 note("take" if found is not None else "encode", name(*arguments))
             elif after:
