@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from importlib import import_module
 
@@ -24,7 +25,14 @@ def _entry(module: str, name: str) -> Callable[[], None]:
     def main() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, leave)
-        import_module(f"evaluation.commands.{module}").main()
+        try:
+            import_module(f"evaluation.commands.{module}").main()
+        except SystemExit as stop:
+            if stop.code != _INTERRUPTED:
+                raise
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(_INTERRUPTED)  # threads of libraries may be in the middle of something that they crash on
 
     return main
 

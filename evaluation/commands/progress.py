@@ -86,7 +86,7 @@ class ConsoleReporter(Reporter):
         """Update the live bar every few seconds; elsewhere a line now and then, which names each worker."""
         now = time.monotonic()
         is_live = self._console.is_terminal
-        if now - self._workers_seen_at < (_WORKERS_EVERY_S if is_live else _LINE_EVERY_S):
+        if not workers or now - self._workers_seen_at < (_WORKERS_EVERY_S if is_live else _LINE_EVERY_S):
             return
         seconds = now - self._workers_seen_at
         rates = {worker.name: (worker.tokens - self._workers.get(worker.name, 0)) / seconds for worker in workers}

@@ -40,6 +40,11 @@ def prepare(address: str | None) -> None:
 
 def no_cluster(address: str | None, error: Exception) -> UsageError:
     """A sentence for an address without a cluster."""
+    if address == "auto":
+        return UsageError(
+            "runtime.ray.address auto: this node belongs to no Ray cluster; start one with `ray start --head`, or give "
+            "host:port."
+        )
     where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return UsageError(f"there is no Ray cluster {where}: {reason}.")

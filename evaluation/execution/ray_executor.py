@@ -31,7 +31,7 @@ from evaluation.execution.resolving import ResolvedModel
 from evaluation.execution.spread_encoder import SpreadEncoder
 from evaluation.plan import Job
 
-_SHOW_EVERY_S, _LOOK_S = 1.0, 0.5
+_SHOW_EVERY_S, _LOOK_S, _JOIN_S = 1.0, 0.5, 10.0
 _FAIR_PARTS = 2
 """A job with more than 1 / (2 x workers) of all tokens is spread."""
 
@@ -52,6 +52,7 @@ class RayExecutor:
         self._next_show = math.inf  # until the run has begun
         self._spread_jobs: list[str] = []
         self._is_closing = threading.Event()
+        self._spreading: threading.Thread | None = None
         _connect(config.runtime.ray.address)
         try:
             self._pool = WorkerPool(config)
@@ -87,7 +88,8 @@ class RayExecutor:
                 ending[spread[-1][2]] = job
             else:
                 ending[self._pool.submit(Work(call_of("run_job", job), job.name, job.model.label, urgency))] = job
-        threading.Thread(target=self._run_spread, args=(spread,), name="spread-jobs", daemon=True).start()
+        self._spreading = threading.Thread(target=self._run_spread, args=(spread,), name="spread-jobs", daemon=True)
+        self._spreading.start()
         while ending:
             for future in wait(ending, timeout=_LOOK_S, return_when=FIRST_COMPLETED).done:
                 yield self._outcome(ending.pop(future), future)
@@ -101,7 +103,9 @@ class RayExecutor:
         """Let the workers go, and a Ray that was started for them."""
         self._is_closing.set()
         try:
-            self._pool.close()
+            self._pool.close()  # which ends a spread job: its work fails
+            if self._spreading is not None:
+                self._spreading.join(timeout=_JOIN_S)
         finally:
             ray.shutdown()
 

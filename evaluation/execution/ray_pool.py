@@ -37,6 +37,8 @@ _SLOW = 2.0
 _TICK_S, _LOOK_S, _FETCH_S = 0.05, 1.0, 120.0
 _PATIENCE_S = 180.0
 """How long work waits while there is no worker at all."""
+_OWN_PATIENCE_S = 5.0
+"""The same where Ray was started for this run: no node will join it."""
 
 
 class Call(Protocol):
@@ -87,6 +89,7 @@ class WorkerPool:
 
     def __init__(self, config: RunConfig) -> None:
         self._staff = Staff(config)
+        self._patience_s = _PATIENCE_S if config.runtime.ray.address is not None else _OWN_PATIENCE_S
         self._waiting: list[Work] = []
         self._lock = threading.Lock()
         self._durations: deque[float] = deque(maxlen=50)
@@ -176,7 +179,7 @@ class WorkerPool:
                 self.notices.append("no worker has begun yet: waiting for room on the Ray cluster (see `ray status`).")
         if self._staff.workers:
             self._staffed = now
-        elif now - self._staffed > _PATIENCE_S:
+        elif now - self._staffed > self._patience_s:
             last = f" The last one was lost: {self._staff.last_loss}." if self._staff.last_loss else ""
             self._fail(f"no node of the Ray cluster has room for a worker (runtime.ray), or all workers died.{last}")
 

@@ -148,7 +148,8 @@ def _run_jobs(
         estimates.learn(job, record)
         reporter.job_ended(job, record)
     outcome.records = [stored[_key(job)] for job in jobs]
-    ledger.finish(executor.facts())
+    unchanged = (before or {}).get("executor")
+    ledger.finish(executor.facts() if waiting or unchanged is None else unchanged)
     reporter.run_ended(outcome)
     return outcome
 
