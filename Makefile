@@ -40,7 +40,7 @@ task-index: install
 	$(BIN)/python -m evaluation.tasks.build_index --output evaluation/tasks/index.json
 
 schema: install
-	$(BIN)/python -m evaluation.config_schema
+	$(BIN)/python -m evaluation.config.schema
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from measuring import alternate, last_line, matrix_product_gflops, ratio
 
-from evaluation.encoding.builtin import materialize
-from evaluation.encoding.checkpoint import Checkpoint, locate, read_checkpoint
 from evaluation.encoding.encoder import Encoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
+from evaluation.models.builtin import materialize
+from evaluation.models.checkpoint import Checkpoint, locate, read_checkpoint
 
 ARCHITECTURES = {  # layers, hidden, heads, feed-forward: model cards of intfloat/e5-*
     "e5-small": (12, 384, 12, 1536),

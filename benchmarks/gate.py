@@ -21,8 +21,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from evaluation import load_config, run
-from evaluation.commands.check_regression import main as check_regression
-from evaluation.encoding.builtin import materialize
+from evaluation.commands.check_regression.command import main as check_regression
+from evaluation.models.builtin import materialize
 
 MODEL = "multilingual-e5-small"
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"

@@ -15,9 +15,9 @@ from pathlib import Path
 import mteb
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
-from evaluation.config_file import load_config
-from evaluation.encoding.checkpoint import locate
-from evaluation.plan import build_plan
+from evaluation.config.loading import load_config
+from evaluation.jobs import build_plan
+from evaluation.models.checkpoint import locate
 from evaluation.tasks.loading import load_task, make_task
 
 

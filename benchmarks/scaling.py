@@ -35,12 +35,12 @@ from measuring import last_line
 from ray.cluster_utils import Cluster
 
 from evaluation.adapters.embedding import CORPUS_BLOCK, Documents
-from evaluation.config import ModelConfig, MtebTask, RunConfig, Runtime
-from evaluation.execution.ray_pool import WorkerPool
-from evaluation.execution.ray_worker import pack_texts
-from evaluation.execution.spread_encoder import SpreadEncoder
-from evaluation.leaders import Candidates
-from evaluation.search import MergedSearch
+from evaluation.config.models import ModelConfig, MtebTask, RunConfig, Runtime
+from evaluation.execution.ray.pool import WorkerPool
+from evaluation.execution.ray.spread_encoder import SpreadEncoder
+from evaluation.execution.ray.worker import pack_texts
+from evaluation.search.exact import MergedSearch
+from evaluation.search.top_k import Candidates
 
 LOCAL = {"include_dashboard": False, "log_to_driver": False, "_node_ip_address": "127.0.0.1"}
 
@@ -161,7 +161,7 @@ def _random_model(folder: Path) -> Path:
     import torch
     from transformers import BertConfig, BertModel
 
-    from evaluation.encoding.builtin import materialize
+    from evaluation.models.builtin import materialize
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}

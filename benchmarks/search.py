@@ -33,7 +33,7 @@ import torch
 from measuring import alternate, last_line, ratio
 from numpy.typing import NDArray
 
-from evaluation.search import ExactSearch
+from evaluation.search.exact import ExactSearch
 
 BLOCK = 16_384
 """Documents a block, as the harness encodes them (`encoding.batching.SHARD_TEXTS`)."""

@@ -9,20 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluation.analysis.comparison import compare
+    from evaluation.analysis.comparison.compare import compare
     from evaluation.analysis.frame import results_frame
-    from evaluation.analysis.gate import check_regression
-    from evaluation.config_file import load_config
+    from evaluation.analysis.gate.check import check_regression
+    from evaluation.config.loading import load_config
     from evaluation.execution.runner import run
 
 __all__ = ["check_regression", "compare", "load_config", "results_frame", "run"]
 
 _HOMES = {
-    "compare": "evaluation.analysis.comparison",
-    "load_config": "evaluation.config_file",
+    "compare": "evaluation.analysis.comparison.compare",
+    "load_config": "evaluation.config.loading",
     "run": "evaluation.execution.runner",
     "results_frame": "evaluation.analysis.frame",
-    "check_regression": "evaluation.analysis.gate",
+    "check_regression": "evaluation.analysis.gate.check",
 }
 
 

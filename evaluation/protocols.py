@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from evaluation.config import ProtocolChange, ProtocolConfig, RunConfig
+from evaluation.config.models import ProtocolChange, ProtocolConfig, RunConfig
 
 Side = Literal["query", "passage", "text"]
 """Which text of a task: a query, a document, or a text of a task without sides."""

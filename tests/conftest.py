@@ -15,6 +15,8 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
 
+pytest_plugins = ["support.tiny_bert", "support.query_run_folders"]
+
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart"
 NOT_TEXT = {"_id", "title", "label", "score", "relevance", "query-id", "corpus-ids"}
@@ -63,8 +65,8 @@ def text_pool() -> list[str]:
 @pytest.fixture(scope="session")
 def wordpiece_tokenizer() -> Path:
     """The uncased WordPiece tokenizer.json that comes with the built-in MiniLM."""
-    from evaluation.encoding.builtin import materialize
     from evaluation.errors import EvaluationError
+    from evaluation.models.builtin import materialize
 
     try:
         return materialize("all-MiniLM-L6-v2") / "tokenizer.json"
@@ -139,9 +141,9 @@ def dot_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.Temp
 @pytest.fixture(scope="session")
 def open_encoder() -> Callable[..., Any]:
     """A function: checkpoint folder or builtin:<name>, backend, cache -> a new Encoder in float32 on the CPU."""
-    from evaluation.encoding.checkpoint import locate
     from evaluation.encoding.encoder import Encoder
     from evaluation.encoding.settings import EncoderSettings
+    from evaluation.models.checkpoint import locate
 
     def load(model: Path | str, backend: str = "transformers", *, cache: Any = None) -> Encoder:
         checkpoint = locate(str(model), None, Path())
@@ -216,7 +218,7 @@ def make_config(tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def run_job(make_config: Callable[..., Any], load_encoder: Callable[..., Any]) -> Callable[..., Any]:
     """A function: one task of a config, model and protocol -> JobResult, through the task's own adapter."""
-    from evaluation.plan import build_plan
+    from evaluation.jobs import build_plan
 
     def run(task: Mapping[str, Any], model: Path | str, protocol: str, own: Mapping[str, Any] | None = None) -> Any:
         (job,) = build_plan(make_config([task], model, protocol, own=own))

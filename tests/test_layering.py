@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,60 +34,39 @@ HEAVY = {
     "sklearn",
 }
 
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "errors": ("errors", "paths", "files", "redaction", "retries", "machine"),
-    "hub": ("hub",),
-    "calibration": ("calibration",),
-    "config": ("config", "config_file", "config_schema"),
-    "protocols": ("protocols",),
-    "tasks/index": ("tasks", "tasks.index", "tasks.build_index", "tasks.local_*", "tasks.training_data"),
-    "tasks/choosing": ("tasks.choosing",),
-    "tasks/workload": ("tasks.workload",),
-    "plan": ("plan",),
-    "records": ("records",),
-    "cost": ("cost",),
-    "tasks/loading": ("tasks.loading", "tasks.columns", "tasks.beir_loading", "tasks.files"),
-    "encoding": ("encoding", "encoding.*"),
-    "search": ("search", "leaders"),
-    "adapters": ("adapters", "adapters.*"),
-    "execution": ("execution", "execution.*"),
-    "analysis": ("analysis", "analysis.*"),
-    "commands": ("commands", "commands.*"),
-}
-"""Modules by group, from CONTRIBUTING.md's map; a trailing * stands for any rest."""
-
-PLANNING = {"errors", "config", "protocols", "tasks/index", "tasks/choosing"}
+_PLANS = {"errors", "system", "config", "protocols", "tasks"}
+_JOBS = {*_PLANS, "hub", "models", "jobs", "records"}
 MAY_IMPORT: Mapping[str, set[str]] = {
     "errors": set(),
-    "hub": {"errors"},
-    "calibration": {"errors"},
-    "tasks/workload": PLANNING,
-    "cost": {*PLANNING, "plan", "tasks/workload", "calibration", "encoding", "hub"},
-    "config": {"errors"},
+    "system": {"errors"},
+    "config": {"errors", "system"},
     "protocols": {"errors", "config"},
-    "tasks/index": {"errors"},
-    "tasks/choosing": {"errors", "config", "protocols", "tasks/index"},
-    "plan": PLANNING,
-    "records": {*PLANNING, "plan"},
-    "tasks/loading": {*PLANNING, "plan", "hub"},
-    "encoding": {"errors", "config", "hub"},
-    "search": {"errors"},
-    "adapters": {*PLANNING, "plan", "records", "tasks/loading", "encoding", "search"},
-    "execution": {*PLANNING, "plan", "records", "tasks/loading", "encoding", "search", "hub", "adapters"}
-    | {"cost", "calibration", "tasks/workload"},
-    "analysis": {*PLANNING, "plan", "records"},
-    "commands": {*GROUPS},
+    "hub": {"errors", "system"},
+    "models": {"errors", "system", "config", "hub"},
+    "tasks": {"errors", "system", "config", "protocols", "hub"},
+    "jobs": {*_PLANS, "models"},
+    "records": {*_PLANS, "models", "jobs"},
+    "encoding": {"errors", "system", "config", "models"},
+    "search": {"errors", "system"},
+    "planning": {*_JOBS, "encoding"},
+    "adapters": {*_JOBS, "encoding", "search"},
+    "execution": {*_JOBS, "encoding", "search", "planning", "adapters"},
+    "analysis": {*_PLANS, "models", "jobs", "records"},
+    "analysis.run_view": {"analysis.statistics"},
+    "analysis.frame": {"analysis.run_view"},
+    "analysis.statistics": set(),
+    "analysis.comparison": {"analysis.run_view", "analysis.statistics"},
+    "analysis.gate": {"analysis.run_view", "analysis.statistics"},
+    "analysis.tables": {"analysis.run_view", "analysis.statistics", "analysis.comparison", "analysis.gate"},
+    "analysis.report": {"analysis.run_view", "analysis.statistics", "analysis.comparison", "analysis.tables"},
+    "analysis.handover": {"analysis.run_view"},
+    "commands": {"analysis", *_JOBS, "encoding", "search", "planning", "adapters", "execution"},
 }
-EXCEPTIONS = {
-    ("plan", "encoding.builtin"): "names of built-in models are checked before anything is loaded",
-    ("plan", "encoding.checkpoint"): "a folder is told from a Hub name in one place",
-}
-"""Single modules that may be imported against the table; none of them may import torch."""
+"""Folder (or loose module) -> the others that it may import. Rooms of analysis also get what analysis gets."""
 
-HEAVY_HALVES = ("commands.running", "commands.progress", "commands.fetching")
-"""What commands import inside functions."""
-
-MTEB_HOMES = ("tasks.loading", "tasks.beir_loading", "tasks.files", "tasks.build_index", "adapters.*")
+MTEB_HOMES = ("tasks.loading", "tasks.beir_loading", "tasks.hub_files", "tasks.build_index", "adapters.*")
+LIGHT_COMMANDS = ("commands.*.command", "commands.entry", "commands.console")
+"""What a command imports before it has read its arguments; other modules of a command folder are heavy."""
 
 
 class Import(NamedTuple):
@@ -101,8 +81,17 @@ def is_one_of(module: str, patterns: tuple[str, ...]) -> bool:
     return any(module == pattern or (pattern.endswith("*") and module.startswith(pattern[:-1])) for pattern in patterns)
 
 
-def group_of(module: str) -> str | None:
-    return next((group for group, patterns in GROUPS.items() if is_one_of(module, patterns)), None)
+def folder_of(module: str) -> str:
+    """The entry of `MAY_IMPORT` that a module belongs to."""
+    parts = module.split(".")
+    inner = ".".join(parts[:2])
+    return inner if inner in MAY_IMPORT else parts[0]
+
+
+def allowed_from(folder: str) -> set[str]:
+    """What modules of a folder may import, their own folder included."""
+    outer = folder.partition(".")[0]
+    return {folder, *MAY_IMPORT[folder], *(MAY_IMPORT[outer] if outer != folder else ())}
 
 
 @cache
@@ -152,33 +141,25 @@ def short(name: str) -> str:
 
 
 def test_every_module_has_its_place() -> None:
-    homeless = [module for module in modules() if group_of(module) is None]
-    assert homeless == [], "give it a group here and a line in CONTRIBUTING.md's map"
+    homeless = [module for module in modules() if folder_of(module) not in MAY_IMPORT]
+    assert homeless == [], "give its folder a line here and in CONTRIBUTING.md's map"
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_imports_go_one_way(group: str) -> None:
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_imports_go_one_way(folder: str) -> None:
     wrong = []
     for module in modules():
-        if group_of(module) != group:
+        if folder_of(module) != folder:
             continue
         for found in own_imports(module):
-            target = short(found.module)
-            allowed = {group, *MAY_IMPORT[group]}
-            if group_of(target) not in allowed and (module, target) not in EXCEPTIONS:
-                wrong.append(f"{module}, line {found.line}: {target}")
-    assert wrong == [], f"{group} may import {sorted(MAY_IMPORT[group])}"
+            target = folder_of(short(found.module))
+            if not {target, target.partition(".")[0] if folder == "commands" else target} & allowed_from(folder):
+                wrong.append(f"{module}, line {found.line}: {short(found.module)}")
+    assert wrong == [], f"{folder} may import {sorted(allowed_from(folder))}"
 
 
-def test_order_of_groups_has_no_circle() -> None:
-    def below(group: str, seen: tuple[str, ...] = ()) -> None:
-        assert group not in seen, (*seen, group)
-        for other in MAY_IMPORT[group] - {group}:
-            if group != "commands":
-                below(other, (*seen, group))
-
-    for group in GROUPS:
-        below(group)
+def test_order_of_folders_has_no_circle() -> None:
+    TopologicalSorter({folder: allowed_from(folder) - {folder} for folder in MAY_IMPORT}).prepare()
 
 
 def test_modules_have_no_circle() -> None:
@@ -197,25 +178,16 @@ def test_modules_have_no_circle() -> None:
         visit(module, ())
 
 
-def places_of_the_map() -> list[str]:
-    """Files, globs and folders that CONTRIBUTING.md's table names, relative to the package."""
-    places = []
-    for line in (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
-        names = re.findall(r"`([^`]+)`", line.split("|")[1]) if line.startswith("| `evaluation/") else []
-        folder = names[0].rpartition("/")[0] if names else ""
-        places += [names[0], *(f"{folder}/{name}" for name in names[1:])] if names else []
-    return [place.removeprefix("evaluation/") for place in places]
-
-
 def test_map_of_the_house_is_true() -> None:
-    places = places_of_the_map()
-    files = [file.relative_to(PACKAGE).as_posix() for file in modules().values() if file.name != "__init__.py"]
-    missing = [
-        file for file in files if not any(file.startswith(p) if p[-1] == "/" else fnmatch(file, p) for p in places)
-    ]
-    assert missing == [], "give it a line in CONTRIBUTING.md"
-    gone = [place for place in places if not list(PACKAGE.glob(place.rstrip("/")))]
-    assert gone == [], "CONTRIBUTING.md names what is not there"
+    """CONTRIBUTING.md has one line for each folder and loose module, and none for what is not there."""
+    mapped = set()
+    for line in (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `evaluation/"):
+            names = re.findall(r"`([^`]+)`", line.split("|")[1])
+            mapped |= {
+                name.removeprefix("evaluation/").removesuffix(".py").strip("/").replace("/", ".") for name in names
+            }
+    assert mapped == {*MAY_IMPORT}
 
 
 def test_package_itself_is_imported_by_nobody() -> None:
@@ -229,9 +201,8 @@ def test_package_itself_is_imported_by_nobody() -> None:
 
 
 def test_errors_import_nothing_but_the_standard_library() -> None:
-    for module in ("errors", "paths"):
-        tops = {found.module.partition(".")[0] for found in imports_of(module)}
-        assert tops <= sys.stdlib_module_names, tops
+    tops = {found.module.partition(".")[0] for found in imports_of("errors")}
+    assert tops <= sys.stdlib_module_names, tops
 
 
 def test_mteb_and_beir_are_imported_in_their_homes_only() -> None:
@@ -247,16 +218,16 @@ def test_mteb_and_beir_are_imported_in_their_homes_only() -> None:
 def test_analysis_reads_records_only() -> None:
     forbidden = {"mteb", "beir", "torch", "transformers", "sentence_transformers", "datasets"}
     for module in modules():
-        if group_of(module) == "analysis":
+        if module.startswith("analysis"):
             assert not forbidden & {found.module.partition(".")[0] for found in imports_of(module)}, module
 
 
 def test_commands_import_heavy_libraries_inside_functions_only() -> None:
+    single_files = tuple(module for module in modules() if re.fullmatch(r"commands\.\w+", module))
     wrong = [
         f"{module}, line {found.line}: {found.module}"
         for module in modules()
-        if group_of(module) == "commands"
-        and module not in {"commands.running", "commands.progress", "commands.fetching"}
+        if any(fnmatch(module, pattern) for pattern in (*LIGHT_COMMANDS, *single_files))
         for found in imports_of(module)
         if found.at_load and found.module.partition(".")[0] in HEAVY
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.machine import place_name, processor_name
+from evaluation.system.machine import place_name, processor_name
 
 
 def test_processor_has_a_name() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.commands.running import _LateFile, _Redacting
-from evaluation.files import read_sealed_json, write_json, write_sealed_json
-from evaluation.redaction import printable, redactor
+from evaluation.commands.run_benchmark.run import _LateFile, _Redacting
+from evaluation.system.atomic_files import read_sealed_json, write_json, write_sealed_json
+from evaluation.system.redaction import printable, redactor
 
 TOKEN = "hf_" + "aB3" * 11
 
@@ -76,8 +76,8 @@ def test_control_characters_become_escapes() -> None:
 
 
 def test_tables_show_markup_and_control_characters_as_they_are() -> None:
-    from evaluation.analysis.formats import render_markdown, render_plain
-    from evaluation.analysis.tables import Table, TableRow, TextCell
+    from evaluation.analysis.tables.formats import render_markdown, render_plain
+    from evaluation.analysis.tables.run_table import Table, TableRow, TextCell
 
     header = tuple(map(TextCell, ("Task", "Type", "[red]x\x1b[0m")))
     row = TableRow(tuple(map(TextCell, ("[bold]a|b[/bold]", "<script>", "1.00"))))
@@ -96,8 +96,8 @@ def test_tables_show_markup_and_control_characters_as_they_are() -> None:
 def test_errors_of_jobs_are_shown_without_markup(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
-    from evaluation.commands.progress import ConsoleReporter
-    from evaluation.records import JobError, JobRecord
+    from evaluation.commands.run_benchmark.progress import ConsoleReporter
+    from evaluation.records.store import JobError, JobRecord
 
     class Named:
         name = "tiny on [red]Task"

@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from evaluation import retries
-from evaluation.retries import can_pass, with_retries
+from evaluation.system import retries
+from evaluation.system.retries import can_pass, with_retries
 
 
 def answered(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:

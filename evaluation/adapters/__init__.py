@@ -1,1 +1,1 @@
-"""Our encoder and search in the interfaces of mteb and beir."""
+"""Our encoder and search behind the interfaces of mteb and beir."""

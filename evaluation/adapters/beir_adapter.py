@@ -13,12 +13,12 @@ from beir.retrieval.evaluation import EvaluateRetrieval
 from beir.retrieval.search.base import BaseSearch
 from numpy.typing import NDArray
 
+from evaluation.adapters.data_checks import check_judgements
 from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
-from evaluation.adapters.fitness import check_judgements
 from evaluation.adapters.job_result import JobResult
-from evaluation.adapters.samples import per_query_table, qrels_table, run_table, shown_documents, texts_table
+from evaluation.adapters.sample_tables import per_query_table, qrels_table, run_table, shown_documents, texts_table
 from evaluation.encoding.encoder import TextEncoder
-from evaluation.plan import Job
+from evaluation.jobs import Job
 from evaluation.protocols import document_text
 from evaluation.tasks.beir_loading import BeirData, load_beir
 

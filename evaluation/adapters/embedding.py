@@ -16,7 +16,7 @@ from evaluation.encoding.encoder import Encoded, TextEncoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
 from evaluation.protocols import Side, TaskRules
-from evaluation.search import ExactSearch, rank_candidates
+from evaluation.search.exact import ExactSearch, rank_candidates
 
 CORPUS_BLOCK = SHARD_TEXTS
 """Documents that are encoded and searched before the next are read."""

@@ -7,8 +7,8 @@ from typing import Any
 import mteb
 from mteb.models.model_meta import ModelMeta
 
-from evaluation.config import ModelConfig
-from evaluation.encoding.checkpoint import Checkpoint
+from evaluation.config.models import ModelConfig
+from evaluation.models.checkpoint import Checkpoint
 
 _E5_SIZES = {  # parameters, dimensions: model cards of intfloat/e5-{small,base,large}-unsupervised
     "small": (33_360_000, 384),

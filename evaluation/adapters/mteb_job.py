@@ -17,12 +17,12 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 from mteb.results import TaskResult
 
+from evaluation.adapters.data_checks import check_fitness
 from evaluation.adapters.embedding import TaskEmbedder
-from evaluation.adapters.fitness import check_fitness
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.model_meta import model_meta
 from evaluation.adapters.mteb_adapter import MtebModel, documents_of
-from evaluation.adapters.samples import (
+from evaluation.adapters.sample_tables import (
     example_table,
     per_query_table,
     qrels_table,
@@ -33,7 +33,7 @@ from evaluation.adapters.samples import (
     with_p_mrr,
 )
 from evaluation.encoding.encoder import TextEncoder
-from evaluation.plan import Job
+from evaluation.jobs import Job
 from evaluation.tasks.loading import load_task, make_task, subset_parts
 
 

@@ -1,1 +1,1 @@
-"""Stored records -> frames, tables and verdicts. Loads no model and no task."""
+"""Stored runs become comparisons, verdicts, tables and reports. Loads no model and no task."""

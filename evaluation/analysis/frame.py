@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.analysis.run_file import read_run_file
-from evaluation.records import JobRecord, RunStore
+from evaluation.analysis.run_view import read_run_file
+from evaluation.records.store import JobRecord, RunStore
 
 _JOB_COLUMNS = ["label", "model", "revision", "protocol", "task", "type", "aggregate", "split", "subset", "metric"]
 COLUMNS = [*_JOB_COLUMNS, "value", "run", "limited", "fingerprint"]

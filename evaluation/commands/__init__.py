@@ -1,1 +1,1 @@
-"""One command a file; heavy imports stay inside functions."""
+"""One command per file or folder; heavy imports stay inside functions."""

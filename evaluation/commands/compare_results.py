@@ -12,8 +12,8 @@ from evaluation.commands.console import command_line, print_version, writing_to
 from evaluation.errors import UsageError
 
 if TYPE_CHECKING:
-    from evaluation.analysis.comparison import Comparison
-    from evaluation.analysis.comparison_tables import Layout
+    from evaluation.analysis.comparison.compare import Comparison
+    from evaluation.analysis.tables.comparison_table import Layout
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -65,8 +65,8 @@ def compare_results(
     """
     if not runs and not published:
         raise UsageError("name the folder of a run, such as results/quickstart, or add --published.")
-    from evaluation.analysis.comparison import ComparisonOptions, compare
-    from evaluation.analysis.comparison_tables import Layout
+    from evaluation.analysis.comparison.compare import ComparisonOptions, compare
+    from evaluation.analysis.tables.comparison_table import Layout
 
     options = ComparisonOptions(
         published=published,
@@ -78,15 +78,15 @@ def compare_results(
     comparison = compare(runs or [], baseline=baseline, mixed=mixed, options=options)
     layout = Layout(models_as_rows=transpose, summary=summary, intervals=intervals)
     if output is not None:
-        from evaluation.files import write_text
+        from evaluation.system.atomic_files import write_text
 
         with writing_to("--output"):
             write_text(output, _rendered(comparison, layout, format_))
     elif format_ is Format.TERMINAL:
         from rich.console import Console
 
-        from evaluation.analysis.comparison_tables import comparison_tables
-        from evaluation.analysis.formats import print_tables
+        from evaluation.analysis.tables.comparison_table import comparison_tables
+        from evaluation.analysis.tables.formats import print_tables
 
         print_tables(comparison_tables(comparison, layout), Console())
     else:
@@ -94,9 +94,9 @@ def compare_results(
 
 
 def _rendered(comparison: Comparison, layout: Layout, format_: Format) -> str:
-    from evaluation.analysis.comparison_tables import comparison_tables
-    from evaluation.analysis.export import comparison_csv, comparison_json
-    from evaluation.analysis.formats import render_latex, render_markdown, render_plain
+    from evaluation.analysis.tables.comparison_table import comparison_tables
+    from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
+    from evaluation.analysis.tables.formats import render_latex, render_markdown, render_plain
 
     match format_:
         case Format.CSV:

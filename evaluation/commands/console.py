@@ -11,8 +11,8 @@ from importlib import metadata
 import typer
 
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
-from evaluation.files import reason
-from evaluation.redaction import printable, redactor
+from evaluation.system.atomic_files import reason
+from evaluation.system.redaction import printable, redactor
 
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # as shells have them
 

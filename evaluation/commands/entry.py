@@ -37,10 +37,10 @@ def _entry(module: str, name: str) -> Callable[[], None]:
     return main
 
 
-run_benchmark = _entry("run_benchmark", "run-benchmark")
-fetch_data = _entry("fetch_data", "fetch-data")
+run_benchmark = _entry("run_benchmark.command", "run-benchmark")
+fetch_data = _entry("fetch_data.command", "fetch-data")
 export_results = _entry("export_results", "export-results")
 compare_results = _entry("compare_results", "compare-results")
-check_regression = _entry("check_regression", "check-regression")
+check_regression = _entry("check_regression.command", "check-regression")
 embedding_cache = _entry("embedding_cache", "embedding-cache")
 write_report = _entry("write_report", "write-report")

@@ -9,7 +9,7 @@ import typer
 
 from evaluation.commands.console import command_line, print_version, writing_to
 from evaluation.errors import UsageError
-from evaluation.records import RUN_FILE
+from evaluation.records.store import RUN_FILE
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -49,11 +49,11 @@ def export_results(
 def _written(run: Path, to: str, target: Path, *, experiment: bool) -> tuple[list[Path], list[str]]:
     """The files, and what a person should know of them."""
     if to == "mteb":
-        from evaluation.adapters.export import export_for_mteb
+        from evaluation.adapters.mteb_export import export_for_mteb
 
         exported = export_for_mteb(run, target, experiment=experiment)
         return exported.files, exported.notes
-    from evaluation.analysis.handover import write_model_cards, write_trec
+    from evaluation.analysis.handover.exports import write_model_cards, write_trec
 
     return (write_trec if to == "trec" else write_model_cards)(run, target), []
 

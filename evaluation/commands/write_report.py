@@ -36,7 +36,7 @@ def write_report(
         raise UsageError(f"--output {output} is a folder; name a file, such as {output / 'report.html'}.")
     if figures is not None and figures.exists() and not figures.is_dir():
         raise UsageError(f"--figures {figures} is a file; name a folder.")
-    from evaluation.analysis.report import write_report as write
+    from evaluation.analysis.report.report import write_report as write
 
     with writing_to("--output" if figures is None else "--output, --figures"):
         file = write(runs, output, figures=figures, baseline=baseline)

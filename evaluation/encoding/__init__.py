@@ -1,1 +1,1 @@
-"""Texts -> vectors. Knows nothing of tasks, jobs or records."""
+"""Texts become vectors. Knows nothing of tasks, jobs or records."""

@@ -12,11 +12,11 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 
-from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import ModelError
+from evaluation.models.checkpoint import Checkpoint
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 

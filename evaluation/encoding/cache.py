@@ -31,8 +31,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from evaluation.files import DAMAGED_SUFFIX, TEMPORARY_SUFFIX, reason, sync_folder
-from evaluation.paths import user_cache_dir
+from evaluation.system.atomic_files import DAMAGED_SUFFIX, TEMPORARY_SUFFIX, reason, sync_folder
+from evaluation.system.cache_folder import user_cache_dir
 
 _LOG = logging.getLogger(__name__)
 _MAGIC = b"E5EMB1\0\0"

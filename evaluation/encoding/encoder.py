@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from evaluation.encoding.backends import load_forward
 from evaluation.encoding.batching import plan_batches, shard_bounds, shard_characters, unique_texts
 from evaluation.encoding.cache import CachedShard, EmbeddingCache, Hashes, hash_texts
-from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
 from evaluation.errors import EncodingError, ModelError
+from evaluation.models.checkpoint import Checkpoint
 
 _TOKENIZE_CHUNK = 2_048
 

@@ -21,13 +21,13 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from evaluation.config import EndpointConfig, ModelConfig
+from evaluation.config.models import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
-from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.encoder import Encoded, Progress, check_vectors
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
-from evaluation.retries import PASSING_STATUS, with_retries
+from evaluation.models.checkpoint import Checkpoint
+from evaluation.system.retries import PASSING_STATUS, with_retries
 
 _DEFAULT_LENGTH = 512
 _INPUT_TYPES = {"query:": "query", "passage:": "passage", "": None}

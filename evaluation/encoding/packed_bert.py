@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from evaluation.config import Pooling
+from evaluation.config.models import Pooling
 from evaluation.errors import ModelError
 
 # What precedes the keys of a checkpoint that also holds a head, for each supported model_type.

@@ -19,13 +19,13 @@ from typing import Any, cast
 import torch
 
 from evaluation.encoding.backends import load_forward
-from evaluation.encoding.checkpoint import Checkpoint
 from evaluation.encoding.settings import DtypeName, EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer
 from evaluation.errors import DamagedFileError, StoreError
-from evaluation.files import read_sealed_json, set_aside, write_sealed_json
-from evaluation.machine import processor_name
-from evaluation.paths import user_cache_dir
+from evaluation.models.checkpoint import Checkpoint
+from evaluation.system.atomic_files import read_sealed_json, set_aside, write_sealed_json
+from evaluation.system.cache_folder import user_cache_dir
+from evaluation.system.machine import processor_name
 
 _GAIN, _COSINE = 1.1, 0.9995
 _ROUNDS, _ROWS, _ROW_TOKENS = 3, 16, 128

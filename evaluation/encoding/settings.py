@@ -7,7 +7,7 @@ from typing import Literal, cast
 
 import torch
 
-from evaluation.config import Pooling
+from evaluation.config.models import Pooling
 from evaluation.errors import ModelError
 
 DtypeName = Literal["float32", "bfloat16", "float16"]

@@ -1,1 +1,1 @@
-"""Plans -> stored records."""
+"""Jobs become stored records."""

@@ -11,9 +11,9 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.files import reason
-from evaluation.plan import Job
-from evaluation.records import JobError, JobRecord
+from evaluation.jobs import Job
+from evaluation.records.store import JobError, JobRecord
+from evaluation.system.atomic_files import reason
 
 if TYPE_CHECKING:
     import pyarrow as pa

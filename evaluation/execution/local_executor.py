@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from evaluation.config import ModelConfig, RunConfig
+from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder
@@ -14,7 +14,7 @@ from evaluation.errors import EvaluationError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel, find_checkpoint, resolve_model
-from evaluation.plan import Job, fingerprint
+from evaluation.jobs import Job, fingerprint
 
 
 class LocalExecutor:

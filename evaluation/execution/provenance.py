@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evaluation.machine import processor_name
-from evaluation.plan import METRIC_DISTRIBUTIONS
+from evaluation.jobs import METRIC_DISTRIBUTIONS
+from evaluation.system.machine import processor_name
 
 _DISTRIBUTIONS = (
     "e5-evaluation",

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.encoding.encoder import Progress
-from evaluation.plan import Job
-from evaluation.records import JobRecord
+from evaluation.jobs import Job
+from evaluation.records.store import JobRecord
 
 
 @dataclass(slots=True)

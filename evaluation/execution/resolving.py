@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from evaluation.config import ModelConfig, RunConfig
-from evaluation.encoding.checkpoint import Checkpoint, locate
+from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.encoding.endpoint import endpoint_checkpoint
 from evaluation.encoding.precision import measured_dtype
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
+from evaluation.models.checkpoint import Checkpoint, locate
 
 
 @dataclass(frozen=True, slots=True)

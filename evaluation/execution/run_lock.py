@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from evaluation.errors import FolderInUseError, UnwritableError, UsageError
-from evaluation.files import make_folder, reason, write_json
+from evaluation.system.atomic_files import make_folder, reason, write_json
 
 _LOG = logging.getLogger(__name__)
 LOCK_FILE, HOLDER_FILE = ".lock", ".holder.json"

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from evaluation.config import RunConfig
+from evaluation.config.models import RunConfig
 from evaluation.errors import MissingExtraError
-from evaluation.execution.estimates import Estimates
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, source_state, versions
-from evaluation.execution.ray_address import prepare
+from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
-from evaluation.hub import is_offline
-from evaluation.plan import Job, build_plan
-from evaluation.records import JobRecord, RunStore
+from evaluation.hub.client import is_offline
+from evaluation.jobs import Job, build_plan
+from evaluation.planning.actuals import Estimates
+from evaluation.records.store import JobRecord, RunStore
 
 
 class Executor(Protocol):
@@ -101,7 +101,7 @@ def _make_executor(config: RunConfig, reporter: Reporter) -> Executor:
             "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
         )
     prepare(config.runtime.ray.address)
-    from evaluation.execution.ray_executor import RayExecutor
+    from evaluation.execution.ray.executor import RayExecutor
 
     return RayExecutor(config, reporter)
 
@@ -157,7 +157,7 @@ def _run_jobs(
 def _check_data(config: RunConfig, jobs: Sequence[Job]) -> None:
     """Without a network, datasets that are not in the Hub's cache are named before the first job."""
     if is_offline() and any(job.task.data is None for job in jobs):
-        from evaluation.execution.fetching import check_offline
+        from evaluation.execution.downloads import check_offline
 
         check_offline(config, jobs)
 

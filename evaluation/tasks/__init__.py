@@ -1,1 +1,1 @@
-"""What there is to be scored: mteb's tasks, benchmarks and local data."""
+"""What there is to be scored: mteb's tasks and benchmarks, BEIR, local data."""

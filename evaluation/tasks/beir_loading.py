@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
-from evaluation.config import Limit
-from evaluation.tasks.choosing import TaskChoice, read_choice
+from evaluation.config.models import Limit
 from evaluation.tasks.loading import (
     apply_limit_to_retrieval,
     load_retrieval_from_hub,
     retrieval_counts,
     retrieval_data,
 )
-from evaluation.tasks.local_data import RetrievalSplit
+from evaluation.tasks.local.folders import RetrievalSplit
+from evaluation.tasks.selection import TaskChoice, read_choice
 
 
 class BeirData(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.files import write_text
+from evaluation.system.atomic_files import write_text
 from evaluation.tasks.index import (
     SCHEMA_VERSION,
     SHIPPED_INDEX,

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from evaluation.errors import EvaluationError
-from evaluation.paths import CACHE_VARIABLE, user_cache_dir
+from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir
 
 SCHEMA_VERSION: Final = 1
 SHIPPED_INDEX: Final = Path(__file__).with_name("index.json")

@@ -19,13 +19,13 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
-from evaluation.config import Limit
+from evaluation.config.models import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
-from evaluation.tasks.choosing import TaskChoice, read_choice
 from evaluation.tasks.columns import use_columns
-from evaluation.tasks.files import dataset_folder
+from evaluation.tasks.hub_files import dataset_folder
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE
-from evaluation.tasks.local_data import LocalData, RetrievalSplit, TableSplit
+from evaluation.tasks.local.folders import LocalData, RetrievalSplit, TableSplit
+from evaluation.tasks.selection import TaskChoice, read_choice
 
 _ANY_LANGUAGE = "und-Zyyy"
 

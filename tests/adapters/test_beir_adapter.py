@@ -18,7 +18,7 @@ from beir.retrieval.search.dense import DenseRetrievalExactSearch  # noqa: E402
 from evaluation.adapters.beir_adapter import BeirModel, BeirSearch, evaluate_beir  # noqa: E402
 from evaluation.adapters.embedding import TaskEmbedder  # noqa: E402
 from evaluation.encoding.cache import EmbeddingCache  # noqa: E402
-from evaluation.plan import build_plan  # noqa: E402
+from evaluation.jobs import build_plan  # noqa: E402
 
 CUTS = (1, 3, 5, 10, 100)
 KEYS = [f"{metric}_at_{k}" for metric in ("ndcg", "map", "recall", "precision") for k in CUTS]

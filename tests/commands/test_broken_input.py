@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import pytest
 
-from evaluation.commands.run_benchmark import main
-from evaluation.config_file import load_config
-from evaluation.plan import build_plan
-from evaluation.tasks.local_data import read_local_data
+from evaluation.commands.run_benchmark.command import main
+from evaluation.config.loading import load_config
+from evaluation.jobs import build_plan
+from evaluation.tasks.local.folders import read_local_data
 
 HEAD = """\
 name: broken
@@ -347,7 +347,7 @@ def test_broken_input_is_a_sentence_and_exit_code_2(
 def test_broken_input_of_the_installed_command_is_the_same(case: Case, tmp_path: Path) -> None:
     arguments = lay_out(tmp_path, case)
     before = set(tmp_path.rglob("*"))
-    command = [sys.executable, "-c", "from evaluation.commands.run_benchmark import main; main()", *arguments]
+    command = [sys.executable, "-c", "from evaluation.commands.run_benchmark.command import main; main()", *arguments]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == ""
     check(Said(done.returncode, done.stderr), case, tmp_path, before)
@@ -379,7 +379,7 @@ def test_output_folder_is_taken_as_it_is_written(
     output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An option's value is no YAML: the folder `123` is a folder."""
-    from evaluation.commands import run_benchmark
+    from evaluation.commands.run_benchmark import command as run_benchmark
 
     class Stop(Exception):
         pass
@@ -390,7 +390,7 @@ def test_output_folder_is_taken_as_it_is_written(
         seen.append(config.output)  # type: ignore[attr-defined]
         raise Stop
 
-    monkeypatch.setattr("evaluation.plan.build_plan", look)
+    monkeypatch.setattr("evaluation.jobs.build_plan", look)
     (tmp_path / "c.yaml").write_text(GOOD, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["run-benchmark", str(tmp_path / "c.yaml"), "--output", output])
     with suppress(Stop, SystemExit):

@@ -10,10 +10,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from stored_runs import RULES, StoredJob, classification, clustering, retrieval, sts, write_run
+from support.stored_runs import RULES, StoredJob, classification, clustering, retrieval, sts, write_run
 
 import evaluation
-from evaluation.commands.check_regression import main
+from evaluation.commands.check_regression.command import main
 from evaluation.errors import UsageError
 
 Run = Callable[..., tuple[int, str, str]]

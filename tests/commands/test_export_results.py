@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored_runs import retrieval, write_run
+from support.stored_runs import retrieval, write_run
 
 from evaluation.commands.export_results import main
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from evaluation import run
-from evaluation.calibration import Calibration
-from evaluation.commands.planning import fitting, plan_run
-from evaluation.config import EndpointConfig, RunConfig
-from evaluation.cost import find_shape, speed_name
+from evaluation.commands.run_benchmark.plan import fitting, plan_run
+from evaluation.config.models import EndpointConfig, RunConfig
 from evaluation.execution.local_executor import LocalExecutor
-from evaluation.machine import place_name
-from evaluation.plan import build_plan
-from evaluation.records import JobRecord, RunStore
+from evaluation.jobs import build_plan
+from evaluation.planning.estimate import find_shape, speed_name
+from evaluation.planning.history import Calibration
+from evaluation.records.store import JobRecord, RunStore
+from evaluation.system.machine import place_name
 
 COMMIT = "c" * 40
 STS = [{"sentence1": f"the text {row}", "sentence2": f"text {row * row}", "score": row % 5} for row in range(12)]
-CALL = "import sys; from evaluation.commands.run_benchmark import main; sys.argv[0] = 'run-benchmark'; main()"
+CALL = "import sys; from evaluation.commands.run_benchmark.command import main; sys.argv[0] = 'run-benchmark'; main()"
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_stored_jobs_of_a_hub_model_are_done_without_asking_the_hub(
 ) -> None:
     run(on_hub)
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr("evaluation.encoding.checkpoint.fetch", no_network)
+    monkeypatch.setattr("evaluation.models.checkpoint.fetch", no_network)
     assert states(on_hub) == {"First": "done", "Second": "done"}
     shutil.rmtree(Path(on_hub.run_folder).parents[1] / "home")
     assert states(on_hub) == dict.fromkeys(("First", "Second"), "unknown until fetched")

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "analysis"))
-from synthetic_suite import write_suite
+from support.synthetic_suite import write_suite
 
 from evaluation.commands.write_report import main
-from evaluation.records import RunStore
+from evaluation.records.store import RunStore
 
 CALL = "import sys; from evaluation.commands.write_report import main; sys.argv[0] = 'write-report'; main()"
 

@@ -148,7 +148,7 @@ def test_two_processes_write_and_read_at_once(tmp_path: Path) -> None:
 
 
 def test_the_encoder_takes_from_the_cache_what_it_stored(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    from evaluation.encoding.checkpoint import read_checkpoint
+    from evaluation.models.checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(Path(tiny_checkpoint), name="local/tiny", revision=None)
     settings = EncoderSettings("transformers", "mean", 64, "float32", "cpu", 1_024)

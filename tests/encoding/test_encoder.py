@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from evaluation.encoding.batching import shard_bounds
 from evaluation.encoding.cache import EmbeddingCache
-from evaluation.encoding.checkpoint import read_checkpoint
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
+from evaluation.models.checkpoint import read_checkpoint
 
 TEXTS = ["cat", "", "a much longer text than the others", "dog 1", "cat", "§", "query: cat"]
 SETTINGS = EncoderSettings("transformers", "mean", 32, "float32", "cpu", 4_096)

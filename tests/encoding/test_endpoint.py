@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation import retries
-from evaluation.config import ModelConfig
+from evaluation.config.models import ModelConfig
 from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
+from evaluation.system import retries
 
 
 class Server:

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, RobertaConfig, RobertaModel, XLMRobertaModel
 
-from evaluation.config import Pooling
-from evaluation.encoding.builtin import BUILTIN_MODELS, materialize
+from evaluation.config.models import Pooling
 from evaluation.encoding.packed_bert import (
     AttentionKernel,
     PackedBert,
@@ -32,6 +31,7 @@ from evaluation.encoding.packed_bert import (
     supports,
 )
 from evaluation.encoding.pooling import pool
+from evaluation.models.builtin import BUILTIN_MODELS, materialize
 
 CPU = torch.device("cpu")
 POSITIONS, PAD = 512, 1

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.encoding.checkpoint import Checkpoint, read_checkpoint
 from evaluation.encoding.precision import Measured, measured_dtype
 from evaluation.encoding.settings import EncoderSettings
-from evaluation.paths import user_cache_dir
+from evaluation.models.checkpoint import Checkpoint, read_checkpoint
+from evaluation.system.cache_folder import user_cache_dir
 
 SETTINGS = EncoderSettings("transformers", "mean", 32, "bfloat16", "cpu", 2_048)
 FASTER, SLOWER = {"gain": 2.5, "cosine": 0.9999}, {"gain": 0.4, "cosine": 0.9999}

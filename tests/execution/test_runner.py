@@ -25,14 +25,14 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
 from evaluation import load_config, results_frame, run
 from evaluation.analysis.frame import COLUMNS, SUMMARY_COLUMNS
-from evaluation.commands.run_benchmark import main
-from evaluation.config import RunConfig
+from evaluation.commands.run_benchmark.command import main
+from evaluation.config.models import RunConfig
 from evaluation.execution import local_executor
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.runner import RunOptions
-from evaluation.plan import Job, build_plan
-from evaluation.records import JobRecord, RunStore
+from evaluation.jobs import Job, build_plan
+from evaluation.records.store import JobRecord, RunStore
 
 WORDS = ["red", "green", "blue", "cat", "dog", "horse", "runs", "sleeps", "eats", "a", "the", "small"]
 TASK_TYPES = {
@@ -346,7 +346,7 @@ def test_rows_that_share_weights_and_settings_share_one_loaded_model(
 def test_killed_process_and_a_second_one_at_once_leave_a_sound_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
     names = ("Pairs", "Search", "Same", "Digest", "Translate", "Groups")
     file = suite(tmp_path, tiny_checkpoint, *names)
-    program = "from evaluation.commands.run_benchmark import main; main()"
+    program = "from evaluation.commands.run_benchmark.command import main; main()"
     command = [sys.executable, "-c", program, str(file), "--quiet", "--wait"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evaluation.errors import EvaluationError
-from evaluation.paths import user_cache_dir
+from evaluation.system.cache_folder import user_cache_dir
 from evaluation.tasks import index as index_module
 from evaluation.tasks.index import (
     MAIN_SCORE_BY_TYPE,

@@ -1,0 +1,1 @@
+"""Runs and published tables set side by side."""

@@ -1,0 +1,119 @@
+"""The sentences below a comparison: protocols, what is mixed, limited or missing, and how intervals were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
+from evaluation.analysis.comparison.types import Column, Comparison
+
+_SHOWN = 12  # tasks named of a list
+_NOT_THERE = ("not in this run", "not run")
+
+
+def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> tuple[str, ...]:
+    """All sentences, those that a reader must not miss first.
+
+    Args:
+        comparison: Still without notes.
+        mixed_sentences: What its columns differ in.
+    """
+    return tuple(
+        [
+            *_limited(comparison.columns),
+            *(f"Mixed: {sentence[0].lower()}{sentence[1:]}" for sentence in mixed_sentences),
+            *_protocols(comparison.columns),
+            *_missing(comparison),
+            *_suites(comparison),
+            *_intervals(comparison),
+        ]
+    )
+
+
+def _limited(columns: Sequence[Column]) -> Iterator[str]:
+    labels = [column.label for column in columns if column.limited]
+    if labels:
+        yield f"Limited run: these are no scores to report ({', '.join(labels)})."
+
+
+def _protocols(columns: Sequence[Column]) -> Iterator[str]:
+    ours = [column for column in columns if not column.is_published]
+    protocols = {column.protocol for column in columns}
+    one = f"Protocol: {next(iter(protocols))}." if len(protocols) == 1 else "Protocols stand in brackets."
+    yield f"Scores in points. {one}"
+    if len(ours) < len(columns):
+        yield "Published scores: dataset revisions and versions of the metrics are those of their sources, not checked."
+
+
+def _missing(comparison: Comparison) -> Iterator[str]:
+    whole = next((a for a in comparison.aggregates if a.kind == "mean"), None)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for position, column in enumerate(comparison.columns):
+        if whole is not None and whole.cells[position].missing:
+            alike.setdefault(whole.cells[position].missing, []).append(column.label)
+    for missing, labels in alike.items():
+        of = whole.cells[0].n_tasks if whole is not None else len(missing)
+        yield f"Without {len(missing)} of {of} tasks ({listed_briefly(missing)}): {', '.join(labels)}."
+    for position, column in enumerate(comparison.columns):
+        missing = whole.cells[position].missing if whole is not None else ()
+        others = [row.task for row in comparison.rows if row.task in missing and row.cells[position].score is not None]
+        if others:
+            yield f"{column.label}: other subsets than {comparison.benchmark} wants: {listed_briefly(others)}."
+        failed = [
+            f"{row.task} ({row.cells[position].note})"
+            for row in comparison.rows
+            if row.cells[position].score is None and row.cells[position].note not in ("", *_NOT_THERE)
+        ]
+        if failed:
+            yield f"{column.label} has no score on {listed_briefly(failed)}."
+
+
+def _suites(comparison: Comparison) -> Iterator[str]:
+    for aggregate in comparison.aggregates:
+        for column, cell in zip(comparison.columns, aggregate.cells, strict=True):
+            found = cell.difference
+            if found is None:
+                continue
+            span = f" [{found.interval.low:+.2f}, {found.interval.high:+.2f}]" if found.interval else ""
+            p = f", p = {found.p_two_sided:.2g}" if found.p_two_sided is not None else ""
+            yield (
+                f"{column.label} - {comparison.baseline} over {found.n_tasks} tasks with samples: "
+                f"{found.value:+.2f}{span}{p}."
+            )
+
+
+def _intervals(comparison: Comparison) -> Iterator[str]:
+    cells = [
+        (column, row, cell)
+        for row in comparison.rows
+        for column, cell in zip(comparison.columns, row.cells, strict=True)
+    ]
+    options = comparison.options
+    if any(cell.interval for _, _, cell in cells):
+        yield (
+            f"Intervals: {options.confidence:.0%}, bootstrap over queries or examples, "
+            f"{options.n_resamples:,} resamples."
+        )
+    tested = [cell for _, _, cell in cells if cell.p_adjusted is not None]
+    if tested:
+        yield (
+            f"Significant: paired permutation test against {comparison.baseline}, p < {options.alpha:g} after Holm's "
+            "correction over tasks."
+        )
+    noise = [row.task for column, row, cell in cells if cell.note == f"{ALGORITHM} noise only"]
+    if noise:
+        tasks = listed_briefly(dict.fromkeys(noise))
+        yield f"Intervals of clustering are algorithm noise only and are not tested: {tasks}."
+    for column in comparison.columns:
+        without = [row.task for owner, row, cell in cells if owner is column and cell.note == NO_SAMPLES]
+        if without:
+            yield f"{column.label}: {NO_SAMPLES}: {listed_briefly(without)}."
+        others = {cell.note for owner, _, cell in cells if owner is column and cell.note.startswith("no test")}
+        yield from (f"{column.label}: {note}" for note in sorted(others))
+
+
+def listed_briefly(names: Sequence[str] | dict[str, None]) -> str:
+    """The first dozen names, and how many more there are."""
+    shown = list(names)
+    more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+    return ", ".join(shown[:_SHOWN]) + more

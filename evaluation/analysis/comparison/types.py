@@ -1,0 +1,233 @@
+"""What a comparison is: tasks as rows, models as columns, each score with its interval and its difference.
+
+Data only. Everything is in points (0-100), also intervals and differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from evaluation.analysis.comparison.published import PublishedMatch
+    from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
+    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.records.store import JobRecord
+
+AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonOptions:
+    """What to compare and how.
+
+    Attributes:
+        published: Set published scores beside ours; without any run, compare those alone.
+        models: Labels or globs of labels to keep, in this order; empty: all.
+        only: Globs of tasks to keep; empty: all.
+        benchmark: mteb's name of the benchmark that aggregates are made over; None: the one that a run's config names
+            unfiltered, or whose tasks are exactly the compared ones, else all compared tasks.
+        confidence, alpha, n_resamples, seed: Of intervals and tests.
+        intervals: Compute intervals and tests; without, scores and deltas only.
+    """
+
+    published: bool = False
+    models: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    benchmark: str | None = None
+    confidence: float = 0.95
+    alpha: float = 0.05
+    n_resamples: int = 10_000
+    seed: int = 0
+    intervals: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a column's tasks cost, as stored. Vectors out of the cache cost nothing and count no tokens.
+
+    Attributes:
+        tokens: Tokens that went through the model.
+        encoding_s: Seconds spent encoding, reading cached vectors included.
+        total_s: Seconds of all jobs: loading, encoding, scoring.
+        hardware: The processor or GPU, where all jobs agree.
+        from_cache: Part of the vectors came from the cache, so that neither figure is the model's own.
+    """
+
+    tokens: int
+    encoding_s: float
+    total_s: float
+    hardware: str | None
+    from_cache: bool
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens a second of encoding; None where nothing was encoded."""
+        return self.tokens / self.encoding_s if self.tokens and self.encoding_s else None
+
+    @property
+    def hours(self) -> float:
+        """Hours of all jobs."""
+        return self.total_s / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One model under one protocol, of one run or of one published table.
+
+    Attributes:
+        label: Unique in the comparison; with the run's name where two runs share a label.
+        run: The run's name, or the published table's.
+        folder: The run's folder; None for published scores.
+        model: The checkpoint's name, such as intfloat/e5-base.
+        settings: Pooling, maximum length, dtype, backend, device; empty for published scores.
+        weights: sha256 of the weights, where known.
+        limited: From a run with a limit: no scores to report.
+        speed: None for published scores.
+    """
+
+    label: str
+    run: str
+    folder: Path | None
+    model: str
+    revision: str | None
+    protocol: str
+    settings: Mapping[str, object]
+    weights: str | None
+    limited: bool
+    speed: Speed | None
+
+    @property
+    def is_published(self) -> bool:
+        """Whether its scores are others'."""
+        return self.folder is None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model on one task.
+
+    Attributes:
+        score: Main score in points; None where there is none, never 0.
+        interval: Confidence interval of the score, in points; None where no samples are stored.
+        delta: Score - the baseline's, in points; None for the baseline itself.
+        difference: The same with interval and test, in points and without draws; None without samples of both.
+        p_adjusted: Holm-adjusted over the column's tasks, two-sided.
+        significant: p_adjusted is below the comparison's alpha.
+        trained: The task's training data is among the model's; None: not known of this model.
+        marks: In what the cell is not as the row's first score, or the baseline's: "protocol", "dataset", "split",
+            "metric", "limit". Empty unless `mixed`.
+        note: Why there is no score or no interval; empty where nothing is to be said.
+        records: The stored jobs: one, or the parts of an aggregate task; empty for published scores.
+        published: Others' score of the same model on the same task, where asked for and known.
+    """
+
+    score: float | None = None
+    interval: Interval | None = None
+    delta: float | None = None
+    difference: Difference | None = None
+    p_adjusted: float | None = None
+    significant: bool = False
+    trained: bool | None = None
+    marks: tuple[str, ...] = ()
+    note: str = ""
+    records: tuple[JobRecord, ...] = ()
+    published: tuple[PublishedMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One task; an aggregate task such as CQADupstackRetrieval is one, with its parts' names.
+
+    Attributes:
+        cells: In the order of the comparison's columns.
+        differs: What the row's cells differ in, such as "protocol (e5, none)"; empty without `mixed`.
+    """
+
+    task: str
+    type: str
+    metric: str
+    cells: tuple[Cell, ...]
+    parts: tuple[str, ...] = ()
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateCell:
+    """An aggregate of one column.
+
+    Attributes:
+        value: In points, or a rank from 1; None where no task has a score.
+        n_tasks: Tasks of the set, missing ones included.
+        missing: Tasks of the set that have no score here: the value is of the others, and no fair comparison.
+        delta: Value - the baseline's, where neither misses a task; None otherwise and for ranks.
+        difference: Of the tasks whose samples are stored, with interval and test over tasks and their units, in
+            points; only of kind "mean", or "common" where a mean misses tasks.
+        published: Others' average of the same model over the same benchmark, where asked for and known.
+    """
+
+    value: float | None
+    n_tasks: int
+    missing: tuple[str, ...] = ()
+    delta: float | None = None
+    difference: SuiteDifference | None = None
+    published: tuple[PublishedMatch, ...] = ()
+
+    @property
+    def n_scored(self) -> int:
+        """Tasks that the value is made of."""
+        return self.n_tasks - len(self.missing)
+
+    @property
+    def tested(self) -> SuiteDifference | None:
+        """The difference, if its test covers all tasks that the value is made of: only then do both belong together."""
+        return self.difference if self.difference and self.difference.n_tasks == self.n_scored else None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A summary over tasks, a cell a column.
+
+    Attributes:
+        name: For people: "Mean over 56 tasks".
+        kind: mean (over tasks), common (over the tasks that every column has), type (of one type), type_means (mean
+            of the types' means), borda (rank as mteb defines it).
+        type: The task type of kind "type".
+    """
+
+    name: str
+    kind: AggregateKind
+    cells: tuple[AggregateCell, ...]
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Everything that tables and reports show of several runs.
+
+    Attributes:
+        name: Of the runs, joined.
+        benchmark: mteb's benchmark that the aggregates are over; None: all compared tasks.
+        baseline: Label of the column that differences are taken to; None: no differences.
+        mixed: Rows of different protocols, datasets or metric versions were asked for.
+        notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    aggregates: tuple[Aggregate, ...]
+    benchmark: str | None
+    baseline: str | None
+    mixed: bool
+    options: ComparisonOptions
+    notes: tuple[str, ...]
+
+    def column(self, label: str) -> int:
+        """Position of a label; KeyError when there is none."""
+        for position, column in enumerate(self.columns):
+            if column.label == label:
+                return position
+        raise KeyError(label)

@@ -1,0 +1,1 @@
+"""A run against a baseline: did a model get worse?"""

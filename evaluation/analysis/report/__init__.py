@@ -1,0 +1,1 @@
+"""Runs become one self-contained HTML page."""

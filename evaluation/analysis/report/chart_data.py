@@ -1,0 +1,152 @@
+"""What charts draw, as rows of plain values. Computes no statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from evaluation.analysis.comparison.types import Comparison
+from evaluation.analysis.report.input_audit import LengthRow
+from evaluation.analysis.report.wins import ScoredTask
+
+Rows = list[dict[str, Any]]
+
+
+def score_rows(comparison: Comparison) -> Rows:
+    """One row a task and model that has a score."""
+    return [
+        {"task": row.task, "metric": row.metric, "model": column.label, "score": _round(cell.score)}
+        | (
+            {}
+            if cell.interval is None
+            else {
+                "low": _round(cell.interval.low),
+                "high": _round(cell.interval.high),
+                "range": f"{cell.interval.low:.2f} to {cell.interval.high:.2f}",
+            }
+        )
+        for row in comparison.rows
+        for column, cell in zip(comparison.columns, row.cells, strict=True)
+        if cell.score is not None
+    ]
+
+
+def difference_rows(comparison: Comparison) -> Rows:
+    """One row a task and model that has a difference to the baseline."""
+    rows: Rows = []
+    for row in comparison.rows:
+        for column, cell in zip(comparison.columns, row.cells, strict=True):
+            if cell.delta is None or column.label == comparison.baseline:
+                continue
+            entry: dict[str, Any] = {"task": row.task, "model": column.label, "delta": _round(cell.delta)}
+            entry["verdict"] = "not significant" if not cell.significant else "better" if cell.delta > 0 else "worse"
+            interval = cell.difference.interval if cell.difference else None
+            if interval is not None:
+                entry |= {
+                    "low": _round(interval.low),
+                    "high": _round(interval.high),
+                    "range": f"{interval.low:+.2f} to {interval.high:+.2f}",
+                }
+            if cell.p_adjusted is not None:
+                entry["p"] = format_p(cell.p_adjusted)
+            if cell.difference and cell.difference.note:
+                entry["note"] = cell.difference.note
+            rows.append(entry)
+    return rows
+
+
+def speed_rows(comparison: Comparison) -> Rows:
+    """Mean score and speed of each model that has both; `front`: no other is at least as good and faster."""
+    means = next((a for a in comparison.aggregates if a.kind == "common"), None)
+    means = means or next((a for a in comparison.aggregates if a.kind == "mean"), None)
+    rows: Rows = []
+    for column, cell in zip(comparison.columns, means.cells if means else (), strict=False):
+        speed = column.speed.tokens_per_s if column.speed else None
+        if speed and cell.value is not None and column.speed:
+            note = "part of the vectors came from the cache" if column.speed.from_cache else ""
+            rows.append({"model": column.label, "score": _round(cell.value), "speed": round(speed, 1), "note": note})
+    for row in rows:
+        row["front"] = not any(
+            other["score"] >= row["score"]
+            and other["speed"] >= row["speed"]
+            and (other["score"], other["speed"]) != (row["score"], row["speed"])
+            for other in rows
+        )
+    return rows
+
+
+def query_rows(first: ScoredTask, second: ScoredTask) -> Rows:
+    """How many queries share each pair of scores, in points."""
+    counts: dict[tuple[float, float], int] = {}
+    for place, value in first.scores.items():
+        if place in second.scores:
+            key = (round(value, 1), round(second.scores[place], 1))
+            counts[key] = counts.get(key, 0) + 1
+    return [{"x": x, "y": y, "n": n} for (x, y), n in sorted(counts.items())]
+
+
+def type_rows(comparison: Comparison) -> Rows:
+    """Means by task type, of models that have all tasks of the type."""
+    rows: Rows = []
+    for task_type in dict.fromkeys(row.type for row in comparison.rows):
+        tasks = [row for row in comparison.rows if row.type == task_type]
+        for position, column in enumerate(comparison.columns):
+            scores = [row.cells[position].score for row in tasks]
+            known = [score for score in scores if score is not None]
+            if len(known) == len(scores):
+                rows.append({"type": task_type, "model": column.label, "score": _round(fmean(known)), "n": len(known)})
+    return rows
+
+
+def published_rows(comparison: Comparison) -> Rows:
+    """Every score that others have published too."""
+    return [
+        {
+            "task": row.task,
+            "model": column.label,
+            "score": _round(cell.score),
+            "published": _round(match.score),
+            "source": match.source,
+            "verdict": match.verdict,
+            "causes": "; ".join(match.causes),
+        }
+        for row in comparison.rows
+        for column, cell in zip(comparison.columns, row.cells, strict=True)
+        for match in cell.published
+        if cell.score is not None
+    ]
+
+
+def bucket_names(rows: Sequence[LengthRow]) -> list[str]:
+    """Names of the length buckets up to the last that holds a text."""
+    edges = rows[0].edges
+    last = max(position for row in rows for position, count in enumerate(row.counts) if count)
+    names = [f"{low}-{high - 1}" for low, high in zip(edges, edges[1:], strict=False)]
+    return [*names, f"{edges[-1]}+"][: last + 1]
+
+
+def length_data(rows: Sequence[LengthRow]) -> Rows:
+    """One row a model, task and side: share of texts in each bucket, share cut."""
+    n = len(bucket_names(rows))
+    return [
+        {
+            "m": row.label,
+            "t": f"{row.task} \u00b7 {row.side}" if row.side != "text" else row.task,
+            "n": [round(count / sum(row.counts), 4) for count in row.counts[:n]],
+            "cut": round(row.truncated, 4),
+        }
+        for row in rows
+    ]
+
+
+def format_p(p: float) -> str:
+    """A p value for people: two digits, never 0."""
+    if p < 0.001:
+        return "< 0.001"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, 3)

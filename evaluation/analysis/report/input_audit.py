@@ -1,0 +1,210 @@
+"""What text reached the models, task by task, and what looks wrong about it. Reads the audits of stored records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.config.models import is_e5_name
+from evaluation.records.store import JobRecord
+
+EXAMPLE_CHARACTERS = 280
+CUT_SHARE, DUPLICATE_SHARE = 0.2, 0.1
+_MIN_TEXTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A string as the tokenizer received it, its prefix apart; long ones are shortened in the middle of nowhere."""
+
+    prefix: str
+    text: str
+    shortened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SideAudit:
+    """One side of a task (query, passage or text) as one or several models received it in the same way.
+
+    Attributes:
+        labels: The models.
+        longest: Tokens of the longest text before truncation, a label at a time.
+        truncated: Share of distinct texts that were cut, a label at a time.
+        settings: normalise, pooling, maximum length, dtype, in words, a label at a time.
+    """
+
+    side: str
+    labels: tuple[str, ...]
+    prefix: str
+    examples: tuple[Example, ...]
+    n_texts: int
+    n_unique: int
+    longest: tuple[int, ...]
+    truncated: tuple[float, ...]
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAudit:
+    """All sides of one task, and sentences on what looks wrong."""
+
+    task: str
+    type: str
+    sides: tuple[SideAudit, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthRow:
+    """How long the texts of one side are for one model.
+
+    Attributes:
+        counts: Distinct texts in each bucket; bucket i holds lengths from edges[i] to below edges[i + 1].
+        truncated: Share of distinct texts that were cut.
+    """
+
+    label: str
+    task: str
+    side: str
+    edges: tuple[int, ...]
+    counts: tuple[int, ...]
+    truncated: float
+
+
+def audit_tasks(records: Sequence[JobRecord]) -> list[TaskAudit]:
+    """The audit of every task that has one, in the order of the records."""
+    by_task: dict[str, list[JobRecord]] = {}
+    for record in records:
+        if record.audit:
+            by_task.setdefault(record.task, []).append(record)
+    return [
+        TaskAudit(task, found[0].type, tuple(_sides(found)), tuple(_task_warnings(found)))
+        for task, found in by_task.items()
+    ]
+
+
+def warnings_by_sentence(audits: Sequence[TaskAudit]) -> dict[str, list[str]]:
+    """Sentence -> the tasks that it is true of, so that what holds everywhere is read once."""
+    found: dict[str, list[str]] = {}
+    for audit in audits:
+        for sentence in audit.warnings:
+            found.setdefault(sentence, []).append(audit.task)
+    return found
+
+
+def length_rows(records: Sequence[JobRecord]) -> list[LengthRow]:
+    """Histograms of token lengths, one a label, task and side."""
+    return [
+        LengthRow(
+            record.label,
+            record.task,
+            side,
+            tuple(entry["token_lengths"]["edges"]),
+            tuple(entry["token_lengths"]["counts"]),
+            float(entry.get("truncated_share", 0.0)),
+        )
+        for record in records
+        for side, entry in _entries(record)
+    ]
+
+
+def _entries(record: JobRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield from record.audit.get("sides", {}).items()
+
+
+def _sides(records: Sequence[JobRecord]) -> Iterator[SideAudit]:
+    """Sides in the audit's order; models that received the same strings stand together."""
+    groups: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+    for record in records:
+        for side, entry in _entries(record):
+            key = (side, entry["prefix"], tuple(entry["examples"]), entry["texts"], entry["unique_texts"])
+            groups.setdefault(key, []).append((record.label, entry))
+    order = list(dict.fromkeys(side for side, *_ in groups))
+    for (side, prefix, examples, n_texts, n_unique), members in sorted(
+        groups.items(), key=lambda g: order.index(g[0][0])
+    ):
+        yield SideAudit(
+            side=side,
+            labels=tuple(label for label, _ in members),
+            prefix=prefix,
+            examples=tuple(_example(prefix, text) for text in examples),
+            n_texts=n_texts,
+            n_unique=n_unique,
+            longest=tuple(int(entry["longest"]) for _, entry in members),
+            truncated=tuple(float(entry.get("truncated_share", 0.0)) for _, entry in members),
+            settings=tuple(_settings(entry) for _, entry in members),
+        )
+
+
+def _example(prefix: str, text: str) -> Example:
+    body = text[len(prefix) :] if text.startswith(prefix) else text
+    return Example(prefix, body[:EXAMPLE_CHARACTERS], len(body) > EXAMPLE_CHARACTERS)
+
+
+def _settings(entry: Mapping[str, Any]) -> str:
+    normalised = "L2-normalised" if entry.get("normalize") else "not normalised"
+    return (
+        f"{entry.get('pooling')} pooling, {normalised}, at most {entry.get('max_length')} tokens, {entry.get('dtype')}"
+    )
+
+
+def _task_warnings(records: Sequence[JobRecord]) -> Iterator[str]:
+    """Sentences on one task; models that give rise to the same sentence are named in it once."""
+    found: dict[str, list[str]] = {}
+    for record in records:
+        for sentence in [*record.warnings, *_job_smells(record)]:
+            found.setdefault(sentence, []).append(record.label)
+    everyone = list(dict.fromkeys(record.label for record in records))
+    for sentence, labels in found.items():
+        yield sentence if len(set(labels)) == len(everyone) else f"{', '.join(dict.fromkeys(labels))}: {sentence}"
+    yield from _disagreements(records)
+
+
+def _job_smells(record: JobRecord) -> Iterator[str]:
+    """What looks wrong about one job's input."""
+    for side, entry in _entries(record):
+        share, n_unique, limit = float(entry.get("truncated_share", 0.0)), entry["unique_texts"], entry["max_length"]
+        if share == 1 and n_unique >= _MIN_TEXTS:
+            yield f"Every text of the {side} side is longer than {limit} tokens: the model never saw one whole."
+        elif share >= CUT_SHARE:
+            yield f"{share:.0%} of the {side} side's texts were cut at {limit} tokens."
+        elif share == 0 and entry["longest"] >= limit and n_unique >= _MIN_TEXTS:
+            yield (
+                f"Texts of the {side} side reach {limit} tokens and none was cut: "
+                "the dataset may have been cut to this length before."
+            )
+        repeated = 1 - n_unique / entry["texts"] if entry["texts"] else 0.0
+        if repeated >= DUPLICATE_SHARE and entry["texts"] >= _MIN_TEXTS and side != "text":
+            yield f"{repeated:.0%} of the {side} side's {entry['texts']:,} texts repeat another one."
+        if side == "query" and entry["longest"] >= limit:
+            yield f"The longest query has {entry['longest']:,} tokens, the model reads {limit}."
+    name = str(record.provenance.get("model", {}).get("declared", ""))
+    if is_e5_name(name) and not any(entry["prefix"] for _, entry in _entries(record)):
+        yield f"An E5 model without a prefix (protocol {record.protocol}); it was trained with 'query: ', 'passage: '."
+    for what, count in record.counts.items():
+        if count:
+            yield f"Data: {what.replace('_', ' ')}: {count:,}."
+
+
+def _disagreements(records: Sequence[JobRecord]) -> Iterator[str]:
+    """Where models of one task were not given the same chance."""
+    for side in dict.fromkeys(side for record in records for side, _ in _entries(record)):
+        limits: dict[int, list[str]] = {}
+        cut = False
+        for record in records:
+            for name, entry in _entries(record):
+                if name == side:
+                    limits.setdefault(entry["max_length"], []).append(record.label)
+                    cut = cut or entry["truncated"] > 0
+        if cut and len(limits) > 1:
+            told = "; ".join(f"{limit}: {', '.join(labels)}" for limit, labels in sorted(limits.items()))
+            yield f"Models read different lengths of the {side} side, and it matters here (tokens; {told})."
+        sizes = {
+            (entry["texts"], entry["unique_texts"])
+            for record in records
+            for name, entry in _entries(record)
+            if name == side
+        }
+        if len(sizes) > 1:
+            yield f"Models were given different numbers of texts on the {side} side: not the same data."

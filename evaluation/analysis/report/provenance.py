@@ -1,0 +1,243 @@
+"""Where a run's scores come from, and the one command that makes them again. Reads run.json and records."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.analysis.run_view import ListedJob, RunFile, read_run_file
+from evaluation.config.models import BUILTIN_PREFIX, RunConfig
+from evaluation.records.store import JobRecord, RunStore
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOrigin:
+    """One model of a run: what was declared, and what was found."""
+
+    label: str
+    declared: str
+    name: str
+    revision: str
+    protocol: str
+    settings: str
+    weights: str
+    tokenizer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOrigin:
+    """One task's data."""
+
+    task: str
+    name: str
+    revision: str
+    splits: str
+    subsets: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrigin:
+    """Everything that says where a run's scores come from.
+
+    Attributes:
+        config: The resolved config as YAML, with the model revisions that were found.
+        config_file: The file it was read from, where known.
+        command: One shell command that writes the config and runs it.
+        is_rooted: It may be given in any folder of this machine: nothing in it is relative to the config's own.
+        failures: Label, task and error of jobs that have no score.
+        warnings: What stands against reproducing it.
+    """
+
+    name: str
+    config: str
+    config_file: str | None
+    command: str
+    is_rooted: bool
+    versions: Mapping[str, str]
+    hardware: Mapping[str, str]
+    commit: str
+    started: str
+    ended: str
+    models: tuple[ModelOrigin, ...]
+    datasets: tuple[DatasetOrigin, ...]
+    jobs: tuple[ListedJob, ...]
+    failures: tuple[tuple[str, str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def run_origin(folder: Path) -> RunOrigin:
+    """Read a run's provenance.
+
+    Raises:
+        StoreError: The folder is no run.
+    """
+    store = RunStore(folder)
+    run, records = read_run_file(store), store.current_records()
+    config, is_rooted = rooted_config(pinned_config(run.config, records), run.config_file)
+    return RunOrigin(
+        name=run.name,
+        config=config_yaml(config),
+        config_file=run.config_file,
+        command=reproduction_command(config, run.source.get("commit")),
+        is_rooted=is_rooted,
+        versions=run.versions,
+        hardware=_hardware(run.hardware),
+        commit=_commit(run.source),
+        started=run.started or "unknown",
+        ended=run.ended or "not ended",
+        models=_models(records),
+        datasets=_datasets(records),
+        jobs=run.jobs,
+        failures=_failures(run, records),
+        warnings=tuple(_warnings(run, records)),
+    )
+
+
+def pinned_config(config: Mapping[str, Any], records: Sequence[JobRecord]) -> dict[str, Any]:
+    """The stored config with the revisions of Hub models that its jobs resolved, without what is at its default."""
+    pinned = copy.deepcopy(dict(config))
+    revisions = {record.label: record.provenance.get("model", {}).get("revision") for record in records}
+    for model in pinned.get("models", []):
+        found = revisions.get(model["label"])
+        from_hub = not str(model["model"]).startswith((BUILTIN_PREFIX, "/", ".", "~"))
+        if model.get("revision") is None and found and from_hub and "/" in str(model["model"]):
+            model["revision"] = found
+    return _without_defaults(pinned)
+
+
+def rooted_config(config: Mapping[str, Any], config_file: str | None) -> tuple[dict[str, Any], bool]:
+    """The config with absolute input paths, and whether it has no others.
+
+    Args:
+        config: As a run stored it.
+        config_file: The file that its paths are relative to. Where it is not to be found, they stay as they are.
+    """
+    rooted = copy.deepcopy(dict(config))
+    data = [task["data"] for task in rooted.get("tasks", []) if task.get("data")]
+    places = [model for model in rooted.get("models", []) if str(model["model"]).startswith(".")]
+    relative = [path for path in data if not _is_absolute(path)] and not _is_absolute(rooted.get("data_root") or ".")
+    if not places and not relative:
+        return rooted, True
+    if config_file is None or not Path(config_file).is_file():
+        return rooted, False
+    folder = Path(config_file).resolve().parent
+    for model in places:
+        model["model"] = str((folder / model["model"]).resolve())
+    if relative:
+        rooted["data_root"] = str((folder / (rooted.get("data_root") or ".")).resolve())
+    return rooted, True
+
+
+def _is_absolute(path: str) -> bool:
+    return Path(path).expanduser().is_absolute()
+
+
+def _without_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    try:
+        plain = RunConfig.model_validate_json(_json(config)).model_dump(mode="json", exclude_defaults=True)
+    except ValueError:  # of another version: shown as it is
+        return config
+    return dict(plain)
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(content)
+
+
+def config_yaml(config: Mapping[str, Any]) -> str:
+    """A config as YAML, keys in the order of the documentation."""
+    import yaml
+
+    text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def reproduction_command(config: Mapping[str, Any], commit: str | None) -> str:
+    """One shell command: write the config, then run it into a folder of its own, where nothing is stored yet."""
+    file = f"reproduce-{str(config.get('name', 'run')).replace(' ', '-')}.yaml"
+    head = f"# at commit {commit}\n" if commit else ""
+    text = config_yaml({name: value for name, value in config.items() if name != "output"})
+    return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file} --output reproduced\n{text}END_OF_CONFIG"
+
+
+def _commit(source: Mapping[str, Any]) -> str:
+    commit = source.get("commit")
+    if not commit:
+        return "unknown (not run from a checkout)"
+    return f"{commit} with uncommitted changes" if source.get("dirty") else str(commit)
+
+
+def _hardware(found: Mapping[str, Any]) -> dict[str, str]:
+    memory = found.get("memory_gib")
+    told = {
+        "System": found.get("system"),
+        "Processor": found.get("cpu"),
+        "Cores": found.get("cores"),
+        "Threads": found.get("threads"),
+        "Memory": f"{memory} GiB" if memory else None,
+        "GPU": ", ".join(found.get("cuda") or []) or "none",
+    }
+    return {name: str(value) for name, value in told.items() if value is not None}
+
+
+def _models(records: Sequence[JobRecord]) -> tuple[ModelOrigin, ...]:
+    found: dict[str, ModelOrigin] = {}
+    for record in records:
+        model = record.provenance.get("model")
+        if not model or record.label in found:
+            continue
+        settings = {**model.get("settings", {})}
+        told = [f"{key.replace('_', ' ')} {settings[key]}" for key in sorted(settings) if key != "trust_remote_code"]
+        found[record.label] = ModelOrigin(
+            label=record.label,
+            declared=str(model.get("declared", "")),
+            name=str(model.get("name", "")),
+            revision=str(model.get("revision") or "unknown"),
+            protocol=record.protocol,
+            settings=", ".join(told),
+            weights=str(model.get("weights_sha256") or "unknown"),
+            tokenizer=str(model.get("tokenizer_sha256") or "unknown"),
+        )
+    return tuple(found.values())
+
+
+def _datasets(records: Sequence[JobRecord]) -> tuple[DatasetOrigin, ...]:
+    found: dict[tuple[str, str], DatasetOrigin] = {}
+    for record in records:
+        dataset = record.provenance.get("dataset")
+        if dataset:
+            revision = str(dataset.get("revision") or "unknown")
+            found[record.task, revision] = DatasetOrigin(
+                record.task, str(dataset.get("name")), revision, ", ".join(record.splits), ", ".join(record.subsets)
+            )
+    return tuple(found.values())
+
+
+def _failures(run: RunFile, records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
+    errors = {(r.label, r.task): r.error.message for r in records if r.error is not None}
+    ended = {(record.label, record.task) for record in records if record.state == "done"}
+    return tuple(
+        (job.label, job.task, errors.get((job.label, job.task), "it never ended"))
+        for job in run.jobs
+        if (job.label, job.task) not in ended
+    )
+
+
+def _warnings(run: RunFile, records: Sequence[JobRecord]) -> list[str]:
+    found = []
+    if run.source.get("dirty"):
+        found.append("The checkout had uncommitted changes: the commit alone does not say what ran.")
+    commits = {record.provenance.get("source", {}).get("commit") for record in records if record.state == "done"}
+    if len(commits) > 1:
+        found.append(f"Its jobs were run at {len(commits)} different commits.")
+    metric_versions = {str(record.provenance.get("versions", {}).get("mteb")) for record in records if record.audit}
+    if len(metric_versions) > 1:
+        found.append(f"Its jobs were scored by different versions of mteb: {', '.join(sorted(metric_versions))}.")
+    if run.config.get("limit"):
+        found.append("The run was limited: these are no scores to report.")
+    return found

@@ -1,0 +1,183 @@
+"""The comparison table of a report, cell by cell in words: what is best, significant, marked, and what a hover says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Comparison
+from evaluation.analysis.report.chart_data import format_p
+
+MISSING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """One cell as it is shown.
+
+    Attributes:
+        score, interval, delta: In words.
+        rank: 1 for the best of its row, 2 for the second, else 0.
+        verdict: "better" or "worse" than the baseline where that is significant, else empty.
+        flags: Letters: T trained on, others as the comparison marks them.
+        tip: What a hover or focus says.
+    """
+
+    score: str
+    interval: str
+    delta: str
+    rank: int
+    verdict: str
+    flags: str
+    tip: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridRow:
+    """A task or an aggregate."""
+
+    name: str
+    type: str
+    metric: str
+    cells: tuple[GridCell, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The whole table; aggregates stand below the tasks and are not sorted."""
+
+    rows: tuple[GridRow, ...]
+    aggregates: tuple[GridRow, ...]
+    types: tuple[str, ...]
+
+
+def score_grid(comparison: Comparison) -> Grid:
+    """Every cell of a comparison in words; means of types that have a single task say nothing new and are left out."""
+    everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
+    uneven = len({row.differs for row in comparison.rows}) > 1
+    rows = tuple(
+        GridRow(
+            row.task,
+            row.type,
+            row.metric,
+            tuple(
+                _cell(comparison, column.label, cell, rank, told)
+                for column, cell, rank, told in zip(
+                    comparison.columns, row.cells, _ranks([cell.score for cell in row.cells]), everywhere, strict=True
+                )
+            ),
+            "; ".join([*(row.differs if uneven else ()), *([f"mean of {len(row.parts)} parts"] if row.parts else [])]),
+        )
+        for row in comparison.rows
+    )
+    aggregates = tuple(
+        _aggregate_row(comparison, aggregate)
+        for aggregate in comparison.aggregates
+        if aggregate.kind != "type" or any(cell.n_tasks > 1 for cell in aggregate.cells)
+    )
+    return Grid(rows, aggregates, tuple(dict.fromkeys(row.type for row in comparison.rows)))
+
+
+def _ranks(values: Sequence[float | None], *, lowest_first: bool = False) -> list[int]:
+    """1 for the best shown figure, 2 for the second, 0 for others; none where there is nothing to compare."""
+    shown = [None if value is None else round(value, 2) for value in values]
+    distinct = sorted({value for value in shown if value is not None}, reverse=not lowest_first)
+    if sum(value is not None for value in shown) < 2:
+        return [0] * len(shown)
+    return [1 + distinct.index(value) if value is not None and value in distinct[:2] else 0 for value in shown]
+
+
+def _marks_of_all(comparison: Comparison, position: int) -> frozenset[str]:
+    """Marks that every scored cell of a column bears: the notes say them once."""
+    marks = [frozenset(row.cells[position].marks) for row in comparison.rows if row.cells[position].score is not None]
+    return frozenset.intersection(*marks) if marks else frozenset()
+
+
+def flag_legend(comparison: Comparison) -> str:
+    """What the small letters behind scores mean, those that occur."""
+    everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
+    marks = dict.fromkeys(
+        mark
+        for row in comparison.rows
+        for cell, told in zip(row.cells, everywhere, strict=True)
+        for mark in cell.marks
+        if mark not in told
+    )
+    trained = any(cell.trained for row in comparison.rows for cell in row.cells)
+    told = ["T: trained on the task's training data"] if trained else []
+    return "; ".join([*told, *(f"{mark[0].upper()}: differs in {mark}" for mark in marks)])
+
+
+def _cell(comparison: Comparison, label: str, cell: Cell, rank: int, told: frozenset[str]) -> GridCell:
+    is_baseline = label == comparison.baseline
+    verdict = "" if not cell.significant or cell.delta is None else "better" if cell.delta > 0 else "worse"
+    flags = " ".join(
+        filter(None, ["T" if cell.trained else "", *(mark[0].upper() for mark in cell.marks if mark not in told)])
+    )
+    return GridCell(
+        score=MISSING if cell.score is None else f"{cell.score:.2f}",
+        interval="" if cell.interval is None else f"{cell.interval.low:.1f} to {cell.interval.high:.1f}",
+        delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
+        rank=rank,
+        verdict=verdict,
+        flags=flags,
+        tip=_tip(comparison, label, cell),
+    )
+
+
+def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
+    percent = f"{comparison.options.confidence:.0%}"
+    lines = [label if cell.score is None else f"{label}: {cell.score:.2f}"]
+    if cell.interval is not None:
+        lines.append(f"{percent} interval {cell.interval.low:.2f} to {cell.interval.high:.2f}")
+    if cell.delta is not None and label != comparison.baseline:
+        interval = cell.difference.interval if cell.difference else None
+        told = f" ({percent} {interval.low:+.2f} to {interval.high:+.2f})" if interval else ""
+        lines.append(f"{cell.delta:+.2f} to {comparison.baseline}{told}")
+        if cell.p_adjusted is not None:
+            lines.append(f"adjusted p {format_p(cell.p_adjusted)}")
+        if cell.difference is not None and cell.difference.detectable is not None:
+            lines.append(f"smallest difference this data would show: {cell.difference.detectable:.2f}")
+    lines += [f"published {match.score:.2f} ({match.source}): {match.verdict}" for match in cell.published]
+    lines += ["trained on this task's training data"] if cell.trained else []
+    lines += [f"differs in {mark}" for mark in cell.marks]
+    notes = [cell.note, cell.difference.note if cell.difference else ""]
+    return "\n".join([*lines, *dict.fromkeys(note for note in notes if note)])
+
+
+def _aggregate_row(comparison: Comparison, aggregate: Aggregate) -> GridRow:
+    is_rank = aggregate.kind == "borda"
+    values = [None if cell.missing else cell.value for cell in aggregate.cells]
+    ranks = _ranks(values, lowest_first=is_rank)
+    cells = tuple(
+        _aggregate_cell(comparison, column.label, cell, rank, is_rank=is_rank)
+        for column, cell, rank in zip(comparison.columns, aggregate.cells, ranks, strict=True)
+    )
+    return GridRow(aggregate.name, aggregate.type or "", "", cells)
+
+
+def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, rank: int, *, is_rank: bool) -> GridCell:
+    is_baseline = label == comparison.baseline
+    percent = f"{comparison.options.confidence:.0%}"
+    tip = [label]
+    verdict, difference = "", cell.tested
+    if difference is not None and not is_baseline:
+        if difference.interval is not None:
+            tip.append(f"{percent} interval {difference.interval.low:+.2f} to {difference.interval.high:+.2f}")
+        if difference.p_two_sided is not None:
+            tip.append(f"p {format_p(difference.p_two_sided)}")
+            if difference.p_two_sided < comparison.options.alpha:
+                verdict = "better" if difference.value > 0 else "worse"
+    if cell.missing:
+        tip.append(f"over {cell.n_scored} tasks only; missing: {', '.join(cell.missing)}")
+    score = MISSING if cell.value is None else f"{cell.value:.0f}" if is_rank else f"{cell.value:.2f}"
+    return GridCell(
+        score=score,
+        interval="",
+        delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
+        rank=rank,
+        verdict=verdict,
+        flags="incomplete" if cell.missing else "",
+        tip="\n".join(tip),
+    )

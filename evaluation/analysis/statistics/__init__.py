@@ -1,0 +1,1 @@
+"""Stored samples become scores, intervals and tests."""

@@ -1,0 +1,184 @@
+"""A task's score from the numbers of its examples: mteb's metrics, on all examples or on resamples of them.
+
+Three kinds of score. Of a *mean* every example has its own value. A *smooth* score (an F1, Kendall's tau) is a function
+of sums over examples; to first order it is a mean too, of the values that `example_values` gives (its jackknife
+pseudo-values). A *ranking* score (Spearman, average precision) is recomputed on each resample, from how often each
+example was drawn. Knows no tasks, files or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.analysis.statistics.ranking_scores import Arrays, Drawn, Floats, RankingScore, sum_drawn
+
+Statistic = Literal[
+    "mean", "rounded mean", "spearman", "ap", "pair accuracy", "pair f1",
+    "bitext f1", "macro f1", "weighted f1", "multilabel f1", "kendalltau",
+]  # fmt: skip
+RANKING: Final = frozenset({"spearman", "ap", "pair accuracy", "pair f1"})
+
+MTEB_DECIMALS: Final = 5
+"""Decimals to which mteb rounds the means of ndcg, map, recall, precision and hit rate
+(mteb/_evaluators/retrieval_metrics.py, `parse_metrics_from_scores`)."""
+_PAIR_BLOCK: Final = 1 << 22
+
+
+def score_part(statistic: Statistic, arrays: Arrays) -> float:
+    """The score of one split and subset, 0-1, as mteb computes it."""
+    match statistic:
+        case "rounded mean":
+            values = arrays["value"].tolist()
+            return float(round(sum(values) / len(values), MTEB_DECIMALS))
+        case "mean":
+            return float(np.mean(arrays["value"].astype(np.float64)))
+        case "spearman" | "ap" | "pair accuracy" | "pair f1":
+            return RankingScore(statistic, arrays).whole()
+        case _:
+            return float(np.mean(_SMOOTH[statistic](arrays)[0]))
+
+
+def example_values(statistic: Statistic, arrays: Arrays) -> Floats:
+    """(E, N) what each example adds in each experiment: their mean is the score, their spread its uncertainty.
+
+    Raises:
+        KeyError: The statistic is a ranking score.
+    """
+    if statistic in ("mean", "rounded mean"):
+        return np.atleast_2d(np.asarray(arrays["value"], np.float64))
+    scores, deviations = _SMOOTH[statistic](arrays)
+    return np.asarray(scores[:, None] + deviations - deviations.mean(axis=1, keepdims=True))
+
+
+# ---------------------------------------------------------------------------------------------------- smooth scores
+
+
+def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
+    """F1 weighted by label, scikit-learn's; a label is a sentence of the second language.
+
+    Resampling sentence pairs would break it: drawn copies of a pair share a label, and a false match whose victim
+    was not drawn costs nothing, so that resamples score far above the data. The pseudo-values have no such bias.
+    """
+    gold, prediction = arrays["gold"], arrays["prediction"]
+    n, n_labels = len(gold), 1 + int(max(gold.max(), prediction.max()))
+    support, predicted = np.bincount(gold, minlength=n_labels), np.bincount(prediction, minlength=n_labels)
+    hits = np.bincount(gold[gold == prediction], minlength=n_labels)
+
+    def weight(support: NDArray[Any], hits: NDArray[Any], predicted: NDArray[Any]) -> Floats:
+        """A label's support times its F1."""
+        return np.asarray(support * 2.0 * hits / np.maximum(support + predicted, 1))
+
+    whole = weight(support, hits, predicted)
+    s, h, p = support[gold], hits[gold], predicted[gold]
+    right = gold == prediction
+    of_gold = np.where(right, weight(s - 1, h - 1, p - 1), weight(s - 1, h, p)) - whole[gold]
+    of_prediction = weight(support[prediction], hits[prediction], predicted[prediction] - 1) - whole[prediction]
+    without = (whole.sum() + of_gold + np.where(right, 0.0, of_prediction)) / max(n - 1, 1)  # (N,) leaving one out
+    score = whole.sum() / n
+    return np.array([score]), ((n - 1) * (score - without))[None]
+
+
+class BitextMixture:
+    """The bitext F1 of 2N examples, the first model's and then the second's, of which a swap draws one of each pair."""
+
+    def __init__(self, first: Arrays, second: Arrays) -> None:
+        gold = np.tile(first["gold"], 2)
+        prediction = np.concatenate([first["prediction"], second["prediction"]])
+        self._n = len(first["gold"])
+        self._labels = [
+            (
+                np.count_nonzero(first["gold"] == label),
+                np.flatnonzero(prediction == label),
+                np.flatnonzero((prediction == label) & (gold == label)),
+            )
+            for label in np.unique(gold[gold == prediction])
+        ]
+
+    def on(self, drawn: Drawn) -> Floats:
+        """(B,) the score of the examples drawn.
+
+        Args:
+            drawn: For each of the 2N examples (B,) of 0 and 1.
+        """
+        total = np.zeros_like(drawn[0])
+        for support, predicted, right in self._labels:  # labels without a hit add nothing
+            total += 2.0 * support * sum_drawn(drawn, right) / (support + sum_drawn(drawn, predicted))
+        return total / self._n
+
+
+def _class_f1(arrays: Arrays, *, weighted: bool) -> tuple[Floats, Floats]:
+    """F1 of classes, averaged plainly (macro) or by support; infinitesimal jackknife."""
+    gold = arrays["gold"]
+    scores, deviations = [], []
+    for prediction in arrays["prediction"]:
+        n_labels = 1 + int(max(gold.max(), prediction.max()))
+        support = np.bincount(gold, minlength=n_labels)
+        size = support + np.bincount(prediction, minlength=n_labels)
+        hits = np.bincount(gold[gold == prediction], minlength=n_labels)
+        f1 = 2.0 * hits / np.maximum(size, 1)
+        share = support / len(gold) if weighted else (size > 0) / np.count_nonzero(size)
+        slope = share / np.maximum(size, 1)  # what one more hit, or one more member, moves the score by
+        deviation = 2.0 * (gold == prediction) * slope[gold] - (f1 * slope)[gold] - (f1 * slope)[prediction]
+        scores.append(float(share @ f1))
+        deviations.append(len(gold) * deviation + (f1[gold] if weighted else 0.0))
+    return np.array(scores), np.array(deviations)
+
+
+def _multilabel_f1(arrays: Arrays) -> tuple[Floats, Floats]:
+    """Mean over labels of F1; gold (L, N), prediction (E, L, N), both 0 or 1."""
+    gold = arrays["gold"].astype(np.float64)
+    scores, deviations = [], []
+    for prediction in arrays["prediction"].astype(np.float64):
+        size = (gold + prediction).sum(axis=1)  # (L,)
+        f1 = 2.0 * (gold * prediction).sum(axis=1) / np.maximum(size, 1)
+        slope = 1.0 / (np.maximum(size, 1) * len(gold))
+        scores.append(float(f1.mean()))
+        deviations.append(gold.shape[1] * (slope @ (2.0 * gold * prediction - f1[:, None] * (gold + prediction))))
+    return np.array(scores), np.array(deviations)
+
+
+def _kendalltau(arrays: Arrays) -> tuple[Floats, Floats]:
+    """Kendall's tau-b (scipy's default), leaving one example out at a time."""
+    gold = arrays["gold"]
+    scores, deviations = [], []
+    for prediction in arrays["prediction"]:
+        concordance, ties_gold, ties_prediction = _pair_sums(gold, prediction)
+        n = len(gold)
+
+        def tau(pairs: Any, concordant: Any, tied_gold: Any, tied_prediction: Any) -> Any:
+            return concordant / np.sqrt((pairs - tied_gold) * (pairs - tied_prediction))
+
+        sums = [concordance.sum() / 2, ties_gold.sum() / 2, ties_prediction.sum() / 2]
+        score = tau(n * (n - 1) / 2, *sums)
+        rest = [total - own for total, own in zip(sums, (concordance, ties_gold, ties_prediction), strict=True)]
+        scores.append(float(score))
+        deviations.append((n - 1) * (score - tau((n - 1) * (n - 2) / 2, *rest)))
+    return np.array(scores), np.array(deviations)
+
+
+def _pair_sums(gold: NDArray[Any], prediction: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
+    """(N,) for each example over all others: concordant less discordant, ties in gold, ties in prediction."""
+    n = len(gold)
+    sums = np.empty((3, n))
+    for start in range(0, n, block := max(1, _PAIR_BLOCK // n)):
+        rows = slice(start, start + block)
+        by_gold = np.sign(gold[rows, None] - gold[None]).astype(np.float32)
+        by_prediction = np.sign(prediction[rows, None] - prediction[None]).astype(np.float32)
+        sums[0, rows] = np.einsum("ij,ij->i", by_gold, by_prediction)
+        sums[1, rows] = (by_gold == 0).sum(axis=1) - 1
+        sums[2, rows] = (by_prediction == 0).sum(axis=1) - 1
+    return sums[0], sums[1], sums[2]
+
+
+_SMOOTH: Final[Mapping[str, Callable[[Arrays], tuple[Floats, Floats]]]] = {
+    "bitext f1": _bitext_f1,
+    "macro f1": lambda arrays: _class_f1(arrays, weighted=False),
+    "weighted f1": lambda arrays: _class_f1(arrays, weighted=True),
+    "multilabel f1": _multilabel_f1,
+    "kendalltau": _kendalltau,
+}
+"""Arrays -> (E,) score of each experiment, (E, N) how far each example moves it, times N."""

@@ -1,0 +1,165 @@
+"""What a task's score can be recomputed from: its queries, examples or texts. Files of units, and the score of them.
+
+How units are read from a job's stored samples is in `samples.py`; knows no resampling.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.analysis.statistics.sample_reading import Kind, read_samples
+from evaluation.analysis.statistics.scorers import Statistic, score_part
+from evaluation.errors import ComparisonError, StoreError
+from evaluation.records.store import JobRecord
+
+FORMAT: Final = "e5-evaluation units 1"
+SCORE_TOLERANCE: Final = 1e-9
+"""How close to the recorded score the recomputed one must come for the units to be believed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitPart:
+    """The units of one split and subset (of one fold, in cross-validation).
+
+    Attributes:
+        ids: (N,) What two models' units are paired by, stored order; unique.
+        arrays: Numbers by name, each with N as its last dimension: "value" (N,) or (E, N) where the score is a mean
+            (E experiments); else "gold" (N,) and "prediction" (N,), (E, N) or (columns, N), with labels and
+            similarities as their ranks or codes, on which alone the score depends.
+    """
+
+    split: str
+    subset: str
+    ids: tuple[str, ...]
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Units:
+    """One model's scored units of one task: all its chosen splits and subsets.
+
+    Attributes:
+        metric: mteb's name of the score, such as "ndcg_at_10".
+        statistic: How the score follows from a part's arrays.
+        kind: What a unit is. "algorithm": clustering's experiments, never in a test of significance.
+        parts: One a split and subset. The task's score is the mean of the parts' scores, 0-1.
+    """
+
+    task: str
+    type: str
+    metric: str
+    statistic: Statistic
+    kind: Kind
+    parts: tuple[UnitPart, ...]
+
+    @property
+    def n_units(self) -> int:
+        """Number of queries, examples or texts over all parts."""
+        return sum(len(part.ids) for part in self.parts)
+
+
+def load_units(folder: Path, record: JobRecord) -> Units | None:
+    """The units of a stored job.
+
+    Args:
+        folder: The job's folder (`RunStore.job_folder`), which holds samples.parquet.
+        record: Its record.
+
+    Returns:
+        None where the recorded score can't be recomputed from what is stored: a failed job, no samples, a metric
+        that needs more than they hold, or a task class of mteb's with its own way of scoring.
+
+    Raises:
+        StoreError: samples.parquet can't be read.
+    """
+    found = read_samples(folder, record)
+    if found is None or record.main_score is None:
+        return None
+    parts = tuple(UnitPart(*part) for part in found.parts)
+    units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
+    return units if abs(score(units) - record.main_score) <= SCORE_TOLERANCE else None
+
+
+def score(units: Units) -> float:
+    """The task's score, 0-1, as mteb computes it from these units; equals the record's main score."""
+    return sum(score_part(units.statistic, part.arrays) for part in units.parts) / len(units.parts)
+
+
+def aggregate_units(task: str, members: Sequence[Units]) -> Units:
+    """An aggregate task's units (CQADupstack's, say) from those of the tasks whose mean it is.
+
+    Raises:
+        ComparisonError: The members differ in type or metric, or in number of parts, so that the mean over tasks is
+            not the mean over parts.
+    """
+    kinds = {(units.type, units.metric, units.statistic, units.kind, len(units.parts)) for units in members}
+    if len(kinds) != 1:
+        raise ComparisonError(
+            f"{task}: its parts can't be taken as one task: they differ in type, metric or number of subsets."
+        )
+    parts = [
+        replace(part, subset=f"{units.task}/{part.subset}")
+        for units in sorted(members, key=lambda units: units.task)
+        for part in units.parts
+    ]
+    return replace(members[0], task=task, parts=tuple(parts))
+
+
+def units_to_bytes(units: Units) -> bytes:
+    """Units as compressed bytes, the same for the same units; no pickle."""
+    parts: list[dict[str, Any]] = []
+    arrays: list[NDArray[Any]] = []
+    for part in units.parts:
+        packed = {name: _packed(array) for name, array in sorted(part.arrays.items())}
+        layout = {name: [array.dtype.str, list(array.shape)] for name, array in packed.items()}
+        ids = None if part.ids == _numbers(len(part.ids)) else part.ids
+        parts.append({"split": part.split, "subset": part.subset, "n": len(part.ids), "ids": ids, "arrays": layout})
+        arrays += packed.values()
+    fields = {name: getattr(units, name) for name in ("task", "type", "metric", "statistic", "kind")}
+    header = json.dumps({"format": FORMAT, **fields, "parts": parts}, ensure_ascii=False, sort_keys=True)
+    content = b"".join([header.encode(), b"\n", *(np.ascontiguousarray(array).tobytes() for array in arrays)])
+    return zlib.compress(content, 9)
+
+
+def units_from_bytes(data: bytes) -> Units:
+    """Units from what `units_to_bytes` gave.
+
+    Raises:
+        StoreError: The bytes are damaged or of another format.
+    """
+    try:
+        header, _, content = zlib.decompress(data).partition(b"\n")
+        fields = json.loads(header)
+        if fields.pop("format") != FORMAT:
+            raise StoreError(f"stored units have a format that this version can't read (it reads {FORMAT!r}).")
+        parts, offset = [], 0
+        for part in fields.pop("parts"):
+            arrays = {}
+            for name, (dtype, shape) in sorted(part["arrays"].items()):
+                flat = np.frombuffer(content, dtype, int(np.prod(shape)), offset)
+                wide = np.float64 if flat.dtype.kind == "f" else np.int64
+                arrays[name], offset = flat.reshape(shape).astype(wide), offset + flat.nbytes
+            ids = _numbers(part["n"]) if part["ids"] is None else tuple(part["ids"])
+            parts.append(UnitPart(part["split"], part["subset"], ids, arrays))
+        return Units(**fields, parts=tuple(parts))
+    except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"stored units are damaged: {error}.") from error
+
+
+def _numbers(n: int) -> tuple[str, ...]:
+    return tuple(map(str, range(n)))
+
+
+def _packed(array: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers in the smallest type that holds them, little-endian."""
+    if array.dtype.kind == "f":
+        return array.astype("<f8")
+    return array.astype(np.promote_types(np.min_scalar_type(array.min()), np.min_scalar_type(array.max())))

@@ -1,0 +1,1 @@
+"""Comparisons and runs as text tables and data files."""

@@ -1,0 +1,273 @@
+"""A comparison as text tables: scores with best, second, deltas and marks; and published scores beside ours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import NamedTuple
+
+from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
+from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
+from evaluation.analysis.tables.run_table import MISSING, Table, TableRow, TextCell, points
+
+LEGEND = {
+    "significant": "differs significantly from the baseline",
+    "trained": "the task's training data is among the model's",
+    "incomplete": "tasks are missing (named below), so this is no fair comparison",
+    "dataset": "other dataset or revision than the row's first",
+    "split": "other split or subset than the row's first",
+    "metric": "other metric or version of it than the row's first",
+    "limit": "other limit than the row's first",
+    "cached": "some vectors came out of the cache, so this is not the model's speed",
+}
+_INTERVALS_UP_TO = 4  # columns
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a comparison is laid out.
+
+    Attributes:
+        models_as_rows: A row a model and a column a task, in place of the other way round.
+        summary: Summaries only, without single tasks.
+        intervals: Show them; None: where there are few columns.
+    """
+
+    models_as_rows: bool = False
+    summary: bool = False
+    intervals: bool | None = None
+
+
+class _Item(NamedTuple):
+    """One task or summary: a name, its type, and for each column a score and a delta."""
+
+    name: str
+    type: str
+    scores: tuple[TextCell, ...]
+    deltas: tuple[TextCell | None, ...]
+    rule: bool = False
+
+
+def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> tuple[Table, ...]:
+    """The table of scores and, where published scores were asked for, the one that sets them beside ours."""
+    layout = layout or Layout()
+    intervals = layout.intervals if layout.intervals is not None else len(comparison.columns) <= _INTERVALS_UP_TO
+    items = list(_items(comparison, intervals=intervals, summary=layout.summary))
+    speed = _speed_items(comparison.columns)
+    build = _models_as_rows if layout.models_as_rows else _models_as_columns
+    table = build(comparison, items, speed)
+    used = Counter(mark for row in (*table.rows, TableRow(table.header)) for cell in row.cells for mark in cell.marks)
+    legend = tuple(f"{{{mark}}} {LEGEND[mark]}." for mark in LEGEND if used[mark])
+    title = f"{comparison.benchmark}: {comparison.name}" if comparison.benchmark else comparison.name
+    table = replace(table, title=title, notes=(*legend, *comparison.notes))
+    return (table, published_table(comparison)) if _asked_for_published(comparison) else (table,)
+
+
+def _items(comparison: Comparison, *, intervals: bool, summary: bool) -> Iterator[_Item]:
+    if not summary or not comparison.aggregates:
+        for row in comparison.rows:
+            yield _task_item(row, comparison, intervals=intervals)
+    for number, aggregate in enumerate(comparison.aggregates):
+        yield _aggregate_item(aggregate, comparison, intervals=intervals, rule=not number and not summary)
+
+
+def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
+    ranks = _places([cell.score for cell in row.cells])
+    scores = tuple(
+        TextCell(
+            points(cell.score),
+            _span(cell.interval) if intervals and comparison.baseline is None else "",
+            bold=rank == 1,
+            underline=rank == 2,
+            marks=_cell_marks(cell),
+        )
+        for cell, rank in zip(row.cells, ranks, strict=True)
+    )
+    deltas = tuple(
+        TextCell(
+            points(cell.delta, signed=True),
+            _span(cell.difference.interval, signed=True) if intervals and cell.difference else "",
+            marks=("significant",) if cell.significant else (),
+        )
+        for cell in row.cells
+    )
+    return _Item(row.task, row.type, scores, deltas)
+
+
+def _cell_marks(cell: Cell) -> tuple[str, ...]:
+    """Protocols stand in the header; the rest stands at the score."""
+    own = tuple(mark for mark in cell.marks if mark in LEGEND) if cell.score is not None else ()
+    return (*own, "trained") if cell.trained and cell.score is not None else own
+
+
+def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: bool, rule: bool) -> _Item:
+    is_rank = aggregate.kind == "borda"
+    fair = [None if cell.missing else cell.value for cell in aggregate.cells]
+    ranks = _places([-value if is_rank and value is not None else value for value in fair])
+    scores = tuple(
+        TextCell(
+            _aggregate_text(cell, is_rank=is_rank),
+            bold=rank == 1,
+            underline=rank == 2,
+            marks=("incomplete",) if cell.missing and cell.value is not None else (),
+        )
+        for cell, rank in zip(aggregate.cells, ranks, strict=True)
+    )
+    nothing = TextCell("")  # ranks have no difference
+    deltas = tuple(
+        nothing if is_rank else _suite_delta(cell, comparison, intervals=intervals) for cell in aggregate.cells
+    )
+    return _Item(aggregate.name, aggregate.type or "", scores, deltas, rule)
+
+
+def _aggregate_text(cell: AggregateCell, *, is_rank: bool) -> str:
+    if is_rank:
+        return MISSING if cell.value is None else f"{cell.value:.0f}"
+    return points(cell.value)
+
+
+def _suite_delta(cell: AggregateCell, comparison: Comparison, *, intervals: bool) -> TextCell:
+    """The difference of the means; its interval where the test covers all of the mean's tasks."""
+    found = cell.tested
+    if found is None:
+        return TextCell(points(cell.delta, signed=True))
+    significant = found.p_two_sided is not None and found.p_two_sided < comparison.options.alpha
+    span = _span(found.interval, signed=True) if intervals else ""
+    return TextCell(points(cell.delta, signed=True), span, marks=("significant",) if significant else ())
+
+
+def _span(interval: object, *, signed: bool = False) -> str:
+    low, high = getattr(interval, "low", None), getattr(interval, "high", None)
+    return "" if low is None or high is None else f"[{points(low, signed=signed)}, {points(high, signed=signed)}]"
+
+
+def _places(values: Sequence[float | None]) -> list[int | None]:
+    """1 for the best as shown, 2 for the second best; equal scores share a place. None where there is no contest."""
+    shown = [None if value is None else round(value, 2) for value in values]
+    distinct = sorted({value for value in shown if value is not None}, reverse=True)
+    if sum(value is not None for value in shown) < 2 or len(distinct) < 2:
+        return [None] * len(values)
+    place = {distinct[0]: 1, distinct[1]: 2}
+    if sum(value == distinct[0] for value in shown) > 1:
+        del place[distinct[1]]  # two firsts, no second
+    return [None if value is None else place.get(value) for value in shown]
+
+
+def _speed_items(columns: Sequence[Column]) -> list[_Item]:
+    """Tokens a second and hours; none where all scores are published ones."""
+    if all(column.speed is None for column in columns):
+        return []
+    rates, hours = [], []
+    for column in columns:
+        speed = column.speed
+        rate = speed.tokens_per_s if speed else None
+        marks = ("cached",) if speed and speed.from_cache else ()
+        rates.append(TextCell(MISSING if rate is None else f"{rate:,.0f}", marks=marks if rate is not None else ()))
+        hours.append(TextCell(MISSING if speed is None else f"{speed.hours:.3g}", marks=marks))
+    nothing: tuple[None, ...] = (None,) * len(columns)
+    return [
+        _Item("Tokens/s", "", tuple(rates), nothing, rule=True),
+        _Item("Hours", "", tuple(hours), nothing),
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------ layouts
+
+
+def header_label(column: Column, comparison: Comparison) -> TextCell:
+    """The label with what must not be overlooked: its protocol where protocols are mixed, and a limited run."""
+    said = []
+    if len({other.protocol for other in comparison.columns}) > 1:
+        said.append(column.protocol)
+    if column.limited:
+        said.append("limited")
+    return TextCell(f"{column.label} [{', '.join(said)}]" if said else column.label)
+
+
+def _models_as_columns(comparison: Comparison, items: Sequence[_Item], speed: Sequence[_Item]) -> Table:
+    with_delta = [comparison.baseline not in (None, column.label) for column in comparison.columns]
+    header = [TextCell("Task"), TextCell("Type")]
+    for column, delta in zip(comparison.columns, with_delta, strict=True):
+        header += [header_label(column, comparison), *([TextCell(f"- {comparison.baseline}")] if delta else [])]
+    rows = []
+    for item in (*items, *speed):
+        pairs = [
+            (score, change or TextCell("")) if delta else (score,)
+            for score, change, delta in zip(item.scores, item.deltas, with_delta, strict=True)
+        ]
+        rows.append(TableRow((TextCell(item.name), TextCell(item.type), *chain.from_iterable(pairs)), item.rule))
+    return Table("", tuple(header), 2, tuple(rows))
+
+
+def _models_as_rows(comparison: Comparison, items: Sequence[_Item], speed: Sequence[_Item]) -> Table:
+    """Deltas stand beside the scores, in the same cell."""
+    shown = (*items, *speed)
+    header = (TextCell("Model"), *(TextCell(item.name) for item in shown))
+    rows = []
+    for position, column in enumerate(comparison.columns):
+        cells = []
+        for item in shown:
+            score, delta = item.scores[position], item.deltas[position]
+            if (
+                delta is not None
+                and delta.text not in ("", MISSING)
+                and comparison.baseline not in (None, column.label)
+            ):
+                detail = f"{delta.text} {delta.detail}".strip()
+                score = replace(score, detail=detail, marks=(*score.marks, *delta.marks))
+            cells.append(score)
+        rows.append(TableRow((header_label(column, comparison), *cells)))
+    return Table("", header, 1, tuple(rows))
+
+
+# ---------------------------------------------------------------------------------------------------------- published
+
+
+def _asked_for_published(comparison: Comparison) -> bool:
+    return comparison.options.published and any(not column.is_published for column in comparison.columns)
+
+
+def published_table(comparison: Comparison) -> Table:
+    """A row for each published score of a compared model: ours, theirs, their protocol, verdict and likely cause."""
+    found = list(_matches(comparison))
+    header = (
+        "Task",
+        "Model",
+        "Verdict",
+        "Their protocol",
+        "Source",
+        "Likely cause",
+        "Ours",
+        "Published",
+        "Ours - published",
+    )
+    rows = tuple(
+        TableRow(
+            tuple(
+                TextCell(text)
+                for text in (
+                    *(task, label, match.verdict, match.protocol, match.source, "; ".join(match.causes)),
+                    *(points(match.score + match.delta), points(match.score), points(match.delta, signed=True)),
+                )
+            )
+        )
+        for task, label, match in found
+    )
+    notes = (
+        f"Reproduced: within {TOLERANCE_POINTS:g} points and, where there is one, within our interval. "
+        f"{sum(match.verdict == 'reproduced' for *_, match in found)} of {len(found)} are. Sources: results/published.",
+    )
+    if not found:
+        notes = ("There are no published scores of these models on these tasks.",)
+    return Table("Published scores", tuple(TextCell(name) for name in header), 6, rows, notes)
+
+
+def _matches(comparison: Comparison) -> Iterator[tuple[str, str, PublishedMatch]]:
+    cells: list[tuple[str, Sequence[Cell | AggregateCell]]] = [(row.task, row.cells) for row in comparison.rows]
+    cells += [(aggregate.name, aggregate.cells) for aggregate in comparison.aggregates]
+    for name, own in cells:
+        for column, cell in zip(comparison.columns, own, strict=True):
+            for match in cell.published:
+                yield name, column.label, match

@@ -1,0 +1,171 @@
+"""A comparison for programs: CSV with a row a task and column, and JSON with everything. Full precision, in points."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.paired_tests import Difference
+
+_TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", "protocol")
+_NUMBERS = ("score", "low", "high", "delta", "delta_low", "delta_high", "p", "p_adjusted")
+_FLAGS = ("significant", "trained", "limited", "marks", "missing", "note")
+_PUBLISHED = ("published", "published_source", "published_protocol", "published_delta", "verdict", "causes")
+CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """A mapping with `CSV_COLUMNS` for each task or summary and each column; what is not known is None.
+
+    `kind` is task, or the summary's kind. Of several published scores it holds the one of the protocol nearest ours.
+    """
+    rows = []
+    for row in comparison.rows:
+        for column, cell in zip(comparison.columns, row.cells, strict=True):
+            place = {"kind": "task", "task": row.task, "type": row.type, "metric": row.metric}
+            rows.append({**place, **_column(column), **_cell(cell)})
+    for aggregate in comparison.aggregates:
+        for column, total in zip(comparison.columns, aggregate.cells, strict=True):
+            summary = {"kind": aggregate.kind, "task": aggregate.name, "type": aggregate.type}
+            rows.append({**summary, **_column(column), **_total(total)})
+    return [{name: row.get(name) for name in CSV_COLUMNS} for row in rows]
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """The rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in comparison_rows(comparison):
+        writer.writerow({name: _inert(value) if isinstance(value, str) else value for name, value in row.items()})
+    return stream.getvalue()
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Everything but the records, as JSON."""
+    content = {
+        "schema_version": 1,
+        "name": comparison.name,
+        "benchmark": comparison.benchmark,
+        "baseline": comparison.baseline,
+        "mixed": comparison.mixed,
+        "options": asdict(comparison.options),
+        "columns": [_json_column(column) for column in comparison.columns],
+        "rows": [
+            {
+                "task": row.task,
+                "type": row.type,
+                "metric": row.metric,
+                "parts": row.parts,
+                "differs": row.differs,
+                "cells": {
+                    column.label: _json_cell(cell) for column, cell in zip(comparison.columns, row.cells, strict=True)
+                },
+            }
+            for row in comparison.rows
+        ],
+        "aggregates": [
+            {
+                "name": aggregate.name,
+                "kind": aggregate.kind,
+                "type": aggregate.type,
+                "cells": {
+                    column.label: asdict(cell) for column, cell in zip(comparison.columns, aggregate.cells, strict=True)
+                },
+            }
+            for aggregate in comparison.aggregates
+        ],
+        "notes": comparison.notes,
+    }
+    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n"
+
+
+def _json_column(column: Column) -> dict[str, Any]:
+    speed = column.speed
+    rate = {"tokens_per_s": speed.tokens_per_s, "hours": speed.hours} if speed else {}
+    own = {
+        name: getattr(column, name) for name in ("label", "run", "model", "revision", "protocol", "weights", "limited")
+    }
+    settings = dict(column.settings)
+    return {**own, "settings": settings, "speed": {**asdict(speed), **rate} if speed else None}
+
+
+def _json_cell(cell: Cell) -> dict[str, Any]:
+    names = ("score", "delta", "p_adjusted", "significant", "trained", "marks", "note")
+    found = {name: getattr(cell, name) for name in names}
+    return {
+        **found,
+        "interval": asdict(cell.interval) if cell.interval else None,
+        "difference": _json_difference(cell.difference) if cell.difference else None,
+        "published": [asdict(match) for match in cell.published],
+        "fingerprints": [record.fingerprint for record in cell.records],
+    }
+
+
+def _json_difference(difference: Difference) -> dict[str, Any]:
+    found = asdict(difference)
+    del found["draws"]
+    return found
+
+
+def _column(column: Column) -> dict[str, Any]:
+    speed = column.speed
+    return {
+        **{name: getattr(column, name) for name in ("label", "run", "model", "revision", "protocol", "limited")},
+        "tokens_per_s": speed.tokens_per_s if speed else None,
+        "hours": speed.hours if speed else None,
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    difference = cell.difference
+    return {
+        "score": cell.score,
+        **_bounds("", cell.interval),
+        "delta": cell.delta,
+        **_bounds("delta_", difference.interval if difference else None),
+        "p": difference.p_two_sided if difference else None,
+        "p_adjusted": cell.p_adjusted,
+        "significant": cell.significant,
+        "trained": {True: "yes", False: "no", None: None}[cell.trained],
+        "marks": " ".join(cell.marks) or None,
+        "note": cell.note or None,
+        **_published(cell),
+    }
+
+
+def _total(cell: AggregateCell) -> dict[str, Any]:
+    difference = cell.tested
+    return {
+        "score": None if cell.value is None else float(cell.value),
+        "delta": cell.delta,
+        **_bounds("delta_", difference.interval if difference else None),
+        "p": difference.p_two_sided if difference else None,
+        "significant": False,
+        "missing": "; ".join(cell.missing) or None,
+        **_published(cell),
+    }
+
+
+def _bounds(prefix: str, interval: object) -> dict[str, Any]:
+    return {f"{prefix}low": getattr(interval, "low", None), f"{prefix}high": getattr(interval, "high", None)}
+
+
+def _published(cell: Cell | AggregateCell) -> Mapping[str, Any]:
+    if not cell.published:
+        return {}
+    match = cell.published[0]
+    values = (match.score, match.source, match.protocol, match.delta, match.verdict, "; ".join(match.causes) or None)
+    return dict(zip(_PUBLISHED, values, strict=True))
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

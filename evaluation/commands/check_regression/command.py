@@ -1,0 +1,46 @@
+"""check-regression: a run against a baseline -> verdicts and an exit code for CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluation.commands.console import command_line, print_version
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def check_regression(
+    run: Annotated[Path, typer.Argument(help="The run's folder, such as results/quickstart.", metavar="RUN")],
+    baseline: Annotated[
+        Path, typer.Option(metavar="RUN_OR_FILE", help="Another run's folder, or a file made with --update-baseline.")
+    ],
+    max_drop: Annotated[float, typer.Option(metavar="POINTS", help="What a task may lose.")] = 1.0,
+    alpha: Annotated[float, typer.Option(metavar="A", help="Level of the tests, after Holm's correction.")] = 0.05,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as Markdown.")] = None,
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="Write the run to the baseline file; judge nothing.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Tell regressions of RUN from noise, by what its scores can be recomputed from.
+
+    The output declares the rule. Exit codes: 0 no regression, 1 a regression, or a task that is missing, failed or not
+    comparable, 2 wrong usage or a file that can't be used.
+    """
+    from evaluation.commands.check_regression.gate import GateFiles, gate, update
+
+    files = GateFiles(run, baseline, junit, summary)
+    if update_baseline:
+        update(files, max_drop=max_drop, alpha=alpha)
+    else:
+        gate(files, max_drop=max_drop, alpha=alpha)
+
+
+main = command_line(app, "check-regression")

@@ -1,0 +1,144 @@
+"""The heavier half of check-regression: reads, judges, prints, writes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from evaluation.analysis.gate.baseline_file import baseline_bytes, is_baseline, load_baseline
+from evaluation.analysis.gate.check import check_regression
+from evaluation.analysis.gate.junit import render_junit
+from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
+from evaluation.analysis.gate.text import (
+    header,
+    headline,
+    remarks,
+    render_markdown,
+    rows,
+    workflow_commands,
+)
+from evaluation.analysis.gate.verdicts import GateReport, GateRule, judge
+from evaluation.commands.console import writing_to
+from evaluation.errors import UsageError
+from evaluation.system.atomic_files import reason, write_atomically
+from evaluation.system.redaction import printable
+
+_REGRESSION = 1
+_WIDE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class GateFiles:
+    """What the command reads and writes.
+
+    Raises:
+        UsageError: Two of the files are one.
+    """
+
+    run: Path
+    baseline: Path
+    junit: Path | None
+    summary: Path | None
+
+    def __post_init__(self) -> None:
+        given = [file.absolute() for file in (self.baseline, self.junit, self.summary) if file is not None]
+        if len(set(given)) < len(given):
+            raise UsageError("--baseline, --junit and --summary name the same file: give each its own.")
+
+
+def gate(files: GateFiles, *, max_drop: float, alpha: float) -> None:
+    """Judge, print, write.
+
+    Raises:
+        UsageError: Something given can't be used.
+        typer.Exit: With code 1 where the gate fails.
+    """
+    report = check_regression(files.run, files.baseline, max_drop=max_drop, alpha=alpha)
+    if files.junit is not None:
+        _write("--junit", files.junit, render_junit(report))
+    if files.summary is not None:
+        _write_summary(files.summary, render_markdown(report))
+    _print(report)
+    if not report.passed:
+        raise typer.Exit(_REGRESSION)
+
+
+def update(files: GateFiles, *, max_drop: float, alpha: float) -> None:
+    """Write the run as the baseline file, and show what that changes.
+
+    Raises:
+        UsageError: The run is not complete, or the file is not one to overwrite.
+    """
+    rule = GateRule(max_drop, alpha)
+    if files.junit is not None or files.summary is not None:
+        raise UsageError("--update-baseline judges nothing: leave out --junit and --summary.")
+    before = _replaced(files.baseline)
+    run = read_run(files.run)
+    check_complete(run, str(files.run))
+    if before is not None:
+        _print(judge(before, run, rule))
+    data = baseline_bytes(run)
+    _write("--baseline", files.baseline, data)
+    what = f"{len(run.jobs)} jobs, {len(data) / 1024:.0f} KiB"
+    typer.echo(f"Baseline written: {files.baseline} ({what}). Review and commit it like code.")
+
+
+def _replaced(file: Path) -> Snapshot | None:
+    """The baseline that is about to be replaced; None where there is none, or only a damaged one."""
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder: --update-baseline writes a file, such as results/baselines/suite.json.")
+    if not file.exists():
+        return None
+    if not is_baseline(file):
+        raise UsageError(f"{file} is no baseline file and is not overwritten: give another name, or remove it.")
+    try:
+        return load_baseline(file)
+    except UsageError as error:
+        typer.echo(f"Replaced: {error}", err=True)
+        return None
+
+
+def _print(report: GateReport) -> None:
+    console = Console()
+    bold = "bold" if console.is_terminal else ""
+    table = Table(show_edge=False, pad_edge=False, header_style=bold)
+    n_text = 2 if "Model" in header(report) else 1
+    for position, name in enumerate(header(report)):
+        is_text = position < n_text or name == "Verdict"
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=position == n_text - 1)
+    lines = rows(report)
+    for position, row in enumerate(lines):
+        table.add_row(*map(Text, row), end_section=position == len(report.tasks) - 1 and bool(report.suites))
+    console.width = max(console.width, _WIDE) if not console.is_terminal else console.width
+    console.print(table)
+    plain = ["", *remarks(report), "", "Rule:", *(f"  {line}" for line in report.rule.sentences())]
+    plain += [*report.notes, "", headline(report)]
+    for line in plain:
+        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in workflow_commands(report):
+            typer.echo(line)
+
+
+def _write_summary(file: Path, text: str) -> None:
+    """Write the summary; a job's page of GitHub Actions may hold what earlier commands said, and is added to."""
+    page = os.environ.get("GITHUB_STEP_SUMMARY")
+    if page and Path(page).absolute() == file.absolute():
+        try:
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(text)
+        except OSError as error:
+            raise UsageError(f"--summary: {file} can't be written: {reason(error)}.") from error
+    else:
+        _write("--summary", file, text.encode("utf-8", "replace"))
+
+
+def _write(option: str, file: Path, data: bytes) -> None:
+    with writing_to(option):
+        write_atomically(file, lambda path: path.write_bytes(data))

@@ -1,0 +1,103 @@
+"""The heavy half of fetch-data: what there is to fetch, with sizes; the fetching; the lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from evaluation.commands.console import writing_to
+from evaluation.commands.run_benchmark.run import quieten_libraries
+from evaluation.config.models import RunConfig
+from evaluation.errors import ConfigError, EvaluationError
+from evaluation.hub.client import LOCK_VERSION, HubError, hub_cache, is_offline, lock_file
+from evaluation.jobs import Job
+from evaluation.system.atomic_files import write_json
+
+
+def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_whole: bool, sizes_only: bool) -> None:
+    """Fetch all that jobs read and write the lock.
+
+    Args:
+        config: The config.
+        jobs: Those to fetch for.
+        file: The config's file, beside which the lock lies.
+        is_whole: Whether these are all jobs of the config; a part is not locked.
+        sizes_only: Fetch nothing.
+
+    Raises:
+        HubError: Some repositories could not be had; the others are fetched.
+    """
+    if is_offline():
+        raise ConfigError(["HF_HUB_OFFLINE is set, so nothing can be fetched; unset it for fetch-data."])
+    quieten_libraries(config.run_folder / "fetch.log")
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    from evaluation.execution.downloads import Found, fetch_all, find, folder_entries, needs_of, side_by_side
+
+    console = Console()
+    needs = needs_of(config, jobs)
+    results = side_by_side(find, needs)
+    found: list[Found] = [result for result in results if isinstance(result, Found)]
+    faults = [str(result) for result in results if isinstance(result, EvaluationError)]
+    _print_sizes(console, found)
+    if sizes_only or not needs:
+        _refuse(faults)
+        return
+    with _progress(console) as progress:
+        bar = progress.add_task("fetching", total=sum(item.missing_bytes for item in found))
+
+        def on_done(item: Found) -> None:
+            progress.update(bar, advance=item.missing_bytes)
+            console.print(f"{item.need.name}: {len(item.files)} files", highlight=False, soft_wrap=True)
+
+        fetched = fetch_all(found, on_done)
+    _refuse([*faults, *fetched.faults])
+    if not is_whole:
+        console.print("Only a part of the config was asked for, so no lock was written.", highlight=False)
+        return
+    entries = sorted(
+        [*fetched.entries, *folder_entries(config, jobs)], key=lambda entry: (entry["kind"], entry["repository"])
+    )
+    with writing_to("the lock"):
+        write_json(lock_file(file), {"lock_version": LOCK_VERSION, "config": config.name, "repositories": entries})
+    where = f"All in {hub_cache()}. Locked: {lock_file(file)}"
+    console.print(where, highlight=False, soft_wrap=True)
+
+
+def _refuse(faults: list[str]) -> None:
+    if faults:
+        raise HubError("\n".join(faults))
+
+
+def _progress(console: Console) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _print_sizes(console: Console, found: Sequence[object]) -> None:
+    from evaluation.execution.downloads import Found
+
+    items = [item for item in found if isinstance(item, Found)]
+    if not items:
+        console.print("Nothing of this config is on the Hub." if not found else "", highlight=False)
+        return
+    table = Table(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
+    for position, name in enumerate(("Repository", "Kind", "Revision", "Licence", "Files", "Size", "To fetch")):
+        table.add_column(name, justify="right" if position > 3 else "left", no_wrap=True)
+    for item in items:
+        repository = item.repository
+        cells = repository.name, repository.kind, repository.commit[:12], repository.licence or "not stated"
+        table.add_row(*cells, str(len(item.files)), _mib(item.total_bytes), _mib(item.missing_bytes))
+    total, missing = sum(item.total_bytes for item in items), sum(item.missing_bytes for item in items)
+    table.add_section()
+    table.add_row(f"{len(items)} repositories", "", "", "", "", _mib(total), _mib(missing))
+    console.width = max(console.width, 140) if not console.is_terminal else console.width
+    console.print(table)
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:,.1f} MiB"

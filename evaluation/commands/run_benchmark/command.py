@@ -1,0 +1,83 @@
+"""run-benchmark: a config file -> stored results and a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evaluation.commands.console import command_line, print_version
+from evaluation.errors import Interrupted, UsageError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run_benchmark(
+    config: Annotated[Path, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")],
+    output: Annotated[Path | None, typer.Option(help="Folder of run folders; replaces the config's output.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Run tasks that match; repeatable.")] = None,
+    model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run stored jobs again.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that uses the run's folder.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, such as runtime.device=cpu."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what the run will cost, and run nothing.")] = False,
+    max_hours: Annotated[
+        float | None, typer.Option(metavar="H", min=0, help="Take only jobs that fit into H hours, the shortest first.")
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE[:PRICE]", help="With --plan: time and cost on a card, such as a100:1.89."),
+    ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Refuse data and models that are not exactly what fetch-data locked.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the table and errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Score the models of CONFIG on its tasks, store everything, print a table.
+
+    A second start runs only what is missing. Exit codes: 0 done, 2 wrong usage or config, 3 some jobs failed,
+    130 interrupted.
+    """
+    if locked and (plan or on is not None):
+        raise UsageError("--locked holds a run to its lock, and --plan and --on run nothing: leave one of them out.")
+    from evaluation.config.loading import load_config
+
+    overrides = list(set_ or [])
+    if output is not None:
+        overrides.append(f"output={json.dumps(str(output), ensure_ascii=False)}")  # JSON text is YAML text
+    loaded = load_config(config, overrides=overrides)
+    from evaluation.jobs import build_plan
+
+    jobs = build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
+    chosen = None
+    if plan or max_hours is not None or on is not None:
+        from evaluation.commands.run_benchmark.plan import fitting, parse_device, plan_run, print_plan
+
+        device = None if on is None else parse_device(on)
+        cost = plan_run(loaded, jobs, fresh=fresh)
+        chosen = None if max_hours is None else fitting(cost, max_hours)
+        if plan or on is not None:
+            print_plan(cost, device, chosen)
+            return
+    try:
+        from evaluation.commands.run_benchmark.run import run_and_report
+        from evaluation.execution.runner import RunOptions
+        from evaluation.hub.client import lock_file
+
+        options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
+        run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
+    except KeyboardInterrupt:
+        message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
+        raise Interrupted(message) from None
+
+
+main = command_line(app, "run-benchmark")

@@ -1,0 +1,214 @@
+"""The plan of a run, before it: what every job will cost, without network or model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.errors import StoreError, UsageError
+from evaluation.hub.client import snapshot_folder
+from evaluation.jobs import Job
+from evaluation.models.checkpoint import is_folder_name
+from evaluation.models.sizes import is_builtin
+from evaluation.planning.estimate import (
+    DEVICES,
+    UTILISATION,
+    JobCost,
+    PlanCost,
+    estimate,
+    find_shape,
+    jobs_that_fit,
+    seconds_on,
+    speed_name,
+)
+from evaluation.planning.history import Calibration
+from evaluation.system.machine import place_name
+
+_HEADS = ("Task", "State", "Texts", "Distinct", "Tokens", "New tokens", "TFLOP", "Download", "Memory", "Disk", "Time")
+
+
+def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> PlanCost:
+    """The cost of a config's jobs; the speed of each shape of model is measured once a machine and kept.
+
+    Args:
+        config: The config.
+        jobs: From `build_plan`.
+        fresh: Whether stored jobs would run again.
+    """
+    calibration = Calibration()
+    _measure_missing(config, jobs, calibration)
+    states, notes = ({}, []) if fresh else _states(config, jobs)
+    cost = estimate(config, jobs, calibration, states)
+    return replace(cost, notes=[*notes, *cost.notes])
+
+
+def fitting(cost: PlanCost, hours: float) -> frozenset[tuple[str, str]]:
+    """(label, task) of the jobs that fit into some hours.
+
+    Raises:
+        UsageError: None does.
+    """
+    chosen = jobs_that_fit(cost.jobs, hours)
+    if not chosen:
+        known = [job.seconds for job in cost.jobs if job.seconds is not None]
+        least = f"the shortest takes about {min(known) / 3_600:.2f} h" if known else "no job's time is known"
+        raise UsageError(f"--max-hours {hours:g}: no job fits; {least}.")
+    return frozenset(chosen)
+
+
+def parse_device(text: str) -> tuple[str, float | None]:
+    """NAME or NAME:PRICE, as --on takes it.
+
+    Raises:
+        UsageError: An unknown device, or a price that is no number.
+    """
+    name, separator, price = text.partition(":")
+    if name.lower() not in DEVICES:
+        near = get_close_matches(name.lower(), DEVICES, 1, 0.4)
+        hint = f"; nearest: {near[0]}" if near else ""
+        raise UsageError(f"--on {text!r}: unknown device {name!r}{hint} (known: {', '.join(DEVICES)}).")
+    try:
+        return name.lower(), float(price) if separator else None
+    except ValueError:
+        raise UsageError(f"--on {text!r}: {price!r} is no price an hour; write it as {name}:1.89.") from None
+
+
+def print_plan(
+    cost: PlanCost, device: tuple[str, float | None] | None, chosen: frozenset[tuple[str, str]] | None
+) -> None:
+    """A row a job, totals, and what has to be fetched."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 160)
+    labels = len({job.label for job in cost.jobs}) > 1
+    rich_table = Table(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
+    for position, name in enumerate([*(["Model"] if labels else []), *_HEADS]):
+        rich_table.add_column(name, justify="left" if position < 2 + labels else "right", no_wrap=True)
+    shown = [job for job in cost.jobs if chosen is None or (job.label, job.task) in chosen]
+    for position, job in enumerate(shown):
+        rich_table.add_row(*([job.label] if labels else []), *_row(job), end_section=position == len(shown) - 1)
+    rich_table.add_row(*([""] if labels else []), *_row(_total(shown)))
+    console.print(rich_table)
+    for line in [*_remarks(cost, shown, device), *cost.notes]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    left_out = len(cost.jobs) - len(shown)
+    if left_out:
+        line = f"{left_out} of {len(cost.jobs)} jobs do not fit into --max-hours and are left out."
+        console.print(line, highlight=False)
+
+
+def _remarks(cost: PlanCost, shown: Sequence[JobCost], device: tuple[str, float | None] | None) -> list[str]:
+    labels = {job.label for job in shown}
+    lines = [
+        f"Model {name}: " + ("size unknown until fetched" if size is None else f"{_size(size)} to fetch (about)") + "."
+        for name, size in cost.model_bytes.items()
+        if labels
+    ]
+    if device is not None:
+        name, price = device
+        seconds = seconds_on(name, sum(job.flops or 0.0 for job in shown))
+        money = "" if price is None else f", {seconds / 3_600 * price:,.2f} at {price:g} an hour"
+        share = f"{UTILISATION:.0%} of {DEVICES[name]:g} TFLOP/s assumed"
+        lines.append(f"On one {name}: {_time(seconds)} of encoding{money} ({share}; fetching and scoring come on top).")
+    return lines
+
+
+def _measure_missing(config: RunConfig, jobs: Sequence[Job], calibration: Calibration) -> None:
+    place, wanted = place_name(config.runtime.device), {job.model.label for job in jobs}
+    for model in config.models:
+        shape = find_shape(config, model) if model.label in wanted else None
+        if shape is None or calibration.seconds_a_token(place, speed_name(shape, model)) is not None:
+            continue
+        from evaluation.planning.speed import measure_speed
+
+        measured = measure_speed(shape, device=config.runtime.device, dtype=model.dtype)
+        calibration.note_speed(place, speed_name(shape, model), measured)
+        calibration.save()
+
+
+def _states(config: RunConfig, jobs: Sequence[Job]) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """States of jobs, where they are not waiting, and a sentence for each stored file that is damaged.
+
+    A job is done where its score is stored, which only the model's files can tell: without them it is unknown.
+    """
+    if not (config.run_folder / "jobs").is_dir():
+        return {}, []
+    from evaluation.execution.local_executor import LocalExecutor
+    from evaluation.records.store import RunStore
+
+    store, executor = RunStore(config.run_folder), LocalExecutor(config)
+    states, notes = dict[tuple[str, str], str](), []
+    for job in jobs:
+        key, model = (job.model.label, job.task.name), _on_this_machine(config, job.model)
+        if model is None:
+            states[key] = "unknown until fetched"
+            continue
+        try:
+            record = store.load(*key, executor.fingerprint(replace(job, model=model)))
+        except StoreError as error:
+            states[key] = "damaged"
+            notes.append(f"{error} {job.name} counts as not done.")
+            continue
+        if record is not None and record.state == "done":
+            states[key] = "done"
+    return states, notes
+
+
+def _on_this_machine(config: RunConfig, model: ModelConfig) -> ModelConfig | None:
+    """The model as it can be found without a network: one of the Hub as its folder in the cache; None: not here."""
+    name = model.model
+    is_local = is_builtin(name) or is_folder_name(name) or config.resolve_path(name).is_dir()
+    if is_local or model.endpoint is not None:
+        return model
+    folder = snapshot_folder("model", name, model.revision)
+    return None if folder is None else model.model_copy(update={"model": str(folder), "revision": None})
+
+
+def _total(jobs: Sequence[JobCost]) -> JobCost:
+    def total(name: str) -> float | None:
+        values = [getattr(job, name) for job in jobs]
+        known = [value for value in values if value is not None]
+        return sum(known) if known else None
+
+    names = ("texts", "new_tokens", "flops", "cache_bytes", "download_bytes", "seconds")
+    sums = {name: total(name) for name in names}
+    sums |= {"unique_texts": total("own_texts"), "tokens": total("own_tokens")}  # shared ones once
+    largest = max((job.vector_bytes for job in jobs if job.vector_bytes is not None), default=None)
+    count = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"
+    return JobCost("", count, "", vector_bytes=largest, **sums)  # type: ignore[arg-type]  # sums of the same types
+
+
+def _row(job: JobCost) -> list[str]:
+    return [
+        job.task,
+        job.state,
+        *(_count(number) for number in (job.texts, job.unique_texts, job.tokens, job.new_tokens)),
+        "?" if job.flops is None else f"{job.flops / 1e12:,.1f}",
+        *(_size(number) for number in (job.download_bytes, job.vector_bytes, job.cache_bytes)),
+        _time(job.seconds),
+    ]
+
+
+def _count(number: int | None) -> str:
+    if number is None:
+        return "?"
+    return f"{number:,}" if number < 10_000_000 else f"{number / 1e6:,.1f}M"
+
+
+def _size(n_bytes: int | None) -> str:
+    if n_bytes is None:
+        return "?"
+    return f"{n_bytes / 2**30:,.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:,.1f} MiB"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:,.1f} h"

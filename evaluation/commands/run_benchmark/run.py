@@ -1,0 +1,180 @@
+"""The heavy half of run-benchmark: quiet libraries, a run, its table and summary files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from evaluation.analysis.tables.formats import print_tables, render_markdown
+from evaluation.analysis.tables.run_table import score_table
+from evaluation.commands.console import shown
+from evaluation.commands.run_benchmark.progress import ConsoleReporter
+from evaluation.config.models import RunConfig
+from evaluation.errors import UsageError
+from evaluation.jobs import build_plan
+from evaluation.records.store import JobRecord, RunStore
+from evaluation.system.atomic_files import write_text
+
+if TYPE_CHECKING:
+    from evaluation.execution.reporting import RunOutcome
+    from evaluation.execution.runner import RunOptions
+
+_LOG = logging.getLogger(__name__)
+LOG_FILE = "run.log"
+_SOME_FAILED = 3
+
+
+def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None = None, quiet: bool = False) -> None:
+    """Run a config, print its table, write its summaries.
+
+    Args:
+        config: The config.
+        options: Part of it to run.
+        lock: The lock that data and models are held to.
+        quiet: Print the table and errors only.
+
+    Raises:
+        typer.Exit: With code 3 where jobs failed.
+    """
+    quieten_libraries(config.run_folder / LOG_FILE)
+    from evaluation.execution.runner import run
+
+    if lock is not None:
+        from evaluation.execution.downloads import locked_config
+
+        config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
+    messages = Console(stderr=True)
+    with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
+        outcome = run(config, options, reporter)
+    print_tables([score_table(outcome.records)], Console())
+    _conclude(messages, outcome, quiet=quiet)
+    if outcome.failed:
+        raise typer.Exit(_SOME_FAILED)
+
+
+class _Reporter(ConsoleReporter):
+    """Shows the run and leaves its summaries."""
+
+    def run_ended(self, outcome: RunOutcome) -> None:
+        records = RunStore(outcome.folder).current_records(skip_damaged=True)
+        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
+
+
+def quieten_libraries(log_file: Path) -> None:
+    """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off.
+
+    Raises:
+        UsageError: The file's folder can't be written.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    above = next(folder for folder in log_file.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"{log_file.parent} can't be written: {above} is no folder that this user may write to.")
+    handler = _LateFile(log_file, encoding="utf-8", errors="backslashreplace", delay=True)
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    for name in ("datasets", "transformers", "huggingface_hub", "sentence_transformers", "mteb"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+
+
+class _LateFile(logging.FileHandler):
+    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind.
+
+    A log that can't be written, on a full disk say, is no reason to stop or to print a traceback.
+    """
+
+    def _open(self) -> TextIOWrapper:
+        Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        return super()._open()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing is said."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
+class _Redacting(logging.Formatter):
+    """Lines without secrets and control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+class _ToConsole(logging.Handler):
+    """Shows our own warnings, such as of damaged files."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(f"warning: {shown(record.getMessage())}", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _warnings_shown(console: Console) -> Iterator[None]:
+    logger, handler = logging.getLogger("evaluation"), _ToConsole(console)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
+    """summary.csv, a row a job, split and subset, and summary.md, the table.
+
+    Args:
+        folder: The run's.
+        records: What they show.
+        only_stored: No job ran now, so that files that differ were damaged or never finished; this is said.
+    """
+    from evaluation.analysis.frame import records_frame
+
+    for name, text in {
+        "summary.csv": records_frame(records).to_csv(index=False),
+        "summary.md": render_markdown([score_table(records)]),
+    }.items():
+        file = folder / name
+        if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
+            _LOG.warning("%s was not what the stored records say; written again.", file)
+        write_text(file, text)
+
+
+def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:
+    if quiet and not outcome.failed:
+        return
+    done = len(outcome.records) - len(outcome.failed)
+    failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
+    line = f"{outcome.n_executed} jobs run now, {done} of {len(outcome.records)} have a score{failed}: {outcome.folder}"
+    messages.print(line, highlight=False, soft_wrap=True, markup=False)
+    if outcome.failed:
+        messages.print(
+            "Mend what the errors name, then start the same command: it runs the failed jobs again.", soft_wrap=True
+        )

@@ -1,0 +1,304 @@
+"""YAML file -> RunConfig: every fault of a file is found at once and named with its line. Safe loading only."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from evaluation.config.models import (
+    TASK_KINDS,
+    ConfigPath,
+    Limit,
+    ModelConfig,
+    ProtocolChange,
+    ProtocolConfig,
+    RunConfig,
+    Runtime,
+    name_problems,
+)
+from evaluation.errors import ConfigError
+
+_MAX_DEPTH = 50
+_FOREIGN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "set", "omap", "pairs"))
+
+
+def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read and check a config file.
+
+    Args:
+        path: The YAML file.
+        overrides: "dotted.key=value" strings that replace values of the file, such as "models.0.dtype=float32";
+            values are read as YAML.
+
+    Raises:
+        ConfigError: With one sentence for every fault found, naming file and line.
+    """
+    file = Path(path)
+    document, lines = _parse(file)
+    overridden = {_apply_override(document, override): override for override in overrides}
+    if not isinstance(document, dict):
+        raise ConfigError([f"{file}: a config is a mapping with name, models and tasks, not {_kind(document)}."])
+    try:
+        text = json.dumps(document, default=_as_text)
+        config = RunConfig.model_validate_json(text)
+    except ValidationError as error:
+        report = _Report(file, lines, document, overridden)
+        sentences = [report.sentence(detail) for detail in error.errors() if not report.follows_from_others(detail)]
+        sentences = list(dict.fromkeys([*sentences, *report.name_sentences()]))
+        raise ConfigError(sentences or [f"{file}: {error.errors()[0]['msg']}."]) from None
+    return config.read_from(file, lines)
+
+
+def _parse(file: Path) -> tuple[Any, dict[ConfigPath, int]]:
+    """The file's plain data and the 1-based line of every key and list item."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError([f"{file}: there is no such file."]) from None
+    except IsADirectoryError:
+        raise ConfigError([f"{file}: this is a folder; give the YAML file in it."]) from None
+    except OSError as error:
+        raise ConfigError([f"{file}: can't be read ({error.strerror})."]) from None
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise ConfigError([f"{file}, line {line}: not valid UTF-8; save the file as UTF-8."]) from None
+    data, lines, faults = _read_yaml(text)
+    if faults:
+        raise ConfigError([f"{file}{', ' if fault.startswith('line ') else ': '}{fault}" for fault in faults])
+    if data is None:
+        raise ConfigError([f"{file}: the file is empty; a config needs name, models and tasks."])
+    return data, lines
+
+
+def _read_yaml(text: str) -> tuple[Any, dict[ConfigPath, int], list[str]]:
+    """Plain data, the line of every key and list item, and what is wrong, beginning with the line where known."""
+    lines: dict[ConfigPath, int] = {}
+    faults: list[str] = []
+    try:
+        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        if node is not None:
+            _collect_lines(node, (), lines, faults)
+        return data, lines, faults
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        return None, lines, [f"{where}not valid YAML ({reason})."]
+    except (ValueError, RecursionError) as error:
+        return None, lines, [f"not valid YAML ({error})."]
+
+
+def _collect_lines(node: yaml.Node, path: ConfigPath, lines: dict[ConfigPath, int], faults: list[str]) -> None:
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > _MAX_DEPTH:  # deeper than any config, or an anchor that holds itself
+        if not any("nested" in fault for fault in faults):
+            faults.append(f"line {line}: {path[0]} is nested too deeply.")
+        return
+    if node.tag in _FOREIGN_TAGS:
+        faults.append(f"line {line}: {_dotted(path)} is a YAML {node.tag.rpartition(':')[2]}, which no option takes.")
+        return
+    if isinstance(node, yaml.ScalarNode) and (bad := next(filter(_is_unusable, node.value), None)) is not None:
+        faults.append(f"line {line}: {_dotted(path)} holds the character U+{ord(bad):04X}, which no option takes.")
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen and key.value != "<<":
+                faults.append(f"line {line}: key {key.value!r} is given twice (first in line {seen[key.value]}).")
+            seen[key.value] = line
+            lines[(*path, key.value)] = line
+            _collect_lines(value, (*path, key.value), lines, faults)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            lines[(*path, position)] = item.start_mark.line + 1
+            _collect_lines(item, (*path, position), lines, faults)
+
+
+def _is_unusable(character: str) -> bool:
+    """A null byte ends paths, and lone surrogates can't be encoded."""
+    return character == "\0" or "\ud800" <= character <= "\udfff"
+
+
+def _as_text(value: Any) -> str:
+    """YAML's dates, which people write without quotes."""
+    assert isinstance(value, datetime.date), value
+    return str(value)
+
+
+def _apply_override(document: Any, override: str) -> ConfigPath:
+    """Set one dotted key in the plain data; missing mappings on the way are made. Returns where."""
+    key, separator, raw = override.partition("=")
+    if not separator or not key:
+        raise ConfigError([f"--set {override!r}: write it as key=value, such as runtime.device=cpu."])
+    value, _, faults = _read_yaml(raw)
+    if faults:
+        reason = "the value is not valid YAML." if "not valid YAML" in faults[0] else faults[0].partition(": ")[2]
+        raise ConfigError([f"--set {override!r}: {reason}"])
+    target = document
+    *parents, last = key.split(".")
+    path: ConfigPath = ()
+    for part in parents:
+        path = (*path, int(part) if isinstance(target, list) and part.isdecimal() else part)
+        target = _child(target, part, override)
+    if isinstance(target, list):
+        _child(target, last, override)
+        target[int(last)] = value
+        return (*path, int(last))
+    if isinstance(target, dict):
+        target[last] = value
+        return (*path, last)
+    what = ".".join(parents) or "the config"
+    raise ConfigError([f"--set {override!r}: {what} holds a plain value, not keys."])
+
+
+def _child(target: Any, part: str, override: str) -> Any:
+    if isinstance(target, list):
+        if not part.isdecimal() or int(part) >= len(target):
+            raise ConfigError([f"--set {override!r}: {part!r} is not an index of a list with {len(target)} items."])
+        return target[int(part)]
+    if isinstance(target, dict):
+        if target.get(part) is None:
+            target[part] = {}
+        return target[part]
+    raise ConfigError([f"--set {override!r}: {part!r} can't be set inside a plain value."])
+
+
+class _Report:
+    """Says pydantic's errors as sentences with file, line, value and what is allowed."""
+
+    def __init__(
+        self, file: Path, lines: Mapping[ConfigPath, int], document: Any, overridden: Mapping[ConfigPath, str]
+    ) -> None:
+        self.file, self.lines, self.document, self.overridden = file, lines, document, overridden
+
+    def follows_from_others(self, detail: Any) -> bool:
+        """Errors that pydantic adds to others: a list counted as empty for its bad items, the whole config's check."""
+        location = _plain_location(detail["loc"])
+        return (detail["type"] == "too_short" and bool(_lookup(self.document, location))) or not location
+
+    def sentence(self, detail: Any) -> str:
+        kind, path = detail["type"], _plain_location(detail["loc"])
+        parent = _dotted(path[:-1]) or "the config"
+        where, raw = _dotted(path), _lookup(self.document, path)
+        value = _short(raw)
+        match kind:
+            case "extra_forbidden":
+                allowed = _allowed_keys(path[:-1], self.document)
+                return f"{self.place(path)}unknown key {path[-1]!r} in {parent}{_near(str(path[-1]), allowed)}."
+            case "missing":
+                return f"{self.place(path[:-1])}{parent} lacks the key {path[-1]!r}."
+            case "union_tag_not_found" | "union_tag_invalid":
+                kinds = ", ".join(TASK_KINDS)
+                return f"{self.place(path)}{where} needs exactly one of the keys {kinds}; it is {value}."
+            case "literal_error" if detail["loc"][-1] == "[key]":
+                allowed = [name.strip("' ") for name in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+                return f"{self.place(path)}{parent} has the key {path[-1]!r}{_near(str(path[-1]), allowed)}."
+            case "literal_error":
+                allowed = [name.strip("' ") for name in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+                return f"{self.place(path)}{where} is {value}{_near(str(raw), allowed)}."
+            case "value_error":
+                return f"{self.place(path)}{where} is {value}: {detail['ctx']['error']}."
+        return f"{self.place(path)}{where} is {value}: {_plain_message(detail)}."
+
+    def name_sentences(self) -> list[str]:
+        """Labels used twice and unknown protocols, found even where other keys of the file are wrong."""
+        models, protocols = _lookup(self.document, ("models",)), _lookup(self.document, ("protocols",))
+        rows = []
+        for position, entry in enumerate(models if isinstance(models, list) else []):
+            if isinstance(entry, dict) and isinstance(entry.get("label"), str):
+                protocol = entry.get("protocol")
+                rows.append((position, entry["label"], protocol if isinstance(protocol, str) else "none"))
+        problems = name_problems(rows, [str(name) for name in protocols] if isinstance(protocols, dict) else [])
+        return [f"{self.place(path)}{sentence}." for path, sentence in problems]
+
+    def place(self, path: ConfigPath) -> str:
+        """File and line of a value, or of the nearest key above it; the option where one set the value."""
+        for depth in range(len(path), 0, -1):
+            if path[:depth] in self.overridden:
+                return f"--set {self.overridden[path[:depth]]!r}: "
+        for depth in range(len(path), -1, -1):
+            if path[:depth] in self.lines:
+                return f"{self.file}, line {self.lines[path[:depth]]}: "
+        return f"{self.file}: "
+
+
+def _plain_location(location: Sequence[str | int]) -> ConfigPath:
+    """pydantic's location without the tag of the task union and the mark of a key, which are no keys of the file."""
+    if location and location[-1] == "[key]":
+        location = location[:-1]
+    if len(location) > 2 and location[0] == "tasks":
+        return (*location[:2], *location[3:])
+    return tuple(location)
+
+
+def _lookup(document: Any, path: ConfigPath) -> Any:
+    for part in path:
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return document
+
+
+def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
+    model: type[BaseModel] | None = RunConfig if not path else None
+    if path[:1] == ("models",):
+        model = ModelConfig
+    elif path[:1] == ("tasks",):
+        entry = _lookup(document, path)
+        kinds = [kind for kind in TASK_KINDS if isinstance(entry, dict) and kind in entry]
+        model = TASK_KINDS[kinds[0]] if kinds else None
+    elif path[:1] == ("protocols",):
+        model = ProtocolConfig if len(path) == 2 else ProtocolChange
+    elif path[:1] == ("limit",):
+        model = Limit
+    elif path[:1] == ("runtime",):
+        model = Runtime
+    return [] if model is None else [name for name, field in model.model_fields.items() if not field.exclude]
+
+
+def _near(value: str, allowed: Sequence[str]) -> str:
+    match = get_close_matches(value, allowed, 1, 0.5)
+    nearest = f"; nearest: {match[0]!r}" if match else ""
+    return f"{nearest} (allowed: {', '.join(allowed)})" if allowed else nearest
+
+
+def _dotted(path: ConfigPath) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _plain_message(detail: Any) -> str:
+    wanted = {
+        "string_type": "a text is wanted (put it in quotes)",
+        "int_type": "a whole number is wanted",
+        "bool_type": "true or false is wanted",
+        "tuple_type": "a list is wanted, such as [test]",
+        "dict_type": "a mapping of keys to values is wanted",
+        "model_type": "a mapping of keys to values is wanted",
+    }
+    if detail["type"] == "too_short":
+        return "the list must not be empty"
+    message = str(detail["msg"])
+    return wanted.get(detail["type"], message[0].lower() + message[1:])
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

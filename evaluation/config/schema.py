@@ -1,0 +1,89 @@
+"""RunConfig -> configs/schema.json for editors and configs/README.md for people (python -m evaluation.config.schema).
+
+Knows nothing of the options themselves: names, types and descriptions are those of `evaluation.config.models`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evaluation.config.models import RunConfig
+
+SCHEMA_FILE = Path(__file__).parents[2] / "configs" / "schema.json"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+"""What pydantic writes: https://docs.pydantic.dev/latest/concepts/json_schema/."""
+
+
+def build_schema() -> dict[str, Any]:
+    """The JSON Schema of a config file; the same at every call.
+
+    It is looser than `load_config`: what depends on other values (labels used twice, names of protocols) is not in it.
+    """
+    schema = RunConfig.model_json_schema()
+    return {"$schema": DIALECT, **schema, "title": "Config of run-benchmark"}
+
+
+def render_schema() -> str:
+    """The content of the shipped file."""
+    return json.dumps(build_schema(), ensure_ascii=False, indent=2) + "\n"
+
+
+def render_reference() -> str:
+    """Every option in Markdown: a table for each mapping of a config."""
+    schema = build_schema()
+    parts = [
+        "# Config reference",
+        "Made from `evaluation/config/models.py` by `make schema`. Unknown keys, wrong types and unknown names are "
+        "errors. The README has examples.",
+        *_reference_table("The file", schema, schema["$defs"]),
+    ]
+    for name, definition in schema["$defs"].items():
+        parts += _reference_table(_heading(name), definition, schema["$defs"])
+    return "\n\n".join(parts) + "\n"
+
+
+def _reference_table(heading: str, definition: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
+    required = definition.get("required", [])
+    rows = ["| key | value | default | what |", "|---|---|---|---|"]
+    for key, option in definition["properties"].items():
+        default = "required" if key in required else f"`{json.dumps(option['default'])}`" if "default" in option else ""
+        kind = _kind_of(option, definitions).replace("|", "\\|")
+        rows.append(f"| `{key}` | {kind} | {default} | {option.get('description', '')} |")
+    return [f"## {heading}", definition.get("description", ""), "\n".join(rows)]
+
+
+def _kind_of(option: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """What an option's value looks like, in words."""
+    if "$ref" in option:
+        return f"[{_heading(option['$ref'].rpartition('/')[2])}]"
+    if "enum" in option:
+        return ", ".join(map(str, option["enum"]))
+    if "const" in option:
+        return str(option["const"])
+    for union in ("anyOf", "oneOf"):
+        if union in option:
+            return " or ".join(_kind_of(choice, definitions) for choice in option[union])
+    if option.get("type") == "array":
+        return f"list of {_kind_of(option.get('items', {}), definitions)}"
+    if option.get("type") == "object" and isinstance(option.get("additionalProperties"), dict):
+        return f"mapping of names to {_kind_of(option['additionalProperties'], definitions)}"
+    words = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "mapping"}
+    return words.get(str(option.get("type")), str(option.get("type", "any value")))
+
+
+def _heading(name: str) -> str:
+    """The models' names as people read them: MtebTask -> Mteb task."""
+    spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
+    return (spaced[0].upper() + spaced[1:]).removesuffix(" config")
+
+
+def main() -> None:
+    """Write both files to configs/ of this checkout."""
+    SCHEMA_FILE.write_text(render_schema(), encoding="utf-8")
+    SCHEMA_FILE.with_name("README.md").write_text(render_reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

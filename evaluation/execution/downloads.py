@@ -1,0 +1,244 @@
+"""What a config needs from the Hub: found, fetched side by side, and locked; and whether a lock still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.errors import DataError, EvaluationError, UsageError
+from evaluation.hub import client as hub
+from evaluation.hub.client import HubError, Kind, RemoteFile, Repository, exactly, matches, snapshot_folder
+from evaluation.jobs import Job
+from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, is_folder_name, locate
+from evaluation.models.sizes import is_builtin
+from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
+from evaluation.tasks.loading import make_task
+from evaluation.tasks.selection import TaskChoice
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A repository that some jobs read. `tasks`: the tasks on a dataset; empty for a model."""
+
+    kind: Kind
+    name: str
+    revision: str | None
+    tasks: tuple[TaskChoice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A need as the Hub describes it: the files that will be read, and the bytes of those that are not here yet."""
+
+    need: Need
+    repository: Repository
+    files: tuple[RemoteFile, ...]
+    missing_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all files that will be read."""
+        return sum(file.size for file in self.files)
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What came of it: entries for a lock, and a sentence for each repository that could not be had."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def needs_of(config: RunConfig, jobs: Iterable[Job]) -> list[Need]:
+    """The repositories that jobs read, models first; builtin models and folders are none."""
+    models: dict[tuple[str, str | None], Need] = {}
+    datasets: dict[tuple[str, str], list[TaskChoice]] = {}
+    for job in jobs:
+        if _from_hub(config, job.model):
+            key = (job.model.model, job.model.revision)
+            models.setdefault(key, Need("model", *key))
+        if job.task.data is None:
+            tasks = datasets.setdefault((job.task.dataset, job.task.dataset_revision), [])
+            if not any(_reads_alike(task, job.task) for task in tasks):
+                tasks.append(job.task)
+    return [*models.values(), *(Need("dataset", *key, tuple(tasks)) for key, tasks in datasets.items())]
+
+
+def _from_hub(config: RunConfig, declared: ModelConfig) -> bool:
+    model = declared.model
+    elsewhere = declared.backend == "openai" or is_builtin(model) or is_folder_name(model)
+    return not (elsewhere or config.resolve_path(model).is_dir())
+
+
+def _reads_alike(task: TaskChoice, other: TaskChoice) -> bool:
+    return (task.source, task.splits, task.subsets) == (other.source, other.splits, other.subsets)
+
+
+def find(need: Need) -> Found:
+    """Ask the Hub for a repository and choose the files that will be read; of a dataset, its card is fetched.
+
+    Raises:
+        HubError: It can't be had.
+        DataError: It lacks a table that a task needs.
+    """
+    repository = hub.describe(need.kind, need.name, need.revision)
+    files = repository.matching(_patterns(need, repository.commit))
+    if need.kind == "model":
+        files = [file for file in files if not matches(file.name, HUB_IGNORED)]
+    folder = snapshot_folder(need.kind, need.name, repository.commit)
+    missing = sum(file.size for file in files if folder is None or not (folder / file.name).is_file())
+    return Found(need, repository, tuple(files), missing)
+
+
+def _patterns(need: Need, commit: str) -> list[str]:
+    if need.kind == "model":
+        return HUB_FILES
+    return dataset_patterns(need, hub.fetch("dataset", need.name, commit, hub.CARD_FILES))
+
+
+def dataset_patterns(need: Need, folder: Path) -> list[str]:
+    """Patterns of the files that the tasks on a dataset read, from the card in its snapshot."""
+    card = read_card(folder)
+    found = [
+        pattern
+        for task in need.tasks
+        for pattern in file_patterns(card, wanted_configs(make_task(task, seed=0), task), task)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def side_by_side(act: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Call for all items, some at once; an error of ours stands in the place of its result."""
+
+    def guarded(item: Any) -> Any:
+        try:
+            return act(item)
+        except EvaluationError as error:
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(guarded, items))
+
+
+def fetch_all(found: Sequence[Found], on_done: Callable[[Found], None]) -> Fetched:
+    """Fetch what was found.
+
+    Args:
+        found: From `find`.
+        on_done: Called after each repository, from several threads.
+    """
+
+    def one(item: Found) -> dict[str, Any]:
+        names, need = [file.name for file in item.files], item.need
+        # By the revision as declared: the cache then knows the branch or tag without a network too.
+        folder = hub.fetch(need.kind, need.name, need.revision, [exactly(name) for name in names])
+        if folder.name != item.repository.commit:
+            raise HubError(f"{need.kind} {need.name!r} changed on the Hub meanwhile; run fetch-data again.")
+        entry = hub.locked_repository(item.repository, need.revision, folder, names)
+        for file in item.files:
+            if file.sha256 is not None and file.sha256 != entry["files"][file.name]["sha256"]:
+                broken = (folder / file.name).resolve()
+                raise HubError(f"{need.name}: {file.name} is not what the Hub states; delete {broken}, fetch again.")
+        on_done(item)
+        return entry
+
+    fetched = Fetched()
+    for result in side_by_side(one, found):
+        if isinstance(result, EvaluationError):
+            fetched.faults.append(str(result))
+        else:
+            fetched.entries.append(result)
+    return fetched
+
+
+def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
+    """Without a network, find out before the first job which datasets, or tables of them, are not here.
+
+    Raises:
+        DataError: Some are not; a sentence each.
+    """
+    faults = []
+    for need in needs_of(config, jobs) if hub.is_offline() else ():
+        for task in need.tasks:
+            try:
+                dataset_folder(make_task(task, seed=0), task)
+            except EvaluationError as error:
+                faults.append(str(error))
+    if faults:
+        raise DataError(faults)
+
+
+# ------------------------------------------------------------------------------------------------------------ the lock
+
+
+def folder_entries(config: RunConfig, jobs: Iterable[Job]) -> list[dict[str, Any]]:
+    """A lock's entries of local data and of models in folders, by the hash of their content."""
+    found: dict[tuple[str, str], None] = {}
+    for job in jobs:
+        if job.task.data is not None:
+            found[f"data {job.task.name}", job.task.dataset_revision] = None
+        if not _from_hub(config, job.model) and not is_builtin(job.model.model) and job.model.endpoint is None:
+            found[f"model {job.model.model}", locate(job.model.model, None, config.base_dir).revision] = None
+    return [
+        {"kind": "folder", "repository": name, "asked": content, "revision": content, "licence": None, "files": {}}
+        for name, content in found
+    ]
+
+
+def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> RunConfig:
+    """The config with the locked revision of every model, once all that it reads is exactly what was locked.
+
+    Raises:
+        UsageError: Something is not locked, is missing or has changed; all faults at once.
+    """
+    lock = hub.read_lock(lock_file)
+    served = {job.model.label: job.model.endpoint.url for job in jobs if job.model.endpoint is not None}
+    faults = [
+        f"{label} is served by {url}, so its weights can't be locked; leave it out (--model), or run without --locked."
+        for label, url in served.items()
+    ]
+    revisions: dict[tuple[str, str | None], str] = {}
+    for need in needs_of(config, jobs):
+        entry = _entry_of(need, lock)
+        if entry is None:
+            what = f"{need.kind} {need.name}" + (f" (revision {need.revision})" if need.revision else "")
+            faults.append(f"{what} is not in the lock {lock_file}; run fetch-data.")
+            continue
+        revisions[need.name, need.revision] = entry["revision"]
+        faults += _faults_of(need, entry)
+    for entry in folder_entries(config, jobs):
+        if ("folder", entry["repository"], entry["revision"]) not in lock:
+            faults.append(f"{entry['repository']} is not what the lock {lock_file} holds (now {entry['revision']}).")
+    if faults:
+        raise UsageError("\n".join(faults))
+    models = tuple(
+        model.model_copy(update={"revision": revisions.get((model.model, model.revision), model.revision)})
+        for model in config.models
+    )
+    return config.with_models(models)
+
+
+def _entry_of(need: Need, lock: Mapping[tuple[str, str, str], dict[str, Any]]) -> dict[str, Any] | None:
+    """What was locked for the same revision, or of a commit for a branch or tag that was this commit."""
+    named = lock.get((need.kind, need.name, need.revision or hub.MAIN))
+    of_repository = (entry for (kind, name, _), entry in lock.items() if (kind, name) == (need.kind, need.name))
+    return named or next((entry for entry in of_repository if entry["revision"] == need.revision), None)
+
+
+def _faults_of(need: Need, entry: dict[str, Any]) -> list[str]:
+    folder = snapshot_folder(need.kind, need.name, entry["revision"])
+    if folder is None:
+        return hub.lock_faults(entry, None, ())
+    if need.kind == "dataset" and snapshot_folder("dataset", need.name, need.revision) != folder:
+        what = f"dataset {need.name} (revision {need.revision})"
+        return [f"{what} is another commit in {hub.hub_cache()} than the locked {entry['revision']}; run fetch-data."]
+    patterns = HUB_FILES if need.kind == "model" else dataset_patterns(need, folder)
+    ignored = HUB_IGNORED if need.kind == "model" else ()
+    names = [name for name in hub.files_in(folder) if matches(name, patterns) and not matches(name, ignored)]
+    return hub.lock_faults(entry, folder, names)

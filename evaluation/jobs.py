@@ -1,0 +1,140 @@
+"""Config -> jobs: one model under one protocol on one task with all its chosen splits and subsets.
+
+Everything is checked before anything is loaded; imports neither mteb nor torch.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.config.models import BUILTIN_PREFIX, ConfigPath, Limit, ModelConfig, RunConfig
+from evaluation.errors import ConfigError
+from evaluation.models.builtin import BUILTIN_MODELS
+from evaluation.models.checkpoint import is_folder_name
+from evaluation.protocols import TaskRules
+from evaluation.tasks.selection import TaskChoice, TaskChooser
+
+METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
+"""Libraries that compute the metrics: another version is another fingerprint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model under one protocol on one task."""
+
+    model: ModelConfig
+    task: TaskChoice
+    rules: TaskRules
+    limit: Limit | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """For people: label and task."""
+        return f"{self.model.label} on {self.task.name}"
+
+
+def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    """Hash of all that can move a number of a job, 64 hex digits.
+
+    Args:
+        job: The job.
+        model_identity: Content hashes of weights and tokenizer, resolved pooling, maximum length, dtype and backend.
+        versions: Of the libraries that compute the metrics.
+    """
+    task = job.task
+    identity = {
+        "model": dict(model_identity),
+        "rules": job.rules.as_dict(),
+        "task": [task.name, task.type, task.via, task.source, task.dataset, task.dataset_revision, task.main_score],
+        "splits": task.splits,
+        "subsets": task.subsets,
+        "options": dict(task.options),
+        "limit": job.limit.model_dump() if job.limit else None,
+        "seed": job.seed,
+        "versions": dict(versions),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:
+    """All jobs of a config, model by model.
+
+    Args:
+        config: The checked config.
+        only: Globs; keep tasks of which one matches the name.
+        models: Labels; keep these models.
+
+    Raises:
+        ConfigError: With a sentence for every unknown task, missing folder, broken data file and so on.
+    """
+    problems = _model_problems(config, models)
+    chooser = TaskChooser(config)
+    jobs: dict[tuple[str, str], Job] = {}
+    for position in range(len(config.tasks)):
+        for model in config.models:
+            for task, rules in chooser.choices(position, model.protocol_name):
+                job = jobs.setdefault(
+                    (model.label, task.name), Job(model, task, rules, config.limit, config.runtime.seed)
+                )
+                if job.task != task:
+                    place = config.place(("tasks", position))
+                    problems.append(
+                        f"{place}task {task.name!r} is chosen twice, with different options; "
+                        "leave one out (a benchmark takes exclude: [...])."
+                    )
+    problems += chooser.problems
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return _narrowed(config, list(jobs.values()), only, models)
+
+
+def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: Sequence[str]) -> list[Job]:
+    """The asked-for jobs, model by model."""
+    order = {model.label: position for position, model in enumerate(config.models)}
+    kept = [
+        job
+        for job in sorted(jobs, key=lambda job: order[job.model.label])
+        if (not models or job.model.label in models)
+        and (not only or any(fnmatch.fnmatchcase(job.task.name, glob) for glob in only))
+    ]
+    if not kept:
+        names = ", ".join(sorted({job.task.name for job in jobs})[:20])
+        raise ConfigError([f"nothing is left to run: no task matches {', '.join(only)} (tasks: {names})."])
+    return kept
+
+
+def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
+    """Models that can't be there, and chosen labels that no model has."""
+    problems = []
+    labels = [model.label for model in config.models]
+    for label in chosen:
+        if label not in labels:
+            problems.append(f"--model {label!r}: no model has this label (labels: {', '.join(labels)}).")
+    for position, model in enumerate(config.models):
+        path: ConfigPath = ("models", position, "model")
+        fault = None if model.endpoint is not None else _model_fault(config, model.model)
+        if fault:
+            problems.append(config.place(path) + fault)
+    return problems
+
+
+def _model_fault(config: RunConfig, name: str) -> str | None:
+    if name.startswith(BUILTIN_PREFIX):
+        if name.removeprefix(BUILTIN_PREFIX) in BUILTIN_MODELS:
+            return None
+        allowed = ", ".join(BUILTIN_PREFIX + known for known in BUILTIN_MODELS)
+        return f"unknown builtin model {name!r} (allowed: {allowed})."
+    if not is_folder_name(name):
+        return None
+    folder = config.resolve_path(name)
+    if not folder.is_dir():
+        return f"model {name!r}: there is no folder {folder}."
+    if not (folder / "config.json").is_file():
+        return f"model {name!r}: {folder} holds no config.json, so it is no checkpoint."
+    return None

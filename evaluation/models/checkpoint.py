@@ -1,0 +1,218 @@
+"""Where a model lies and what its files declare: pooling, maximum length, normalising, identity. Loads no weights.
+
+Understands a transformers folder with or without the sentence-transformers files beside it (modules.json,
+sentence_bert_config.json, config_sentence_transformers.json).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from evaluation.config.models import BUILTIN_PREFIX, Pooling
+from evaluation.errors import ModelError
+from evaluation.hub.client import HubError, check_complete, fetch, is_offline, snapshot_folder
+from evaluation.models.builtin import BUILTIN_MODELS, materialize
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+_POOLING_FLAGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model's folder and what its files say.
+
+    Attributes:
+        name: The public name, such as intfloat/e5-large-unsupervised, builtin/... or local/<folder name>.
+        revision: Hub commit, or a hash of the content for folders and builtin models (40 hex digits).
+        pooling, max_length, normalize, similarity: As declared; a plain transformers folder declares E5's (mean
+            pooling, its positions up to 512, no Normalize module, cosine).
+        other_modules: sentence-transformers modules beyond Transformer, Pooling and Normalize.
+        weights_hash, tokenizer_hash: sha256 of the content of the files that decide an embedding.
+    """
+
+    folder: Path
+    name: str
+    revision: str
+    pooling: Pooling
+    max_length: int
+    max_positions: int
+    normalize: bool
+    similarity: Literal["cosine", "dot"]
+    other_modules: tuple[str, ...]
+    weights_hash: str
+    tokenizer_hash: str
+    embedding_dim: int
+
+
+def is_folder_name(model: str) -> bool:
+    """Whether a model is named as a path rather than by a Hub name."""
+    return model.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(model)
+
+
+def locate(model: str, revision: str | None, base_dir: Path) -> Checkpoint:
+    """Find a model's files, fetching them from the Hub if need be, and read what they declare.
+
+    Args:
+        model: builtin:<name>, a folder (absolute or relative to `base_dir`), or a Hub name.
+        revision: Hub commit, branch or tag; only for Hub names.
+        base_dir: Folder of the config.
+
+    Raises:
+        ModelError: Nothing there, a fetch that failed, files missing or not understood.
+    """
+    if model.startswith(BUILTIN_PREFIX):
+        known = BUILTIN_MODELS[model.removeprefix(BUILTIN_PREFIX)]
+        return read_checkpoint(materialize(known.name), name=known.public_name, revision=known.revision)
+    folder = (base_dir / Path(model).expanduser()).resolve()
+    if is_folder_name(model) or folder.is_dir():
+        if not folder.is_dir():
+            raise ModelError(f"model {model!r}: there is no folder {folder}.")
+        return read_checkpoint(folder, name=f"local/{folder.name}", revision=None)
+    return _from_hub(model, revision)
+
+
+def _from_hub(model: str, revision: str | None) -> Checkpoint:
+    try:
+        folder = snapshot_folder("model", model, revision) if is_offline() else None
+        if folder is None:
+            folder = fetch("model", model, revision, HUB_FILES, ignored=HUB_IGNORED)
+        else:
+            check_complete(folder, HUB_FILES, model)
+    except HubError as error:
+        raise ModelError(str(error)) from error
+    return read_checkpoint(folder, name=model, revision=folder.name)
+
+
+def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
+    """Read what a checkpoint folder declares; `revision` None: a hash of its content.
+
+    Raises:
+        ModelError: A file that is needed is missing or not understood.
+    """
+    config = _read_json(folder / "config.json", required=True)
+    modules = _modules(folder)
+    kinds = [kind for kind, _ in modules]
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        hint = " (its pickled weights are not read)" if list(folder.glob("*.bin")) else ""
+        raise ModelError(f"{folder} holds no *.safetensors file{hint}; convert the model with save_pretrained.")
+    tokenizer_files = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
+    if not tokenizer_files:
+        raise ModelError(f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES[:3])}).")
+    transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
+    sbert = _read_json(transformer / "sentence_bert_config.json")
+    if sbert.get("do_lower_case"):
+        raise ModelError(f"{folder} declares do_lower_case in sentence_bert_config.json, which is not supported.")
+    positions = _max_positions(folder, config)
+    extra = [folder / path for kind, path in modules if kind not in _KNOWN_MODULES]
+    extra_files = sorted(file for inner in extra if inner != folder for file in inner.rglob("*") if file.is_file())
+    code = sorted(folder.glob("*.py"))  # runs only where the config trusts it
+    weights_hash = _hash_files(folder, [folder / "config.json", *weights, *extra_files, *code])
+    if not (folder / "tokenizer.json").is_file() and (folder / _TOKENIZER_CONFIG).is_file():
+        tokenizer_files.append(folder / _TOKENIZER_CONFIG)  # says whether a plain vocabulary is lower-cased
+    tokenizer_hash = _hash_files(folder, tokenizer_files)
+    return Checkpoint(
+        folder=folder,
+        name=name,
+        revision=revision or hashlib.sha256(f"{weights_hash} {tokenizer_hash}".encode()).hexdigest()[:40],
+        pooling=_declared_pooling(folder, modules),
+        max_length=min(_integer(transformer, sbert, "max_seq_length") or min(positions, 512), positions),
+        max_positions=positions,
+        normalize="Normalize" in kinds,
+        similarity=_declared_similarity(folder),
+        other_modules=tuple(kind for kind in kinds if kind not in _KNOWN_MODULES),
+        weights_hash=weights_hash,
+        tokenizer_hash=tokenizer_hash,
+        embedding_dim=_integer(folder, config, "hidden_size") or 0,
+    )
+
+
+def _modules(folder: Path) -> list[tuple[str, str]]:
+    """Class name and subfolder of each sentence-transformers module; empty for a plain transformers folder."""
+    file = folder / "modules.json"
+    if not file.is_file():
+        return []
+    modules = _load_json(file)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) and "type" in module for module in modules):
+        raise ModelError(f"{file} is no list of modules with a type each.")
+    return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in modules]
+
+
+def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> Pooling:
+    paths = [path for kind, path in modules if kind == "Pooling"]
+    if not paths:
+        return "mean"
+    declared = _read_json(folder / paths[0] / "config.json", required=True)
+    mode = declared.get("pooling_mode")
+    modes = [mode] if isinstance(mode, str) else [name for flag, name in _POOLING_FLAGS.items() if declared.get(flag)]
+    others = [
+        flag for flag, on in declared.items() if flag.startswith("pooling_mode_") and on and flag not in _POOLING_FLAGS
+    ]
+    modes = [{"lasttoken": "last"}.get(mode, mode) for mode in modes]
+    if len(modes) != 1 or others or modes[0] not in {"mean", "cls", "last"}:
+        raise ModelError(
+            f"{folder / paths[0]} declares a pooling other than mean, cls or last token: {modes + others}."
+        )
+    return cast(Pooling, modes[0])
+
+
+def _declared_similarity(folder: Path) -> Literal["cosine", "dot"]:
+    name = _read_json(folder / "config_sentence_transformers.json").get("similarity_fn_name") or "cosine"
+    if name not in {"cosine", "dot"}:
+        raise ModelError(f"{folder} declares the similarity {name!r}; cosine and dot are supported.")
+    return cast(Literal["cosine", "dot"], name)
+
+
+def _max_positions(folder: Path, config: dict[str, Any]) -> int:
+    """Tokens a text may have. RoBERTa-like models number positions from padding_idx + 1."""
+    positions = _integer(folder, config, "max_position_embeddings") or 512
+    return positions - 2 if config.get("model_type") in {"roberta", "xlm-roberta", "camembert", "mpnet"} else positions
+
+
+def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
+    if not file.is_file():
+        if required:
+            raise ModelError(f"{file} is missing; a model folder needs it.")
+        return {}
+    content = _load_json(file)
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} holds no JSON object.")
+    return cast(dict[str, Any], content)
+
+
+def _integer(folder: Path, declared: dict[str, Any], name: str) -> int | None:
+    """A whole number that a checkpoint's file declares, if it does."""
+    value = declared.get(name)
+    if value is not None and type(value) is not int:
+        raise ModelError(f"{folder} declares {name} {value!r}, which is no whole number.")
+    return value
+
+
+def _load_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{file} can't be read as JSON: {error}.") from error
+
+
+def _hash_files(folder: Path, files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What a run stores, and the only code that reads and writes it."""

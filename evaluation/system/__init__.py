@@ -1,0 +1,1 @@
+"""Files, machine, secrets and retries. Knows nothing of models, tasks or runs."""

@@ -1,0 +1,1 @@
+"""Folders of the user's own data, checked and read."""

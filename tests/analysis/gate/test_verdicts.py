@@ -1,0 +1,308 @@
+"""The rule of the gate, verdict by verdict, on units made from numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from evaluation.analysis.gate import verdicts as regression
+from evaluation.analysis.gate.family import algorithm_noise, suite_detectable
+from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
+from evaluation.analysis.statistics.resampling import Interval
+from evaluation.analysis.statistics.units import UnitPart, Units, score
+from evaluation.errors import UsageError
+
+RULE = GateRule(max_drop=1.0, alpha=0.05)
+judge = partial(regression.judge, n_resamples=2_000)
+N = 400
+
+
+def job(task: str, values: np.ndarray, *, label: str = "model", kind: str = "query", **changes) -> ScoredJob:
+    type_, metric = ("Clustering", "v_measure") if kind == "algorithm" else ("Retrieval", "map")
+    part = UnitPart("test", "default", tuple(map(str, range(len(values)))), {"value": np.asarray(values, float)})
+    units = Units(task, type_, metric, "mean", kind, (part,))
+    found = {"score": score(units), "fault": "", "conditions": {"protocol": "e5"}, "units": units} | changes
+    return ScoredJob(label=label, task=task, type=type_, metric=metric, aggregate=None, **found)
+
+
+def snapshot(*jobs: ScoredJob, **changes) -> Snapshot:
+    found = {"name": "run", "models": {}, "versions": {}} | changes
+    return Snapshot(jobs=jobs, **found)
+
+
+def values(seed: int = 1, n: int = N) -> np.ndarray:
+    return np.random.default_rng(seed).random(n)
+
+
+def noisy(drop: float, *, seed: int = 2, n: int = N, spread: float = 0.05) -> np.ndarray:
+    """Values whose mean is exactly `drop` below those of `values`, with paired differences that scatter."""
+    scatter = np.random.default_rng(seed).normal(0, spread, n)
+    return values(n=n) - drop + scatter - scatter.mean()
+
+
+def judged(before: np.ndarray, now: np.ndarray, rule: GateRule = RULE, **kind) -> Check:
+    report = judge(snapshot(job("A", before, **kind)), snapshot(job("A", now, **kind)), rule)
+    (check,) = report.checks
+    assert report.passed is not check.verdict.fails
+    return check
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def test_same_values_pass_without_a_word() -> None:
+    check = judged(values(), values())
+    assert (check.verdict, check.change, check.p, check.reason) == (Verdict.OK, 0.0, 1.0, "")
+
+
+def test_large_and_significant_drop_fails() -> None:
+    check = judged(values(), noisy(0.03))
+    assert check.verdict is Verdict.REGRESSED
+    assert check.change == pytest.approx(-3.0)
+    assert check.p is not None and check.p < 0.001
+    assert check.interval is not None and check.interval[0] < -3.0 < check.interval[1] < 0
+    assert check.reason.startswith("dropped 3.00 points, more than 1.00, p 0.0005")
+
+
+def test_significant_drop_within_max_drop_passes_and_is_said() -> None:
+    check = judged(values(), noisy(0.009))
+    assert check.verdict is Verdict.SMALL
+    assert "dropped 0.90 points, no more than 1.00, but not by chance" in check.reason
+
+
+def test_large_drop_that_chance_explains_is_too_small_to_judge() -> None:
+    before, now = values(n=40), noisy(0.03, n=40, spread=0.3)
+    check = judged(before, now)
+    assert check.verdict is Verdict.UNJUDGED
+    assert check.p is not None and check.p > 0.05
+    assert check.detectable is not None
+    error = 100 * np.std(now - before, ddof=1) / math.sqrt(40)
+    assert check.detectable == pytest.approx((norm.ppf(0.95) + norm.ppf(0.8)) * error, rel=0.05), "one-sided, one test"
+    says = f"too small to judge with these 40 units: p {check.p:.4f} after Holm; they show drops from about"
+    assert says in check.reason
+
+
+def test_larger_max_drop_lets_a_drop_pass() -> None:
+    assert judged(values(), noisy(0.03), GateRule(max_drop=2.9)).verdict is Verdict.REGRESSED
+    assert judged(values(), noisy(0.03), GateRule(max_drop=3.1)).verdict is Verdict.SMALL
+
+
+def test_stricter_alpha_lets_a_drop_pass() -> None:
+    before, now = values(n=100), noisy(0.02, n=100, spread=0.1)
+    p = judged(before, now).p
+    assert p is not None and 0.01 < p < 0.05
+    assert judged(before, now).verdict is Verdict.REGRESSED
+    assert judged(before, now, GateRule(alpha=0.01)).verdict is Verdict.UNJUDGED
+
+
+def test_improvement_is_listed() -> None:
+    check = judged(values(), noisy(-0.03))
+    assert check.verdict is Verdict.IMPROVED
+    assert check.reason.startswith("rose 3.00 points, p 0.0005")
+    assert check.p is not None and check.p > 0.9, "p is one-sided, for a drop"
+
+
+def test_difference_of_the_last_bits_is_nothing_however_it_points() -> None:
+    """Another processor's sums: every query a little lower, which a paired test finds significant."""
+    for sign in (-1, 1):
+        jobs = [[job(f"T{n}", values(n) + shift) for n in range(8)] for shift in (0.0, sign * 1e-9)]
+        report = judge(snapshot(*jobs[0]), snapshot(*jobs[1]), GateRule(max_drop=0.0) if sign > 0 else RULE)
+        assert report.passed
+        assert {check.verdict for check in report.checks} == {Verdict.OK}
+        assert min(check.p for check in report.suites) < 0.05 or sign > 0
+
+
+def test_task_of_which_nothing_but_the_score_is_stored_is_judged_by_it() -> None:
+    for drop, verdict in ((0.009, Verdict.OK), (0.011, Verdict.REGRESSED)):
+        now = job("A", values(), units=None, score=0.5 - drop)
+        (check,) = judge(snapshot(job("A", values(), score=0.5)), snapshot(now), RULE).checks
+        assert (check.verdict, check.p) == (verdict, None)
+        assert "stored" in check.reason
+
+
+def test_too_few_units_are_too_small_to_judge() -> None:
+    check = judged(np.ones(3), np.zeros(3))
+    assert check.verdict is Verdict.UNJUDGED
+    assert "can't be tested: too few units" in check.reason
+
+
+def test_other_units_under_the_same_conditions_are_a_change() -> None:
+    check = judged(values(), values()[:-1])
+    assert check.verdict is Verdict.CHANGED
+    assert "different" in check.reason
+
+
+# ----------------------------------------------------------------------------------------------------------- clustering
+
+
+def test_noise_of_clustering_is_the_standard_error_of_paired_experiments() -> None:
+    before, now = np.array([0.1, 0.2, 0.3, 0.4, 0.5]), np.array([0.1, 0.3, 0.2, 0.6, 0.4])
+    first, second = (job("A", array, kind="algorithm").units for array in (now, before))
+    differences = [0.0, 0.1, -0.1, 0.2, -0.1]  # variance 0.017, of the mean 0.0034
+    assert first is not None and second is not None
+    assert algorithm_noise(first, second) == pytest.approx(math.sqrt(np.var(differences, ddof=1) / 5))
+    assert algorithm_noise(first, second) == pytest.approx(math.sqrt(0.0034))
+
+
+def test_noise_of_clustering_pairs_experiments_by_id() -> None:
+    array = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    part = UnitPart("test", "default", ("4", "3", "2", "1", "0"), {"value": array[::-1]})
+    turned = Units("A", "Clustering", "v_measure", "mean", "algorithm", (part,))
+    first = job("A", array, kind="algorithm").units
+    assert first is not None
+    assert algorithm_noise(first, turned) == 0.0
+
+
+def test_clustering_fails_beyond_max_drop_and_four_standard_errors_only() -> None:
+    before = np.full(10, 0.5)
+    scatter = np.array([1, -1] * 5) * 0.03  # of the mean: 3 * sqrt(10 / 9) / sqrt(10) = 1 point
+    for drop, verdict in ((0.009, Verdict.OK), (0.039, Verdict.UNJUDGED), (0.041, Verdict.REGRESSED)):
+        check = judged(before, before - drop + scatter, kind="algorithm")
+        assert (check.verdict, check.p) == (verdict, None), drop
+    assert "more than 4 standard errors of its experiments, 4.00" in check.reason
+    assert judged(before, before - 0.009, kind="algorithm").verdict is Verdict.OK
+    assert judged(before, before - 0.011, kind="algorithm").verdict is Verdict.REGRESSED, "no noise at all"
+
+
+def test_few_experiments_of_clustering_never_fail() -> None:
+    check = judged(np.full(4, 0.9), np.full(4, 0.1), kind="algorithm")
+    assert check.verdict is Verdict.UNJUDGED
+    assert "fewer than 5 experiments" in check.reason
+
+
+def test_clustering_is_in_no_suite_and_no_correction() -> None:
+    before = [job("A", values(1)), job("B", values(2)), job("C", np.full(10, 0.5), kind="algorithm")]
+    now = [job("A", values(1)), job("B", values(2)), job("C", np.full(10, 0.1), kind="algorithm")]
+    report = judge(snapshot(*before), snapshot(*now), RULE)
+    (suite,) = report.suites
+    assert (suite.name, suite.change, suite.verdict) == ("mean of 2 tasks", 0.0, Verdict.OK)
+    assert [check.name for check in report.failures] == ["C"]
+
+
+# --------------------------------------------------------------------------------------------------------------- suites
+
+
+def test_p_is_adjusted_over_all_tasks_models_and_suites() -> None:
+    """A borderline drop fails alone and passes among many, as Holm asks."""
+    before, now = values(n=100), noisy(0.02, n=100, spread=0.1)
+    alone = judged(before, now).p
+    others = [job(f"T{n}", values(n), label="other") for n in range(8)]
+    report = judge(
+        snapshot(job("A", before), job("B", before), *others), snapshot(job("A", now), job("B", before), *others), RULE
+    )
+    found = {(check.label, check.name): check for check in report.checks}
+    assert len(found) == 12
+    assert alone is not None
+    assert found["model", "A"].p == pytest.approx(12 * alone, rel=0.25)
+    assert found["model", "A"].verdict is Verdict.UNJUDGED
+
+
+def test_small_drops_everywhere_fail_as_a_suite() -> None:
+    before = [job(f"T{n}", values(n)) for n in range(12)]
+    now = [job(f"T{n}", values(n) - 0.006 + 0.1 * (values(100 + n) - 0.5)) for n in range(12)]
+    report = judge(snapshot(*before), snapshot(*now), RULE)
+    assert {check.verdict for check in report.tasks} <= {Verdict.OK, Verdict.SMALL, Verdict.UNJUDGED}
+    (suite,) = report.suites
+    assert suite.verdict is Verdict.REGRESSED
+    assert suite.baseline is not None and suite.score is not None and suite.change is not None
+    assert suite.score - suite.baseline == pytest.approx(suite.change)
+    assert suite.detectable is not None and suite.detectable < -suite.change
+    assert suite.reason.startswith(f"the mean dropped {-suite.change:.2f} points, p 0.0")
+    assert not report.passed
+
+
+def test_suite_improvement_is_listed() -> None:
+    before = [job(f"T{n}", values(n)) for n in range(12)]
+    now = [job(f"T{n}", values(n) + 0.02 + 0.1 * (values(100 + n) - 0.5)) for n in range(12)]
+    assert judge(snapshot(*before), snapshot(*now), RULE).suites[0].verdict is Verdict.IMPROVED
+
+
+def test_models_have_a_suite_each() -> None:
+    jobs = [job(f"T{n}", values(n), label=label) for label in ("a", "b") for n in range(2)]
+    report = judge(snapshot(*jobs), snapshot(*jobs), RULE)
+    assert [(check.label, check.name) for check in report.suites] == [
+        ("a", "mean of 2 tasks"),
+        ("b", "mean of 2 tasks"),
+    ]
+
+
+def test_power_of_a_suite_is_a_normal_test_s() -> None:
+    interval = Interval(-1.959964, 1.959964, "percentile")  # a standard error of 1
+    assert suite_detectable(interval, 0.05) == pytest.approx(1.644854 + 0.841621, abs=1e-5)
+    assert suite_detectable(None, 0.05) is None
+
+
+# --------------------------------------------------------------------------------------------- what can't be compared
+
+
+def gone(report: GateReport) -> dict[str, tuple[Verdict, str]]:
+    return {check.name: (check.verdict, check.reason) for check in report.failures}
+
+
+def test_missing_failed_and_changed_tasks_fail_by_name() -> None:
+    before = [job(name, values()) for name in "ABCD"]
+    now = [
+        job("A", values()),
+        job("B", values(), conditions={"protocol": "none"}),
+        job("C", values(), score=None, fault="no memory", units=None),
+    ]
+    report = judge(snapshot(*before), snapshot(*now), RULE)
+    assert not report.passed
+    assert gone(report) == {
+        "B": (Verdict.CHANGED, "protocol 'e5' -> 'none'"),
+        "C": (Verdict.FAILED, "no memory"),
+        "D": (Verdict.MISSING, "the run has no such task"),
+    }
+
+
+def test_new_task_passes_and_new_failed_task_fails() -> None:
+    before = snapshot(job("A", values()))
+    report = judge(before, snapshot(job("A", values()), job("B", values())), RULE)
+    assert report.passed
+    assert [check.verdict for check in report.tasks] == [Verdict.OK, Verdict.NEW]
+    failed = job("B", values(), score=None, fault="never ended", units=None)
+    assert not judge(before, snapshot(job("A", values()), failed), RULE).passed
+
+
+def test_notes_name_other_weights_settings_and_versions() -> None:
+    old = {"weights_sha256": "1", "tokenizer_sha256": "2", "settings": {"dtype": "float32", "max_length": 512}}
+    new = old | {"weights_sha256": "3", "settings": {"dtype": "bfloat16", "max_length": 512}}
+    before = snapshot(job("A", values(), label="old"), models={"old": old}, versions={"mteb": "1", "scipy": "1"})
+    now = snapshot(job("A", values(), label="new"), models={"new": new}, versions={"mteb": "2", "scipy": "1"})
+    assert judge(before, now, RULE).notes == (
+        "new (the baseline's old): other weights and tokenizer as in the baseline.",
+        "new (the baseline's old): dtype 'float32' -> 'bfloat16'.",
+        "Versions differ: mteb 1 -> 2.",
+    )
+    assert judge(before, before, RULE).notes == ("old: the same weights and tokenizer as in the baseline.",)
+
+
+# ----------------------------------------------------------------------------------------------------------------- rule
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: GateRule(max_drop=-0.1), "--max-drop -0.1: give points, 0 or more"),
+        (lambda: GateRule(max_drop=math.nan), "--max-drop nan"),
+        (lambda: GateRule(max_drop=math.inf), "--max-drop inf"),
+        (lambda: GateRule(alpha=0.0), "--alpha 0: give a level from 0.001 to less than 0.5"),
+        (lambda: GateRule(alpha=0.5), "--alpha 0.5"),
+        (lambda: GateRule(alpha=math.nan), "--alpha nan"),
+    ],
+)
+def test_values_out_of_range_are_refused(make: Callable[[], GateRule], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        make()
+
+
+def test_rule_is_declared_with_its_numbers() -> None:
+    text = " ".join(GateRule(max_drop=1.5, alpha=0.01).sentences())
+    for part in ("1.50 points", "0.01", "Holm", "too small to judge", "0.1 points", "4 standard errors", "protocol"):
+        assert part in text

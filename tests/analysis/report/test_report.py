@@ -1,0 +1,153 @@
+"""The report as a file: what stands in it, and that nothing in it can act."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.synthetic_suite import HOSTILE_QUERY, write_suite
+
+from evaluation.analysis.report.report import (
+    breakable,
+    content_policy,
+    duration,
+    gather,
+    inline_json,
+    metric_name,
+    query_data,
+    render,
+    visible,
+    write_report,
+)
+from evaluation.errors import UsageError
+
+TASKS = ["NFCorpus", "STSBenchmark"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_suite(tmp_path_factory.mktemp("runs") / "harbours", TASKS, n_models=2, n_units=20)
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return render(gather([run]))
+
+
+class Elements(HTMLParser):
+    """All elements with their attributes, and the text of the page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_nothing_is_loaded_from_anywhere(page: str) -> None:
+    elements = Elements(page)
+    for tag, attributes in elements.found:
+        assert not {"src", "srcset", "data", "action"} & set(attributes), (tag, attributes)
+        assert (attributes.get("href") or "#").startswith("#"), attributes
+    assert "@import" not in page
+    assert not re.search(r"url\(\s*['\"]?https?:", page)
+
+
+def test_no_element_or_handler_comes_from_data(page: str) -> None:
+    elements = Elements(page)
+    assert [tag for tag, _ in elements.found].count("script") == 3
+    assert not {"img", "svg", "iframe", "object", "embed"} & {tag for tag, _ in elements.found}
+    assert not [name for _, attributes in elements.found for name in attributes if name.startswith("on")]
+    assert HOSTILE_QUERY.replace("\x07", "␇") in elements.text
+
+
+def test_policy_names_the_scripts_by_their_hash(page: str) -> None:
+    scripts = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
+    assert len(scripts) == 2
+    assert f'content="{content_policy(scripts)}"'.replace("'", "&#39;") in page
+    assert "unsafe-inline" not in content_policy(scripts).split("style-src")[0]
+
+
+def test_answer_completeness_and_protocol_stand_on_top(page: str) -> None:
+    top = re.search(r'<p class="answer">(.*?)</p>', page, re.DOTALL)
+    assert top is not None
+    assert "model-02" in top[1]
+    assert "over all 2 tasks" in top[1]
+    assert "protocol e5" in top[1]
+
+
+def test_audit_marks_the_prefix(page: str) -> None:
+    assert '<mark><span class="sr">prefix: </span>passage: </mark>' in page
+
+
+def test_provenance_names_commit_hashes_and_command(page: str) -> None:
+    assert "0123456789abcdef0123456789abcdef01234567" in page
+    assert "&amp;&amp; run-benchmark reproduce-harbours.yaml --output reproduced" in page
+    assert "configs/harbours.yaml" in page
+
+
+def test_texts_that_were_not_stored_are_said_to_be_missing(tmp_path: Path) -> None:
+    run = write_suite(tmp_path / "bare", ["NFCorpus"], n_models=2, n_units=10, store_texts=False)
+    text = render(gather([run]))
+    assert "No texts are stored for this task (runtime.store_texts: false)." in text
+
+
+def test_single_model_has_a_report(tmp_path: Path) -> None:
+    run = write_suite(tmp_path / "alone", ["NFCorpus"], n_models=1, n_units=10)
+    text = render(gather([run]))
+    assert "model-01 scores" in text
+    assert 'id="wins"' not in text
+
+
+def test_two_runs_stand_in_one_report(run: Path, tmp_path: Path) -> None:
+    other = write_suite(tmp_path / "second", TASKS, n_models=1, n_units=20)
+    text = render(gather([run, other]))
+    assert "Run harbours" in text
+    assert "Run second" in text
+
+
+def test_baseline_can_be_chosen_and_an_unknown_one_is_refused(run: Path) -> None:
+    assert gather([run], baseline="model-02").comparison.baseline == "model-02"
+    assert gather([run]).comparison.baseline == "model-01"
+    with pytest.raises(UsageError, match="modle-02"):
+        gather([run], baseline="modle-02")
+
+
+def test_figures_are_written_one_a_model_and_pair(run: Path, tmp_path: Path) -> None:
+    write_report([run], tmp_path / "report.html", figures=tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    stems = {"scores", "types", "speed", "time", "differences-model-02", "lengths-model-01", "lengths-model-02"}
+    assert {f"{stem}.{kind}" for stem in stems for kind in ("svg", "pdf")} <= names
+    assert "queries-NFCorpus-model-01-model-02.svg" in names
+
+
+def test_scatter_data_of_many_queries_is_a_sample(tmp_path: Path) -> None:
+    run = write_suite(tmp_path / "many", ["NFCorpus"], n_models=1, n_units=400)
+    found = query_data(gather([run]).scored)["NFCorpus"]
+    assert (found["total"], len(found["queries"]), len(found["scores"]["model-01"])) == (400, 300, 300)
+
+
+def test_json_can_not_end_its_element() -> None:
+    assert inline_json({"a": "</script><!-- & "}) == '{"a":"\\u003c/script\\u003e\\u003c!-- \\u0026 "}'
+
+
+def test_control_characters_become_symbols() -> None:
+    assert visible("a\x00b\x1b[31m\x7f\n\tc") == "a␀b␛[31m␡\n\tc"
+
+
+def test_names_for_people() -> None:
+    assert [metric_name(name) for name in ("ndcg_at_10", "cosine_spearman", "max_ap")] == [
+        "nDCG@10",
+        "cosine spearman",
+        "max AP",
+    ]
+    assert [duration(seconds) for seconds in (None, 0, 3.21, 600, 9000)] == ["", "0 s", "3.2 s", "10.0 min", "2.5 h"]
+    assert breakable("TownDesk<b>Retrieval") == "Town<wbr>Desk&lt;b&gt;Retrieval"
