@@ -86,7 +86,7 @@ def retrieval(folder: Path, source: Path, splits: Sequence[str], *, form: str) -
 
 
 def make_snapshot(home: Path, commit: str, files: dict[str, str], *, listed: list[str] | None = None) -> Path:
-    """A snapshot of the dataset some/data in a Hub cache below `home`; `listed`: what the library noted of its files."""
+    """A snapshot of the dataset some/data in a Hub cache below `home`; `listed`: files as the library noted them."""
     folder = home / "hub" / "datasets--some--data" / "snapshots" / commit
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
