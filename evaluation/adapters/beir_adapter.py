@@ -143,8 +143,8 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     return JobResult(
         scores=scores,
         audit=embedder.audit.finish(),
-        warnings=embedder.audit.warnings,
-        counts=dict(+counts),
+        warnings=embedder.warnings,
+        counts=dict(counts + embedder.counts),
         timing={
             "total_s": total,
             "loading_s": loading_s,

@@ -64,8 +64,8 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     return JobResult(
         scores={split: [dict(entry) for entry in entries] for split, entries in result.scores.items()},
         audit=embedder.audit.finish(),
-        warnings=embedder.audit.warnings,
-        counts=dict(noticed + evaluation.counts),
+        warnings=embedder.warnings,
+        counts=dict(noticed + evaluation.counts + embedder.counts),
         timing={
             "total_s": ended - started,
             "loading_s": loaded - started,

@@ -22,6 +22,7 @@ from evaluation.encoding.batching import plan_batches, shard_bounds, shard_chara
 from evaluation.encoding.cache import CachedShard, EmbeddingCache, Hashes, hash_texts
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
+from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.checkpoint import Checkpoint
 
@@ -117,7 +118,7 @@ class Encoder:
             prefix: Put before every text, unchanged and without a separator.
 
         Raises:
-            EncodingError: A vector holds NaN or infinity, or is zero.
+            EncodingError: A vector can't become a score; see `check_vectors`.
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
         if not unique:
@@ -156,7 +157,7 @@ class Encoder:
             wait: Wait for another process that encodes the same shard; else it is done twice.
 
         Raises:
-            EncodingError: A vector holds NaN or infinity, or is zero.
+            EncodingError: A vector can't become a score; see `check_vectors`.
         """
         hashes = hash_texts(texts)
         shard = self._stored(hashes, wait=wait)
@@ -172,7 +173,7 @@ class Encoder:
     def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
         try:
             shard = self._encode_tokens(tokens)
-            check_vectors(shard.vectors, texts)
+            check_vectors(shard.vectors, texts, allow_zero=self.settings.backend == "sentence-transformers")
             self.checkpoint.verify_not_overwritten()
         except BaseException:
             if self._cache is not None:
@@ -224,15 +225,3 @@ class Encoder:
         torch.cuda.empty_cache()
         middle = len(rows) // 2
         return torch.cat([self._run(rows[:middle]), self._run(rows[middle:])])
-
-
-def check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
-    """A vector that is not finite or has no direction must never become a score."""
-    sums = np.abs(vectors).sum(axis=1, dtype=np.float64)  # (U,) NaN and infinity carry over
-    bad = ~np.isfinite(sums) | (sums == 0)
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        kind = "zero" if sums[first] == 0 else "not finite (NaN or infinity)"
-        raise EncodingError(
-            f"{int(bad.sum())} of {len(texts)} vectors can't be used: the one of {texts[first][:80]!r} is {kind}."
-        )
