@@ -75,6 +75,7 @@ def _load_transformer(checkpoint: Checkpoint, settings: EncoderSettings) -> Any:
             dtype=settings.torch_dtype,
             use_safetensors=True,
             trust_remote_code=settings.trust_remote_code,
+            code_revision=checkpoint.code_revision,
             output_loading_info=True,
         )
     except _LOADING_ERRORS as error:
@@ -97,12 +98,14 @@ def _sentence_transformers(checkpoint: Checkpoint, settings: EncoderSettings, pa
             "the sentence-transformers backend runs the declared one: use backend: transformers."
         )
     _load_transformer(checkpoint, settings)  # sentence-transformers does not say which weights it made up
+    code = {"code_revision": checkpoint.code_revision} if checkpoint.code_revision else {}
     try:
         model = SentenceTransformer(
             str(checkpoint.folder),
             device=settings.device,
             trust_remote_code=settings.trust_remote_code,
-            model_kwargs={"dtype": settings.torch_dtype, "use_safetensors": True},
+            model_kwargs={"dtype": settings.torch_dtype, "use_safetensors": True, **code},
+            config_kwargs=code,
         )
     except _LOADING_ERRORS as error:
         raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error

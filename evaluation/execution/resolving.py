@@ -23,7 +23,7 @@ class ResolvedModel:
     def identity(self) -> dict[str, Any]:
         """What of the model can move a vector."""
         settings = asdict(self.settings)
-        parts = {key: settings[key] for key in ("backend", "pooling", "max_length", "dtype")}
+        parts = {key: settings[key] for key in ("backend", "pooling", "max_length", "dtype", "trust_remote_code")}
         return {"weights": self.checkpoint.weights_hash, "tokenizer": self.checkpoint.tokenizer_hash, **parts}
 
     @property
@@ -67,4 +67,4 @@ def find_checkpoint(config: RunConfig, model: ModelConfig) -> Checkpoint:
     """
     if model.backend == "openai":
         return endpoint_checkpoint(model)
-    return locate(model.model, model.revision, config.base_dir)
+    return locate(model.model, model.revision, config.base_dir, trust_remote_code=model.trust_remote_code)

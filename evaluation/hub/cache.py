@@ -79,8 +79,8 @@ def files_in(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
-def check_complete(folder: Path, patterns: Sequence[str], repository: str) -> None:
-    """Refuse a snapshot that lacks a file of the wanted ones.
+def check_complete(folder: Path, patterns: Sequence[str], repository: str, *, ignored: Sequence[str] = ()) -> None:
+    """Refuse a snapshot that lacks a wanted file.
 
     Each pattern must match a file (of general ones such as *.csv, one), numbered shards must all be there, and so must
     every file that the Hub's library noted when it listed the repository.
@@ -100,7 +100,9 @@ def check_complete(folder: Path, patterns: Sequence[str], repository: str) -> No
             other = f"{name[: shard.start(1)]}{number:05d}{name[shard.end(1) :]}" if shard else name
             if other not in there:
                 missing.append(other)
-    missing += [name for name in _listed(folder) if matches(name, patterns) and name not in there]
+    missing += [
+        name for name in _listed(folder) if matches(name, patterns) and not matches(name, ignored) and name not in there
+    ]
     if missing:
         names = ", ".join(list(dict.fromkeys(missing))[:3])
         raise IncompleteSnapshotError(

@@ -250,7 +250,7 @@ def test_fetched_model_has_its_commit_as_revision(bert_copy: Path, monkeypatch: 
     found = locate("org/model", "main", bert_copy.parent)
     assert (found.name, found.revision) == ("org/model", "0123abcd")
     assert (asked["name"], asked["revision"]) == ("org/model", "main")
-    assert not any(pattern.endswith((".bin", ".pkl", ".pt", ".py")) for pattern in asked["allow_patterns"])
+    assert not any(pattern.endswith((".bin", ".pkl", ".pt")) for pattern in asked["allow_patterns"])
 
 
 @pytest.mark.parametrize(
