@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.config.models import BUILTIN_PREFIX, ConfigPath, Limit, ModelConfig, RunConfig
+from evaluation.config.model_names import BUILTIN_PREFIX, is_builtin, is_folder_name
+from evaluation.config.models import ConfigPath, Limit, ModelConfig, RunConfig
 from evaluation.errors import ConfigError
 from evaluation.models.builtin import BUILTIN_MODELS
-from evaluation.models.checkpoint import is_folder_name
 from evaluation.protocols import TaskRules
 from evaluation.tasks.selection import TaskChoice, TaskChooser
 
@@ -125,7 +125,7 @@ def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
 
 
 def _model_fault(config: RunConfig, name: str) -> str | None:
-    if name.startswith(BUILTIN_PREFIX):
+    if is_builtin(name):
         if name.removeprefix(BUILTIN_PREFIX) in BUILTIN_MODELS:
             return None
         allowed = ", ".join(BUILTIN_PREFIX + known for known in BUILTIN_MODELS)

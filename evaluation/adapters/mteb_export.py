@@ -15,6 +15,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from pydantic import ValidationError
 
+from evaluation.config.model_names import is_published, is_quantized
 from evaluation.errors import UsageError
 from evaluation.records.store import JobRecord, RunStore
 from evaluation.system.atomic_files import write_json
@@ -103,9 +104,9 @@ def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
         reasons.append("a limited run is never exported.")
     if record.via == "local" or str(dataset["revision"]).startswith("local-"):
         reasons.append("it ran on local data; run it on the Hub's dataset.")
-    if model["name"].endswith("-q4"):
+    if is_quantized(model["name"]):
         reasons.append(f"{model['name']} are 4-bit weights, not the published model.")
-    elif model["name"].startswith(("builtin/", "local/", "endpoint/")):
+    elif not is_published(model["name"]):
         reasons.append(f"{model['name']} is no model of the Hub; name the model by its Hub name.")
     elif not _COMMIT.fullmatch(str(model["revision"])):
         reasons.append(f"the model's revision {model['revision']!r} is no full commit.")

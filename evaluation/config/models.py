@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
+from evaluation.config.model_names import is_e5_name
+
 TaskType = Literal[
     "Retrieval",
     "Reranking",
@@ -36,7 +38,6 @@ Normalize = Literal["always", "never", "checkpoint"]
 ConfigPath = tuple[str | int, ...]
 """Where a value stands in a config: keys and list positions."""
 
-BUILTIN_PREFIX = "builtin:"
 NAMED_PROTOCOLS = ("e5", "mteb", "none")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@=-]{0,99}")
 
@@ -101,12 +102,6 @@ class ModelConfig(Declared):
         if self.protocol is not None:
             return self.protocol
         return "e5" if is_e5_name(self.model) else "none"
-
-
-def is_e5_name(model: str) -> bool:
-    """Whether a model's name says that it belongs to the E5 family with query: / passage: prefixes."""
-    name = model.removeprefix(BUILTIN_PREFIX).rstrip("/").rsplit("/", 1)[-1].lower()
-    return re.match(r"(multilingual-)?e5-(small|base|large)(-|$)", name) is not None and "instruct" not in name
 
 
 class _TaskChoice(Declared):

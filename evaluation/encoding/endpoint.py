@@ -21,6 +21,7 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
+from evaluation.config.model_names import public_endpoint
 from evaluation.config.models import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.encoder import Encoded, Progress
@@ -45,7 +46,7 @@ def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
     identity = hashlib.sha256(f"{model.endpoint.url} {model.model} {model.endpoint.prefix}".encode()).hexdigest()
     return Checkpoint(
         folder=Path(),
-        name=f"endpoint/{model.model.rsplit('/', 1)[-1]}",
+        name=public_endpoint(model.model),
         revision=identity[:40],
         pooling="mean",
         max_length=model.max_length or _DEFAULT_LENGTH,

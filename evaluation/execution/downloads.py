@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from evaluation.config.model_names import is_builtin, is_folder_name
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import DataError, EvaluationError, UsageError
 from evaluation.hub import cache, client, lock
 from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder
 from evaluation.hub.client import RemoteFile, Repository, exactly
 from evaluation.jobs import Job
-from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, is_folder_name, locate
+from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, locate
 from evaluation.models.remote_code import CODE_FILES, code_repositories
-from evaluation.models.sizes import is_builtin
 from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
 from evaluation.tasks.loading import make_task
 from evaluation.tasks.selection import TaskChoice

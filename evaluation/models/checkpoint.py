@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evaluation.config.models import BUILTIN_PREFIX, Pooling
+from evaluation.config.model_names import BUILTIN_PREFIX, is_builtin, is_folder_name, public_local
+from evaluation.config.models import Pooling
 from evaluation.errors import ModelError
 from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
 from evaluation.hub.client import fetch
@@ -22,7 +22,6 @@ from evaluation.models.builtin import BUILTIN_MODELS, materialize
 from evaluation.models.content import INERT_FOLDERS, FolderContent, is_tokenizer_file, is_vocabulary
 from evaluation.models.remote_code import check_code, code_folders
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
 HUB_IGNORED = [pattern for folder in INERT_FOLDERS for pattern in (f"{folder}/*", f"*/{folder}/*")]
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
@@ -87,11 +86,6 @@ class Checkpoint:
             self.content.verify_not_overwritten()
 
 
-def is_folder_name(model: str) -> bool:
-    """Whether a model is named as a path rather than by a Hub name."""
-    return model.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(model)
-
-
 def locate(model: str, revision: str | None, base_dir: Path, *, trust_remote_code: bool = False) -> Checkpoint:
     """Find a model's files, fetching them from the Hub if need be, and read what they declare.
 
@@ -105,7 +99,7 @@ def locate(model: str, revision: str | None, base_dir: Path, *, trust_remote_cod
     Raises:
         ModelError: Nothing there, a fetch that failed, files missing or not understood.
     """
-    if model.startswith(BUILTIN_PREFIX):
+    if is_builtin(model):
         known = BUILTIN_MODELS[model.removeprefix(BUILTIN_PREFIX)]
         return read_checkpoint(materialize(known.name), name=known.public_name, revision=known.revision)
     folder = (base_dir / Path(model).expanduser()).resolve()
@@ -113,7 +107,7 @@ def locate(model: str, revision: str | None, base_dir: Path, *, trust_remote_cod
         if not folder.is_dir():
             raise ModelError(f"model {model!r}: there is no folder {folder}.")
         code = code_folders(folder) if trust_remote_code else {}
-        return read_checkpoint(folder, name=f"local/{folder.name}", revision=None, code=code)
+        return read_checkpoint(folder, name=public_local(folder.name), revision=None, code=code)
     return _from_hub(model, revision, trust_remote_code=trust_remote_code)
 
 

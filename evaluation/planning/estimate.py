@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from evaluation.config.model_names import is_builtin, is_folder_name
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
-from evaluation.models.checkpoint import is_folder_name
-from evaluation.models.sizes import ModelShape, is_builtin, shape_of_folder, shape_of_name
+from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.history import Calibration
 from evaluation.planning.workload import TextGroup, workload
 from evaluation.system.machine import place_name

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from evaluation.errors import ModelError
 from evaluation.models.builtin import BUILTIN_MODELS
-from evaluation.models.checkpoint import Checkpoint, is_folder_name, locate, read_checkpoint
+from evaluation.models.checkpoint import Checkpoint, locate, read_checkpoint
 
 ST_FILES = "config_sentence_transformers.json"
 
@@ -200,23 +200,6 @@ def test_broken_checkpoint_is_a_model_error(bert_copy: Path, change: Callable[[P
 
 
 # -------------------------------------------------------------------------------------------------------------- names
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ("intfloat/e5-large-unsupervised", False),
-        ("bert-base-uncased", False),
-        ("./model", True),
-        ("../models/e5", True),
-        ("/data/e5", True),
-        ("~/e5", True),
-        ("models/e5/final", True),
-        ("my model", True),
-    ],
-)
-def test_folder_and_hub_names_are_told_apart(model: str, expected: bool) -> None:
-    assert is_folder_name(model) is expected
 
 
 def test_folder_is_relative_to_the_config(bert_copy: Path) -> None:

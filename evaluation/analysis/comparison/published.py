@@ -9,9 +9,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, chosen_splits, mteb_name, read_published
-from evaluation.config.models import is_e5_name
+from evaluation.config.model_names import is_e5_name, is_quantized, original_name
 from evaluation.errors import ComparisonError
-from evaluation.models.training_data import original_name
 from evaluation.protocols import TaskRules, named_rules
 from evaluation.records.store import JobRecord
 from evaluation.tasks.index import load_index
@@ -162,7 +161,7 @@ def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
     max_length = settings.get("max_length")
     if is_e5_name(row.model) and max_length != _E5_MAX_LENGTH and any(side.get("truncated") for side in sides.values()):
         yield f"truncation: ours at {max_length} tokens, theirs at {_E5_MAX_LENGTH}"
-    if name.endswith("-q4"):
+    if is_quantized(name):
         yield "weights: ours are rounded to 4 bits"
     if settings.get("dtype") not in (None, "float32"):
         yield f"precision: ours is {settings['dtype']}"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.analysis.run_view import ListedJob, RunFile, read_run_file
-from evaluation.config.models import BUILTIN_PREFIX, RunConfig
+from evaluation.config.model_names import is_builtin, is_folder_name
+from evaluation.config.models import RunConfig
 from evaluation.records.store import JobRecord, RunStore
 
 
@@ -102,7 +103,7 @@ def pinned_config(config: Mapping[str, Any], records: Sequence[JobRecord]) -> di
     revisions = {record.label: record.provenance.get("model", {}).get("revision") for record in records}
     for model in pinned.get("models", []):
         found = revisions.get(model["label"])
-        from_hub = not str(model["model"]).startswith((BUILTIN_PREFIX, "/", ".", "~"))
+        from_hub = not is_builtin(str(model["model"])) and not is_folder_name(str(model["model"]))
         if model.get("revision") is None and found and from_hub and "/" in str(model["model"]):
             model["revision"] = found
     return _without_defaults(pinned)

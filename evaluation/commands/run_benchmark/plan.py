@@ -9,12 +9,11 @@ from difflib import get_close_matches
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.config.model_names import is_builtin, is_folder_name
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import StoreError, UsageError
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
-from evaluation.models.checkpoint import is_folder_name
-from evaluation.models.sizes import is_builtin
 from evaluation.planning.estimate import (
     DEVICES,
     UTILISATION,
