@@ -23,6 +23,10 @@ METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-te
 """Libraries that compute the metrics: another version is another fingerprint."""
 
 
+IDENTITY_VERSION = 2
+"""Of what a fingerprint covers and a record states; raised when either covers more. Records without one have 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One model under one protocol on one task."""
@@ -60,6 +64,22 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
         "versions": dict(versions),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def missing_identity(version: object) -> str | None:
+    """What the identity of a record or baseline lacks, as a clause for messages; None where it lacks nothing.
+
+    Args:
+        version: Its `identity_version`; None for those from before there was one.
+    """
+    if version == IDENTITY_VERSION:
+        return None
+    if isinstance(version, int) and version > IDENTITY_VERSION:
+        return f"its identity (version {version}) was made by a newer release; upgrade e5-evaluation to read it"
+    return (
+        "its identity lacks the checkpoint's files beyond weights and vocabulary (modules, tokenizer settings, shards "
+        "in subfolders), trusted remote code and the content of the dataset"
+    )
 
 
 def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:

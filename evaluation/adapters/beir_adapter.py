@@ -21,6 +21,7 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.protocols import document_text
 from evaluation.tasks.beir_loading import BeirData, load_beir
+from evaluation.tasks.loaded_rows import check_rows, hash_rows
 
 K_VALUES = (1, 3, 5, 10, 20, 100, 1000)
 _METRICS = {"NDCG": "ndcg", "MAP": "map", "Recall": "recall", "P": "precision"}
@@ -123,10 +124,12 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     scores: dict[str, list[dict[str, Any]]] = {}
     tables: dict[str, list[pa.Table]] = {}
     counts: Counter[str] = Counter()
+    rows: dict[str, str] = {}
     loading_s = 0.0
     for split in job.task.splits:
         before = time.perf_counter()
         data = load_beir(job.task, split, job.limit)
+        rows[split] = hash_rows(data._asdict())
         loading_s += time.perf_counter() - before
         where = f"{job.task.name}, split {split!r}"
         counts |= Counter(data.counts)  # a folder's, the same for each of its splits
@@ -138,6 +141,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         scores[split] = [entry]
         for name, table in _split_tables(split, found, search.run, data, store_texts=store_texts).items():
             tables.setdefault(name, []).append(table)
+    content = check_rows(rows, job.task, job.limit, job.seed)
     total = time.perf_counter() - started
     encoding_s = encoder.encoding_time_s - encoding_before
     return JobResult(
@@ -153,6 +157,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
             "tokens": encoder.tokens_encoded - tokens_before,
         },
         tables={name: pa.concat_tables(parts) for name, parts in tables.items()},
+        dataset_content=content,
     )
 
 

@@ -19,6 +19,7 @@ class JobResult:
     Attributes:
         scores: Split -> metrics of each subset, with hf_subset and main_score, as in mteb's result files.
         tables: samples, run and texts, by file name.
+        dataset_content: sha256 of the loaded rows.
         mteb_files: A file's name in mteb's results folder -> its content; empty where nothing may be exported.
     """
 
@@ -29,6 +30,7 @@ class JobResult:
     timing: dict[str, Any]
     tables: dict[str, pa.Table] = field(default_factory=dict)
     mteb_files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset_content: str = ""
 
     @property
     def main_score(self) -> float:

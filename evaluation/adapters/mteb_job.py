@@ -34,6 +34,7 @@ from evaluation.adapters.sample_tables import (
 )
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
+from evaluation.tasks.loaded_rows import check_rows
 from evaluation.tasks.loading import load_task, make_task, subset_parts
 
 
@@ -46,6 +47,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     started = time.perf_counter()
     task = make_task(job.task, seed=job.seed)
     counts = load_task(task, job.task, job.limit)
+    content = check_rows(task.dataset, job.task, job.limit, job.seed)
     loaded = time.perf_counter()
     if isinstance(task, AbsTaskRetrieval) and job.rules.ignore_identical_ids is not None:
         task.ignore_identical_ids = job.rules.ignore_identical_ids
@@ -77,6 +79,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
             name: pa.concat_tables(parts, promote_options="permissive") for name, parts in evaluation.tables.items()
         },
         mteb_files={} if job.limit else _mteb_files(result, model, job),
+        dataset_content=content,
     )
 
 

@@ -11,7 +11,7 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.jobs import Job
+from evaluation.jobs import IDENTITY_VERSION, Job
 from evaluation.records.store import JobError, JobRecord
 from evaluation.system.atomic_files import reason
 
@@ -72,7 +72,7 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         warnings=tuple(result.warnings),
         counts=result.counts,
         timing=result.timing,
-        provenance=_provenance(job, model),
+        provenance=_provenance(job, model, result.dataset_content),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
 
@@ -108,9 +108,10 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _provenance(job: Job, model: LoadedModel) -> dict[str, Any]:
+def _provenance(job: Job, model: LoadedModel, dataset_content: str) -> dict[str, Any]:
     checkpoint, settings = model.resolved.checkpoint, model.resolved.settings
     return {
+        "identity_version": IDENTITY_VERSION,
         "model": {
             "declared": job.model.model,
             "name": checkpoint.name,
@@ -119,7 +120,11 @@ def _provenance(job: Job, model: LoadedModel) -> dict[str, Any]:
             "tokenizer_sha256": checkpoint.tokenizer_hash,
             "settings": asdict(settings),
         },
-        "dataset": {"name": job.task.dataset, "revision": job.task.dataset_revision},
+        "dataset": {
+            "name": job.task.dataset,
+            "revision": job.task.dataset_revision,
+            "content": dataset_content,
+        },
         "seed": job.seed,
         "options": dict(job.task.options),
         "versions": versions(),

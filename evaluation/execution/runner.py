@@ -13,6 +13,7 @@ from evaluation.config.models import RunConfig
 from evaluation.errors import MissingExtraError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
+from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
@@ -123,6 +124,8 @@ def _run_jobs(
         if before is not None and (options.only or options.models or options.chosen is not None):
             ledger.keep_others(before["jobs"], build_plan(config), executor.fingerprint)
     stored = {} if options.fresh else ledger.stored_records()
+    if before is not None and not options.fresh:
+        warn_of_outdated(store, before["jobs"], {_key(job) for job in jobs} - stored.keys())
     store.export(stored.values(), ran_now=False)
     reporter.run_started(jobs, len(stored))
     estimates = Estimates(config, [job for job in jobs if _key(job) not in stored])

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.snapshots import IDENTITY_NAME, ScoredJob, Snapshot
 from evaluation.analysis.statistics.units import Units, aggregate_units
 from evaluation.errors import ComparisonError
+from evaluation.jobs import missing_identity
 
 FaultKind = Literal["missing", "failed", "changed", "new"]
 
@@ -101,10 +102,24 @@ def _fault(before: Sequence[ScoredJob], now: Sequence[ScoredJob], known: bool) -
     if added:
         return Fault("changed", f"the baseline has no {', '.join(added)}")
     for name, job in later.items():
+        outdated = _outdated(earlier[name].conditions, job.conditions)
+        if outdated:
+            return Fault("changed", outdated)
         changes = differing(earlier[name].conditions, job.conditions)
         if changes:
             return Fault("changed", "; ".join(changes))
     return None
+
+
+def _outdated(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Why two jobs can't be matched whose identities cover different things; None where they cover the same."""
+    versions = before.get(IDENTITY_NAME), now.get(IDENTITY_NAME)
+    if versions[0] == versions[1]:
+        return None
+    remedies = "the baseline", "make it again with --update-baseline", "the run", "run its config again"
+    which, remedy = remedies[:2] if missing_identity(versions[0]) else remedies[2:]
+    lacking = missing_identity(versions[0]) or missing_identity(versions[1])
+    return f"{which} is from an earlier release, and {lacking}; {remedy}"
 
 
 def _mean_score(jobs: Sequence[ScoredJob]) -> float | None:

@@ -18,6 +18,10 @@ from evaluation.records.store import JobRecord, RunStore
 _NAMED_AT_MOST = 5
 
 
+IDENTITY_NAME = "identity version"
+"""Of the condition that says what a record's identity covers."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredJob:
     """One job, as far as a later run is held against it.
@@ -131,6 +135,8 @@ def _conditions(record: JobRecord) -> dict[str, Any]:
         **{f"protocol's {name}": value for name, value in rules.items() if name != "protocol"},
         "dataset": dataset.get("name"),
         "dataset revision": dataset.get("revision"),
+        "dataset content": dataset.get("content"),
+        IDENTITY_NAME: record.provenance.get("identity_version"),
         "splits": list(record.splits),
         "subsets": list(record.subsets),
         "type": record.type,
