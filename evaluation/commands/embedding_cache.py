@@ -19,7 +19,7 @@ def embedding_cache() -> None:
 @app.command()
 def show() -> None:
     """List what the cache holds, a line for each model and settings."""
-    from evaluation.encoding.cache import embeddings_dir, usage
+    from evaluation.encoding.cache_files import embeddings_dir, usage
 
     rows = usage()
     for row in rows:
@@ -34,7 +34,7 @@ def prune(
     max_gib: Annotated[float, typer.Option(min=0, help="Keep at most this much.")],
 ) -> None:
     """Drop what was unused for longest until the cache fits."""
-    from evaluation.encoding.cache import prune as prune_cache
+    from evaluation.encoding.cache_files import prune as prune_cache
 
     typer.echo(f"{prune_cache(int(max_gib * 2**30)) / 2**20:.1f} MiB freed")
 
@@ -42,7 +42,7 @@ def prune(
 @app.command()
 def clear() -> None:
     """Drop all vectors. Models stay."""
-    from evaluation.encoding.cache import clear as clear_cache
+    from evaluation.encoding.cache_files import clear as clear_cache
 
     typer.echo(f"{clear_cache() / 2**20:.1f} MiB freed")
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from evaluation.encoding.backends import load_forward
 from evaluation.encoding.batching import plan_batches, shard_bounds, shard_characters, unique_texts
-from evaluation.encoding.cache import CachedShard, EmbeddingCache, Hashes, hash_texts
+from evaluation.encoding.cache import EmbeddingCache, Hashes, hash_texts
+from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
 from evaluation.encoding.vector_checks import check_vectors
