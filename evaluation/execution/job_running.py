@@ -68,7 +68,7 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         state="done",
         main_score=result.main_score,
         scores=result.scores,
-        audit=result.audit,
+        audit={**result.audit, "proof": model.resolved.proof and model.resolved.proof.as_dict()},
         warnings=tuple(result.warnings),
         counts=result.counts,
         timing=result.timing,
