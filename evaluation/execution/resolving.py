@@ -148,7 +148,7 @@ def _proof_key(checkpoint: Checkpoint, wanted: EncoderSettings, asked: Reference
         "tokenizer": checkpoint.tokenizer_hash,
         "files": files_hash(checkpoint.folder),
         "settings": {**asdict(asked), "dtype": wanted.dtype, "backend": wanted.backend, "tokens": wanted.max_tokens},
-        "versions": library_versions(),
+        "versions": dict(library_versions()),
         "device": _device_kind(wanted.device),
         "own_code": _own_code_hash(),
     }

@@ -17,7 +17,7 @@ from evaluation.errors import ModelError
 from evaluation.hub.client import HubError, check_complete, fetch, is_offline, snapshot_folder
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 from evaluation.models.facts import UNLIMITED
-from evaluation.models.refusals import module_entries, read_json
+from evaluation.models.refusals import check_files, module_entries, read_json
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
@@ -111,14 +111,12 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     Raises:
         ModelError: A file that is needed is missing or not understood.
     """
-    modules = [(name.rsplit(".", 1)[-1], path) for name, path in module_entries(folder)]
+    check_files(folder, name)
+    modules = [(kind.rsplit(".", 1)[-1], path) for kind, path in module_entries(folder)]
     kinds = [kind for kind, _ in modules]
     transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
     config = _read_json(transformer / "config.json", required=not modules)
     weights = sorted(folder.rglob("*.safetensors"))
-    if not weights:
-        hint = " (its pickled weights are not read)" if list(folder.glob("*.bin")) else ""
-        raise ModelError(f"{folder} holds no *.safetensors file{hint}; convert the model with save_pretrained.")
     tokenizer_files = sorted(file for name in _TOKENIZER_FILES for file in folder.rglob(name))
     if not tokenizer_files:
         raise ModelError(f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES[:3])}).")
