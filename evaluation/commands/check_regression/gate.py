@@ -15,7 +15,8 @@ from evaluation.analysis.gate.baseline_file import baseline_bytes, is_baseline, 
 from evaluation.analysis.gate.check import check_regression
 from evaluation.analysis.gate.junit import render_junit
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
-from evaluation.analysis.gate.text import (
+from evaluation.analysis.gate.verdicts import GateReport, GateRule, judge
+from evaluation.analysis.tables.gate_text import (
     header,
     headline,
     remarks,
@@ -23,7 +24,6 @@ from evaluation.analysis.gate.text import (
     rows,
     workflow_commands,
 )
-from evaluation.analysis.gate.verdicts import GateReport, GateRule, judge
 from evaluation.commands.console import writing_to
 from evaluation.errors import UsageError
 from evaluation.system.atomic_files import reason, write_atomically
