@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
@@ -33,6 +32,8 @@ from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.runner import RunOptions
 from evaluation.jobs import Job, build_plan
 from evaluation.records.store import JobRecord, RunStore
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 WORDS = ["red", "green", "blue", "cat", "dog", "horse", "runs", "sleeps", "eats", "a", "the", "small"]
 TASK_TYPES = {
@@ -169,19 +170,6 @@ def _few_threads() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """The command sends the libraries' logs to a file, for good."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.query_runs import query_record
+from support.fake_runs import query_record
 
 from evaluation import compare, results_frame
 from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions

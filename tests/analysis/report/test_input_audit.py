@@ -5,48 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.fake_runs import audited_side as side
+from support.fake_runs import job_record
 
 from evaluation.analysis.report.input_audit import audit_tasks, length_rows, warnings_by_sentence
 from evaluation.records.store import JobRecord
 
-EDGES = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-
-
-def side(**changes: Any) -> dict[str, Any]:
-    return {
-        "prefix": "query: ",
-        "examples": ["query: where is the harbour", "query: who mends bicycles"],
-        "texts": 100,
-        "unique_texts": 100,
-        "truncated": 0,
-        "longest": 40,
-        "already_prefixed": 0,
-        "token_lengths": {"edges": EDGES, "counts": [0, 20, 70, 10, 0, 0, 0, 0, 0, 0, 0, 0]},
-        "normalize": True,
-        "pooling": "mean",
-        "max_length": 512,
-        "dtype": "float32",
-        "truncated_share": 0.0,
-        **changes,
-    }
-
 
 def record(label: str = "e5", *, declared: str = "intfloat/e5-base", counts: Any = None, **sides: Any) -> JobRecord:
-    return JobRecord(
-        state="done",
-        fingerprint="f" * 64,
-        label=label,
-        protocol="e5",
-        task="Harbours",
-        type="Retrieval",
-        via="local",
-        splits=("test",),
-        subsets=("default",),
-        metric="ndcg_at_10",
-        main_score=0.5,
-        counts=counts or {},
-        audit={"rules": {}, "sides": sides},
-        provenance={"model": {"declared": declared}},
+    return job_record(
+        label, "Harbours", counts=counts or {}, audit={"rules": {}, "sides": sides}, model={"declared": declared}
     )
 
 
