@@ -14,20 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
-TaskType = Literal[
-    "Retrieval",
-    "Reranking",
-    "STS",
-    "Classification",
-    "MultilabelClassification",
-    "Regression",
-    "Clustering",
-    "PairClassification",
-    "Summarization",
-    "BitextMining",
-    "InstructionRetrieval",
-    "InstructionReranking",
-]
+from evaluation.config.task_types import TaskType
+
 Backend = Literal["transformers", "sentence-transformers", "openai"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Pooling = Literal["mean", "cls", "last"]

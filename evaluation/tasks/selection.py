@@ -14,8 +14,10 @@ from typing import Any, Literal, NamedTuple
 from evaluation.config.models import BeirTask, BenchmarkTasks, ConfigPath, LocalTask, MtebTask, RunConfig
 from evaluation.errors import DataError
 from evaluation.protocols import TaskRules, task_rules
-from evaluation.tasks.index import MAIN_SCORE_BY_TYPE, TaskEntry, TaskIndex, load_index
+from evaluation.tasks.index import TaskIndex, load_index
+from evaluation.tasks.index_entries import TaskEntry
 from evaluation.tasks.local.folders import LocalData, available_splits, read_local_data
+from evaluation.tasks.types import TASK_TYPES, TRAINED_TYPES
 
 BEIR_TASKS: Mapping[str, str] = {
     "msmarco": "MSMARCO",
@@ -35,8 +37,6 @@ BEIR_TASKS: Mapping[str, str] = {
     "scifact": "SciFact",
 }
 """BEIR's names (README of beir-cellar/beir) and mteb's tasks on the same data."""
-
-TRAINED_TYPES = frozenset({"Classification", "MultilabelClassification", "Regression"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +335,7 @@ class TaskChooser:
             dataset_revision=f"local-{read.content_hash}",
             splits=splits,
             subsets=tuple(read.subsets),
-            main_score=chosen.main_score or MAIN_SCORE_BY_TYPE[chosen.type],
+            main_score=chosen.main_score or TASK_TYPES[chosen.type].main_score,
             options=options,
         )
         yield RuledTask(choice, task_rules(self._config, protocol, task=chosen.local, task_type=chosen.type))

@@ -14,7 +14,8 @@ from support.fake_runs import LENGTH_EDGES, audited_side, job_record, write_mani
 from evaluation.analysis.statistics.sample_reading import read_samples
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.records.store import JobRecord, RunStore
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
+from evaluation.tasks.index import load_index
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 WORDS = [
     "harbour",

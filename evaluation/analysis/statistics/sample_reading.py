@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation.analysis.statistics.scorers import Statistic, score_part
 from evaluation.errors import StoreError
 from evaluation.records.store import JobRecord, stored_file
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]

@@ -9,16 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from evaluation.errors import DataError
 from evaluation.tasks.local.files import FORMATS, Notes, list_folder, show, suggest
-from evaluation.tasks.local.retrieval import RETRIEVAL_TYPES, RetrievalSplit, read_retrieval
-from evaluation.tasks.local.tables import TABLE_TYPES, TRAINED_TYPES, TableSplit, read_tables
+from evaluation.tasks.local.retrieval import RetrievalSplit, read_retrieval
+from evaluation.tasks.local.tables import TableSplit, read_tables
+from evaluation.tasks.types import RETRIEVAL_TYPES, TASK_TYPES, TRAINED_TYPES
 
 __all__ = ["LocalData", "RetrievalSplit", "TableSplit", "available_splits", "read_local_data"]
-
-_TYPES: Final = (*RETRIEVAL_TYPES, *TABLE_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +128,8 @@ def _check_names(notes: Notes, folder: Path, kind: str, names: Sequence[str] | N
 
 def _choose_subsets(notes: Notes, folder: Path, task_type: str, subsets: Sequence[str] | None) -> dict[str, Path]:
     """Subset to its folder; those asked for, or all."""
-    if task_type not in _TYPES:
-        one_of = f"one of {', '.join(_TYPES)}.{suggest(task_type, _TYPES)}"
+    if task_type not in TASK_TYPES:
+        one_of = f"one of {', '.join(TASK_TYPES)}.{suggest(task_type, TASK_TYPES)}"
         notes.problem(folder, f"{show(task_type)} is not a task type of local data; {one_of}")
         return {}
     if not folder.is_dir():
