@@ -18,7 +18,7 @@ from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
-from evaluation.hub.client import is_offline
+from evaluation.hub.cache import is_offline
 from evaluation.jobs import Job, build_plan
 from evaluation.planning.actuals import Estimates
 from evaluation.records.store import JobRecord, RunStore

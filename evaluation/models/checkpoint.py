@@ -15,7 +15,8 @@ from typing import Any, Literal, cast
 
 from evaluation.config.models import BUILTIN_PREFIX, Pooling
 from evaluation.errors import ModelError
-from evaluation.hub.client import HubError, check_complete, fetch, is_offline, snapshot_folder
+from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
+from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
