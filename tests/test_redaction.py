@@ -12,7 +12,8 @@ from support.fake_runs import job_record
 
 from evaluation.commands.run_benchmark.run import _LateFile, _Redacting
 from evaluation.system.atomic_files import read_sealed_json, write_json, write_sealed_json
-from evaluation.system.redaction import printable, redactor
+from evaluation.system.inert_text import printable
+from evaluation.system.redaction import redactor
 
 TOKEN = "hf_" + "aB3" * 11
 
@@ -78,7 +79,7 @@ def test_control_characters_become_escapes() -> None:
 
 def test_tables_show_markup_and_control_characters_as_they_are() -> None:
     from evaluation.analysis.tables.formats import render_markdown, render_plain
-    from evaluation.analysis.tables.run_table import Table, TableRow, TextCell
+    from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
     header = tuple(map(TextCell, ("Task", "Type", "[red]x\x1b[0m")))
     row = TableRow(tuple(map(TextCell, ("[bold]a|b[/bold]", "<script>", "1.00"))))

@@ -27,7 +27,8 @@ from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
 from evaluation.search.exact import ExactSearch
 from evaluation.search.top_k import Candidates
-from evaluation.system.redaction import printable, redactor
+from evaluation.system.inert_text import printable
+from evaluation.system.redaction import redactor
 
 _LOG_LINES = 40
 
