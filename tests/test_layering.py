@@ -55,7 +55,6 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "analysis.number_formats": set(),
     "analysis.run_view": {"analysis.statistics"},
     "analysis.frame": {"analysis.run_view"},
-    "analysis.number_formats": set(),
     "analysis.statistics": set(),
     "analysis.comparison": {"analysis.run_view", "analysis.statistics"},
     "analysis.gate": {"analysis.run_view", "analysis.statistics"},

@@ -107,7 +107,7 @@ def retrieval(folder: Path, source: Path, splits: Sequence[str], *, form: str) -
 
 
 def make_snapshot(home: Path, commit: str, files: dict[str, str], *, listed: list[str] | None = None) -> Path:
-    """Writes a snapshot of the dataset some/data into a Hub cache below `home`; `listed`: the files its listing names."""
+    """Writes a snapshot of the dataset some/data below `home`; `listed`: the files that its listing names."""
     folder = home / "hub" / "datasets--some--data" / "snapshots" / commit
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
