@@ -97,7 +97,7 @@ def test_errors_of_jobs_are_shown_without_markup(capsys: pytest.CaptureFixture[s
     from rich.console import Console
 
     from evaluation.commands.run_benchmark.progress import ConsoleReporter
-    from evaluation.records.store import JobError, JobRecord
+    from evaluation.records.job_record import JobError, JobRecord
 
     class Named:
         name = "tiny on [red]Task"

@@ -18,7 +18,8 @@ from evaluation.execution.local_executor import LocalExecutor
 from evaluation.jobs import build_plan
 from evaluation.planning.estimate import find_shape, speed_name
 from evaluation.planning.history import Calibration
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 from evaluation.system.machine import place_name
 
 COMMIT = "c" * 40

@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.record_parts import manifest
 from support.synthetic_suite import write_suite
 
 from evaluation.commands.write_report import main
+from evaluation.records.run_manifest import ListedJob
 from evaluation.records.store import RunStore
 
 CALL = "import sys; from evaluation.commands.write_report import main; sys.argv[0] = 'write-report'; main()"
@@ -74,7 +76,7 @@ def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
 def test_run_without_any_score_still_ends_in_a_sentence(tmp_path: Path) -> None:
     job = {"label": "a", "task": "STSBenchmark", "type": "STS", "protocol": "e5", "fingerprint": "0" * 64}
     store = RunStore(tmp_path / "empty")
-    store.write_run({"schema_version": 1, "name": "empty", "config": {}, "jobs": [{**job, "state": "waiting"}]})
+    store.write_run(manifest("empty", [ListedJob(**job, state="waiting")]))
     done = write_report(store.folder, "--output", tmp_path / "r.html")
     assert "Traceback" not in done.stderr
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from support.query_runs import query_record
+from support.record_parts import manifest
 
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.run_manifest import ListedJob
+from evaluation.records.store import RunStore
 
 
 @pytest.fixture
@@ -36,20 +39,11 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
                 "ndcg_cut_10": list(values or ()),
             }
             store.save(record, {"samples": pa.table(columns)} if samples and values is not None else None)
-        keys = ("label", "task", "type", "protocol", "fingerprint", "state")
-        listed = [{key: getattr(record, key) for key in keys} for record, _ in jobs]
-        listed += [
-            {
-                "label": label,
-                "task": task,
-                "type": "Retrieval",
-                "protocol": "e5",
-                "fingerprint": "0" * 64,
-                "state": "waiting",
-            }
+        listed = [
+            ListedJob(label=label, task=task, type="Retrieval", protocol="e5", fingerprint="0" * 64, state="waiting")
             for label, task in waiting
         ]
-        store.write_run({"schema_version": 1, "name": name, "config": config or {}, "jobs": listed})
+        store.write_run(manifest(name, [*(record for record, _ in jobs), *listed], config=dict(config or {})))
         return store.folder
 
     return write

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from scipy.stats import spearmanr
+from support.record_parts import job_audit, manifest, model_provenance, provenance, subset_scores
 
-from evaluation.records.store import JobError, JobRecord, RunStore
+from evaluation.config.models import Limit
+from evaluation.protocols import TaskRules
+from evaluation.records.job_record import JobError, JobRecord
+from evaluation.records.store import RunStore
 
 VERSIONS = {"mteb": "2.26.24", "scikit-learn": "1.9.1", "torch": "2.13.0"}
 RULES = {"protocol": "e5", "query_prefix": "query: ", "text_prefix": "query: ", "normalize": "always"}
@@ -39,7 +43,7 @@ class StoredJob:
     splits: tuple[str, ...] = ("test",)
 
     def record(self) -> JobRecord:
-        entry = {self.metric: self.score, "main_score": self.score, "hf_subset": "default", "languages": ["eng-Latn"]}
+        entry = subset_scores(self.score, **{self.metric: self.score})
         identity = repr([self.label, self.task, self.rules, self.revision, self.weights, self.limit])
         failed = self.error is not None
         return JobRecord(
@@ -55,22 +59,15 @@ class StoredJob:
             subsets=("default",),
             metric=self.metric,
             main_score=None if failed else self.score,
-            scores={} if failed else {"test": [entry]},
-            audit={"rules": dict(self.rules)},
-            limit=dict(self.limit) if self.limit else None,
-            provenance={
-                "model": {
-                    "name": "local/small",
-                    "revision": None,
-                    "weights_sha256": self.weights,
-                    "tokenizer_sha256": "bbbb",
-                    "settings": {"dtype": "float32", "max_length": 512, **self.settings},
-                },
-                "dataset": {"name": f"local/{self.task}", "revision": self.revision},
-                "seed": 42,
-                "options": {},
-                "versions": dict(self.versions),
-            },
+            scores={} if failed else {"test": (entry,)},
+            audit=job_audit(TaskRules(**self.rules)),
+            limit=Limit.model_validate(self.limit) if self.limit else None,
+            provenance=provenance(
+                model_provenance(dict(self.settings), weights_sha256=self.weights),
+                dataset=f"local/{self.task}",
+                revision=self.revision,
+                versions=dict(self.versions),
+            ),
             error=JobError(kind="ModelError", message=self.error) if self.error is not None else None,
         )
 
@@ -78,15 +75,13 @@ class StoredJob:
 def write_run(folder: Path, jobs: Sequence[StoredJob], *, limit: Mapping[str, int] | None = None) -> Path:
     """A run folder with these jobs, all of them listed in run.json."""
     store = RunStore(folder)
-    listed = []
-    for job in jobs:
-        record, n = job.record(), len(next(iter(job.columns.values())))
+    records = [job.record() for job in jobs]
+    for job, record in zip(jobs, records, strict=True):
+        n = len(next(iter(job.columns.values())))
         place = {"split": ["test"] * n, "subset": ["default"] * n}
         store.save(record, {} if job.error is not None else {"samples": pa.table({**place, **job.columns})})
-        names = ("label", "task", "type", "protocol", "fingerprint", "state")
-        listed.append({name: getattr(record, name) for name in names})
     config = {"name": folder.name, "limit": dict(limit) if limit else None}
-    store.write_run({"schema_version": 1, "name": folder.name, "config": config, "jobs": listed})
+    store.write_run(manifest(folder.name, records, config=config))
     return folder
 
 

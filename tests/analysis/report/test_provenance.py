@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from support.record_parts import job_audit, manifest, model_provenance, provenance
 
 from evaluation import results_frame, run
 from evaluation.analysis.report.provenance import (
@@ -25,7 +26,9 @@ from evaluation.analysis.report.provenance import (
 )
 from evaluation.analysis.report.report import write_report
 from evaluation.config.loading import load_config
-from evaluation.records.store import JobError, JobRecord, RunStore
+from evaluation.records.job_record import JobError, JobRecord
+from evaluation.records.origin import Source
+from evaluation.records.store import RunStore
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG: dict[str, Any] = {
@@ -54,13 +57,13 @@ def record(label: str, *, state: str = "done", commit: str = "c1", revision: str
             "subsets": ("default",),
             "metric": "cosine_spearman",
             "main_score": 0.5 if error is None else None,
-            "audit": {"sides": {}},
-            "provenance": {
-                "model": {"declared": "x", "name": "x", "revision": revision, "weights_sha256": "w", "settings": {}},
-                "dataset": {"name": "mteb/stsb", "revision": "d" * 40},
-                "source": {"commit": commit},
-                "versions": {"mteb": "2.26.24"},
-            },
+            "audit": job_audit(),
+            "provenance": provenance(
+                model_provenance(revision=revision),
+                dataset="mteb/stsb",
+                revision="d" * 40,
+                source=Source(commit=commit),
+            ),
             "error": error,
         }
     )
@@ -70,8 +73,7 @@ def write(folder: Path, *records: JobRecord, **changes: Any) -> Path:
     store = RunStore(folder / "harbours")
     for one in records:
         store.save(one)
-    jobs = [{key: getattr(one, key) for key in ("label", "task", "state", "fingerprint")} for one in records]
-    store.write_run({"schema_version": 1, "name": "harbours", "config": CONFIG, "jobs": jobs, **changes})
+    store.write_run(manifest("harbours", records, **{"config": CONFIG, **changes}))
     return store.folder
 
 
