@@ -74,6 +74,21 @@ class DamagedFileError(StoreError):
         super().__init__(f"{file} is damaged: {what}. Start the same run again to recreate it.")
 
 
+class SchemaVersionError(StoreError):
+    """A stored file of another version of this program, which is never read in part.
+
+    Attributes:
+        file: The file.
+    """
+
+    def __init__(self, file: Path, found: object, wanted: int) -> None:
+        self.file = file
+        super().__init__(
+            f"{file} has schema version {found!r}, and this version of e5-evaluation reads {wanted}: run its config "
+            "again with this version, or read it with the version that wrote it."
+        )
+
+
 class FolderInUseError(UsageError):
     """Another process is writing to the run's folder."""
 
