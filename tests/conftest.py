@@ -15,7 +15,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
 
-pytest_plugins = ["support.tiny_bert", "support.query_run_folders"]
+pytest_plugins = ["support.tiny_bert", "support.typed_data", "support.query_run_folders"]
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.config.models import is_e5_name
+from evaluation.models.default_protocol import is_e5_name
 from evaluation.records.store import JobRecord
 
 EXAMPLE_CHARACTERS = 280
