@@ -42,7 +42,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "config": {"errors", "system"},
     "protocols": {"errors", "config"},
     "hub": {"errors", "system"},
-    "models": {"errors", "system", "config", "hub"},
+    "models": {"errors", "system", "config", "protocols", "hub"},
     "tasks": {"errors", "system", "config", "protocols", "hub"},
     "jobs": {*_PLANS, "models"},
     "records": {*_PLANS, "models", "jobs"},

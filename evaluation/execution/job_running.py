@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evaluation.config.models import UNDECIDED
 from evaluation.encoding.encoder import TextEncoder
-from evaluation.errors import EvaluationError, WorkerError
+from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
@@ -56,6 +57,8 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
 
 
 def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
+    if job.rules.protocol == UNDECIDED:
+        raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
 

@@ -20,7 +20,7 @@ from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*README.md"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
 _TOKENIZER_CONFIG = "tokenizer_config.json"

@@ -19,6 +19,7 @@ from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
+    from mteb.abstasks.task_metadata import PromptDict
     from mteb.benchmarks import Benchmark
 
 ENCODING_ATTRIBUTES = (
@@ -112,7 +113,7 @@ def _task_record(task: type[AbsTask]) -> dict[str, Any]:
     return record | {key: value for key, value in _encoding_attributes(task).items() if value != defaults.get(key)}
 
 
-def _query_prompt(prompt: str | dict[str, str] | None) -> str | None:
+def _query_prompt(prompt: str | PromptDict | None) -> str | None:
     """Returns mteb's sentence for the queries, or texts, of a task; none of its tasks has one for documents."""
     return (prompt.get("query") if isinstance(prompt, dict) else prompt) or None
 

@@ -65,12 +65,18 @@ class TaskIndex:
     def benchmark(self, name: str) -> tuple[BenchmarkTask, ...]:
         """Returns a benchmark's tasks, in mteb's order, by its name or an alias; none when it has no text task.
 
-        mteb too looks at aliases first.
+        Raises:
+            KeyError: No benchmark has this name.
+        """
+        return self.benchmark_entry(name).tasks
+
+    def benchmark_entry(self, name: str) -> BenchmarkEntry:
+        """Returns the benchmark of this name or alias; mteb too looks at aliases first.
 
         Raises:
             KeyError: No benchmark has this name.
         """
-        return self._benchmarks[self._canonical_names.get(name, name)].tasks
+        return self._benchmarks[self._canonical_names.get(name, name)]
 
     def nearest_tasks(self, name: str, n: int = 3) -> tuple[str, ...]:
         """Returns up to n text tasks whose names resemble this one, best first."""

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from evaluation.config.task_types import TaskType
-
 
 @dataclass(frozen=True, slots=True)
 class TypeFacts:
@@ -38,7 +36,7 @@ RETRIEVAL_CLASS: Final = "AbsTaskRetrieval"
 _SEARCH: Final = "Retrieve text based on user query."
 _CLASSIFY: Final = "Classify user passages."
 
-TASK_TYPES: Final[Mapping[TaskType, TypeFacts]] = MappingProxyType(
+TASK_TYPES: Final[Mapping[str, TypeFacts]] = MappingProxyType(
     {
         "Retrieval": TypeFacts(RETRIEVAL_CLASS, "ndcg_at_10", _SEARCH),
         "Reranking": TypeFacts(RETRIEVAL_CLASS, "map_at_1000", _SEARCH, has_candidates=True),

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
-from support.query_runs import query_record
+from support.fake_runs import query_record
 from support.record_parts import hardware, job_audit, manifest, side_audit
 
 from evaluation.errors import DamagedFileError, SchemaVersionError, StoreError
