@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from evaluation.errors import UsageError
 from evaluation.hub.cache import MAIN, hub_cache
 from evaluation.hub.client import Repository
+from evaluation.system.atomic_files import sha256_of
 
 LOCK_VERSION = 2
 
@@ -72,9 +72,3 @@ def lock_faults(entry: Mapping[str, Any], folder: Path | None, names: Iterable[s
         elif sha256_of(file) != expected["sha256"]:
             faults.append(f"{where}: {name} is not the file that was locked; delete {file.resolve()} and fetch again.")
     return faults
-
-
-def sha256_of(file: Path) -> str:
-    """Of a file's content, 64 hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,7 +9,8 @@ from support.hub_repositories import make_snapshot
 
 from evaluation.errors import UsageError
 from evaluation.hub.cache import files_in
-from evaluation.hub.lock import lock_faults, lock_file, read_lock, sha256_of
+from evaluation.hub.lock import lock_faults, lock_file, read_lock
+from evaluation.system.atomic_files import sha256_of
 
 COMMIT = "a" * 40
 
