@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -17,6 +17,7 @@ from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
 from evaluation.models.facts import Route
 from evaluation.protocols import Side, TaskRules
+from evaluation.records.job_audit import VectorRules
 from evaluation.search.exact import ExactSearch, rank_candidates
 
 _ROUTES: Mapping[Side, Route] = {"query": "query", "passage": "document", "text": None}
@@ -90,9 +91,14 @@ class TaskEmbedder:
         checkpoint, settings = encoder.checkpoint, encoder.settings
         self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]
         self.similarity = checkpoint.similarity
-        resolved = asdict(settings)
-        vector_rules = {key: resolved[key] for key in ("pooling", "max_length", "dtype", "truncate_dim")}
-        self.audit = InputAudit(rules, {"normalize": self.normalize, **vector_rules})
+        vectors = VectorRules(
+            pooling=settings.pooling,
+            normalize=self.normalize,
+            max_length=settings.max_length,
+            dtype=settings.dtype,
+            truncate_dim=settings.truncate_dim,
+        )
+        self.audit = InputAudit(rules, vectors)
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """(N, D) float32 vectors of N texts, input order, normalised if the protocol says so.

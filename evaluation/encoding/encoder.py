@@ -103,6 +103,7 @@ class Encoder:
     ) -> None:
         self.checkpoint, self.settings, self._cache = checkpoint, settings, cache
         self._model = load_text_model(checkpoint, settings)
+        checkpoint.verify_unchanged()
         self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
@@ -176,6 +177,7 @@ class Encoder:
         try:
             shard = self._encode_tokens(tokens)
             check_vectors(shard.vectors, texts)
+            self.checkpoint.verify_not_overwritten()
         except BaseException:
             if self._cache is not None:
                 self._cache.give_up(hashes)

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from evaluation.config.models import BUILTIN_PREFIX
 from evaluation.errors import ModelError
-from evaluation.hub.client import HubError, check_complete, fetch, is_offline, snapshot_folder
+from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
+from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
+from evaluation.models.content import FolderContent, is_tokenizer_file, is_vocabulary
 from evaluation.models.facts import UNLIMITED
 from evaluation.models.refusals import check_files, module_entries, read_json
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*README.md"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -48,7 +48,8 @@ class Checkpoint:
             the checkpoint's library says (models/facts.py) before anything is scored.
         declared_dtype: The precision that config.json names.
         other_modules: sentence-transformers modules beyond Transformer, Pooling and Normalize.
-        weights_hash, tokenizer_hash: sha256 of the content of the files that decide an embedding.
+        weights_hash, tokenizer_hash: sha256 of all files that may decide an embedding: the tokenizer's, and the rest.
+        content: The files behind these hashes; None for a model that has none here.
     """
 
     folder: Path
@@ -64,6 +65,25 @@ class Checkpoint:
     tokenizer_hash: str
     embedding_dim: int
     declared_dtype: str | None = None
+    content: FolderContent | None = field(default=None, compare=False, repr=False)
+
+    def verify_unchanged(self) -> None:
+        """Check that what a library has just loaded is what the hashes say; see `FolderContent`.
+
+        Raises:
+            ModelError: A file changed after it was hashed.
+        """
+        if self.content is not None:
+            self.content.verify_unchanged()
+
+    def verify_not_overwritten(self) -> None:
+        """Check, before vectors are kept, that the loaded files were not overwritten; see `FolderContent`.
+
+        Raises:
+            ModelError: A file was overwritten in place.
+        """
+        if self.content is not None:
+            self.content.verify_not_overwritten()
 
 
 def is_folder_name(model: str) -> bool:
@@ -116,19 +136,12 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     kinds = [kind for kind, _ in modules]
     transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
     config = _read_json(transformer / "config.json", required=not modules)
-    weights = sorted(folder.rglob("*.safetensors"))
-    tokenizer_files = sorted(file for name in _TOKENIZER_FILES for file in folder.rglob(name))
-    if not tokenizer_files:
-        raise ModelError(f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES[:3])}).")
+    content = FolderContent.read(folder)
+    if not any(is_vocabulary(name) for name in content.hashes):
+        raise ModelError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, sentencepiece.bpe.model).")
     positions = _max_positions(folder, config)
-    extra = [folder / path for kind, path in modules if kind not in _KNOWN_MODULES]
-    inner_files = {file for inner in extra if inner != folder for file in inner.rglob("*") if file.is_file()}
-    extra_files = sorted(inner_files - set(weights) - set(tokenizer_files))
-    code = sorted(folder.glob("*.py"))  # runs only where the config trusts it
-    weights_hash = _hash_files(folder, [*folder.glob("config.json"), *weights, *extra_files, *code])
-    if not (folder / "tokenizer.json").is_file() and (folder / _TOKENIZER_CONFIG).is_file():
-        tokenizer_files.append(folder / _TOKENIZER_CONFIG)  # says whether a plain vocabulary is lower-cased
-    tokenizer_hash = _hash_files(folder, tokenizer_files)
+    weights_hash = content.digest(lambda name: not is_tokenizer_file(name))
+    tokenizer_hash = content.digest(is_tokenizer_file)
     return Checkpoint(
         folder=folder,
         name=name,
@@ -143,12 +156,13 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
         tokenizer_hash=tokenizer_hash,
         embedding_dim=_integer(folder, config, "hidden_size") or 0,
         declared_dtype=config.get("dtype") or config.get("torch_dtype"),
+        content=content,
     )
 
 
 def _declared_length(transformer: Path) -> int | None:
     """The maximum length that a file declares; sentence-transformers 6 keeps it in tokenizer_config.json."""
-    for name, key in (("sentence_bert_config.json", "max_seq_length"), (_TOKENIZER_CONFIG, "model_max_length")):
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         length = _read_json(transformer / name).get(key)
         if isinstance(length, float) or (isinstance(length, int) and length > UNLIMITED):
             continue  # transformers writes 1e30 for a tokenizer without a limit
@@ -198,12 +212,3 @@ def _integer(folder: Path, declared: dict[str, Any], name: str) -> int | None:
     if value is not None and type(value) is not int:
         raise ModelError(f"{folder} declares {name} {value!r}, which is not a whole number.")
     return value
-
-
-def _hash_files(folder: Path, files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()

@@ -143,16 +143,6 @@ def library_versions() -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
-def files_hash(folder: Path) -> str:
-    """Hash of the small files of a checkpoint, which say how its weights are used; the weights have a hash already."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in {".json", ".txt", ".model", ".py", ".jinja", ".metadata"} and file.is_file():
-            digest.update(f"{file.relative_to(folder).as_posix()} ".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
 def read_proof(key: Mapping[str, Any]) -> Proven | None:
     """The stored proof of a checkpoint under a key; None where there is none, or a damaged one."""
     file = _proof_file(key)
@@ -240,8 +230,10 @@ def _by_library(folder: Path, name: str, settings: ReferenceSettings) -> tuple[C
     reference = load_reference(folder, name, settings)
     try:
         return reference.facts, _probe(reference)
-    except EncodingError as error:
+    except EvaluationError as error:
         raise ModelError(str(error)) from error
+    except Exception as error:  # whatever a library, or a repository's own code, makes of a probe text
+        raise ModelError(f"{name} can't be run by {reference.facts.library}: {reason_of(error)}") from error
     finally:
         del reference
         if needed_bytes(folder, "float32") > _SMALL:  # modules hold one another in circles
