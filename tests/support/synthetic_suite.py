@@ -25,7 +25,7 @@ from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.protocols import TaskRules
 from evaluation.records.job_audit import JobAudit, TokenLengths
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Provenance, Source
+from evaluation.records.origin import Checkout, Provenance
 from evaluation.records.store import RunStore
 from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
 
@@ -46,7 +46,7 @@ HOSTILE_QUERY = (
     "<script>window.planted = 'script'</script><img src=x onerror=\"window.planted = 'image'\"> </style> & \x07"
 )
 HOSTILE_DOCUMENT = "]]></script --><svg onload=\"window.planted = 'svg'\"> ‮right to left‬ {{ 7 * 7 }}"
-SOURCE = Source(commit="0123456789abcdef0123456789abcdef01234567", dirty=False)
+SOURCE = Checkout(commit="0123456789abcdef0123456789abcdef01234567", dirty=False)
 SKILLS = np.linspace(0.45, 0.7, 12)
 
 

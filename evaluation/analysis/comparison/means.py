@@ -83,3 +83,20 @@ def borda_ranks(scores: Sequence[Mapping[str, float]], tasks: Sequence[str]) -> 
     for row, own in points.items():
         ranks[row] = 1 + sum(other > own for other in points.values())
     return ranks
+
+
+def competition_ranks(values: Sequence[float | None], *, lowest_first: bool = False) -> tuple[int | None, ...]:
+    """Standard competition ranks of values as they are shown, with two decimals: 60, 60, 50 are 1, 1, 3.
+
+    Args:
+        values: One per model; None where there is none.
+        lowest_first: Ranks the lowest value first.
+
+    Returns:
+        A rank per model; None without a value, and for all where no two values differ.
+    """
+    shown = [None if value is None else round(-value if lowest_first else value, 2) for value in values]
+    known = [value for value in shown if value is not None]
+    if len(set(known)) < 2:
+        return (None,) * len(shown)
+    return tuple(None if value is None else 1 + sum(other > value for other in known) for value in shown)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
+from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.types import Column, Comparison
+from evaluation.analysis.run_view import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, chosen_splits, mteb_name, read_published
+from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
+from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.config.models import is_e5_name
 from evaluation.errors import ComparisonError
 from evaluation.models.training_data import original_name
@@ -62,23 +63,23 @@ class PublishedScores:
             self._by_task.setdefault((row.model, row.task), []).append(row)
 
     def matches(
-        self, model: str, protocol: str, result: TaskResult, interval: Interval | None
+        self, model: str, protocol: str, task: TaskScore, interval: Interval | None
     ) -> tuple[PublishedMatch, ...]:
         """Published scores of a model on a task, a match a table, tables of our own protocol first.
 
         Args:
             model: As records name it; 4-bit weights are set beside the model they are made of.
             protocol: Ours.
-            result: Our score, with its records.
+            task: Our score, with its records.
             interval: Of our score, in points.
         """
-        if result.score is None:
+        if task.points is None:
             return ()
         tables: dict[str, list[PublishedScore]] = {}
-        for row in self._by_task.get((original_name(model), mteb_name(result.task)), []):
+        for row in self._by_task.get((original_name(model), mteb_name(task.task)), []):
             tables.setdefault(row.protocol, []).append(row)
         order = sorted(tables, key=lambda name: (name != protocol, name))
-        return tuple(_match(result, result.score, tables[name], interval) for name in order)
+        return tuple(_match(task, task.points, tables[name], interval) for name in order)
 
     def average(self, model: str, protocol: str, tasks: Sequence[str], value: float) -> tuple[PublishedMatch, ...]:
         """Published averages over a benchmark whose tasks are exactly these, under the same protocol.
@@ -120,24 +121,27 @@ def load_published() -> PublishedScores:
     )
 
 
-def _match(
-    result: TaskResult, score: float, rows: Sequence[PublishedScore], interval: Interval | None
-) -> PublishedMatch:
-    ours = {(split, subset) for record in result.records for split in record.splits for subset in record.subsets}
+def _match(task: TaskScore, score: float, rows: Sequence[PublishedScore], interval: Interval | None) -> PublishedMatch:
+    ours = {(split, subset) for record in task.records for split in record.splits for subset in record.subsets}
     same = [row for row in rows if (row.split, row.subset) in ours]
     like_with_like = bool(ours) and {(row.split, row.subset) for row in same} == ours
     used = same if like_with_like else chosen_splits(rows)
     theirs = fmean(row.score for row in used)
-    limited = any(record.limit for record in result.records)  # a part of the data reproduces nothing
+    limited = any(record.limit for record in task.records)  # a part of the data reproduces nothing
     verdict = _verdict(score, theirs, interval) if like_with_like and not limited else "differs"
     causes: list[str] = []
     if verdict == "differs":
         if not like_with_like:
-            places = ", ".join(dict.fromkeys(f"{row.split} ({row.subset})" for row in used))
-            causes.append(f"split: theirs is {places}, ours {result.identity.get('split', 'unknown')}")
-        causes += dict.fromkeys(cause for record in result.records for cause in _causes(record, used[0]))
+            theirs_in, ours_in = _told((row.split, row.subset) for row in used), _told(sorted(ours))
+            causes.append(f"split: theirs is {theirs_in}, ours {ours_in}")
+        causes += dict.fromkeys(cause for record in task.records for cause in _causes(record, used[0]))
     sources = "; ".join(dict.fromkeys(row.source for row in used))
     return PublishedMatch(theirs, sources, used[0].protocol, score - theirs, verdict, tuple(causes))
+
+
+def _told(places: Iterable[tuple[str, str]]) -> str:
+    """Splits and subsets in words."""
+    return ", ".join(dict.fromkeys(f"{split} ({subset})" for split, subset in places))
 
 
 def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Literal["reproduced", "differs"]:

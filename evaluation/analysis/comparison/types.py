@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from evaluation.analysis.comparison.means import competition_ranks
+
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.published import PublishedMatch
+    from evaluation.analysis.run_view import RunView, TaskScore
     from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
     from evaluation.analysis.statistics.resampling import Interval
     from evaluation.records.job_record import JobRecord
@@ -120,7 +123,7 @@ class Cell:
         marks: In what the cell is not as the row's first score, or the baseline's: "protocol", "dataset", "split",
             "metric", "limit". Empty unless `mixed`.
         note: Why there is no score or no interval; empty where nothing is to be said.
-        records: The stored jobs: one, or the parts of an aggregate task; empty for published scores.
+        stored: What the score was made of; None where the task is not in the run.
         published: Others' score of the same model on the same task, where asked for and known.
     """
 
@@ -133,8 +136,13 @@ class Cell:
     trained: bool | None = None
     marks: tuple[str, ...] = ()
     note: str = ""
-    records: tuple[JobRecord, ...] = ()
+    stored: TaskScore | None = None
     published: tuple[PublishedMatch, ...] = ()
+
+    @property
+    def records(self) -> tuple[JobRecord, ...]:
+        """The stored jobs: one, or the parts of an aggregate task; empty for published scores."""
+        return self.stored.records if self.stored is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +160,11 @@ class Row:
     cells: tuple[Cell, ...]
     parts: tuple[str, ...] = ()
     differs: tuple[str, ...] = ()
+
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """Rank of each cell among the scores as shown (`competition_ranks`)."""
+        return competition_ranks([cell.score for cell in self.cells])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +215,12 @@ class Aggregate:
     cells: tuple[AggregateCell, ...]
     type: str | None = None
 
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """Rank of each complete cell among the values as shown (`competition_ranks`)."""
+        values = [None if cell.missing else cell.value for cell in self.cells]
+        return competition_ranks(values, lowest_first=self.kind == "borda")
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -213,6 +232,7 @@ class Comparison:
         baseline: Label of the column that differences are taken to; None: no differences.
         mixed: Rows of different protocols, datasets or metric versions were asked for.
         notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
+        runs: The stored runs that were compared.
     """
 
     name: str
@@ -224,6 +244,7 @@ class Comparison:
     mixed: bool
     options: ComparisonOptions
     notes: tuple[str, ...]
+    runs: tuple[RunView, ...] = ()
 
     def column(self, label: str) -> int:
         """Position of a label; KeyError when there is none."""

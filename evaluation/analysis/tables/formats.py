@@ -12,7 +12,7 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from evaluation.analysis.tables.run_table import Table, TableRow, TextCell
+from evaluation.analysis.tables.text_table import Table, TableRow, TextCell
 from evaluation.system.redaction import printable
 
 SIGNS = {

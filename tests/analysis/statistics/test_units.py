@@ -201,7 +201,10 @@ def test_units_that_do_not_give_the_recorded_score_are_not_believed(tmp_path: Pa
     columns = {"query_id": ["1", "2"], "ndcg_cut_10": [1.0, 0.5]}
     assert load_units(*stored(tmp_path, columns, main_score=0.75)) is not None
     assert load_units(*stored(tmp_path, columns, main_score=0.75001)) is None
-    assert load_units(*stored(tmp_path, columns, state="failed", main_score=None, error={"kind": "E", "message": "m"})) is None
+    assert (
+        load_units(*stored(tmp_path, columns, state="failed", main_score=None, error={"kind": "E", "message": "m"}))
+        is None
+    )
 
 
 @pytest.mark.parametrize(
