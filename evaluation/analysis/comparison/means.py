@@ -1,8 +1,8 @@
-"""Summaries over tasks as MTEB makes them: means, means of types, Borda ranks. Pure numbers; reads nothing.
+"""Summaries over tasks as MTEB makes them (means, means of types, Borda ranks), and ranks within a row. Pure numbers.
 
 Definitions: mteb 2.26, benchmarks/_create_table.py (`_get_means_per_types`, `_borda_rank_from_long`). mteb leaves a
-mean empty where a task is missing; here it is made of the others and names what is missing. A missing score is never
-zero.
+mean empty where a task is missing; here the mean is over the others and names what is missing. A missing score is
+never zero.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class Mean(NamedTuple):
     """A mean over a set of tasks.
 
     Attributes:
-        value: Over the tasks that have a score; None where none has.
-        n_tasks: Tasks of the set.
-        missing: Those of them without a score.
+        value: The mean over the tasks that have a score; None where none has.
+        n_tasks: Number of tasks in the set.
+        missing: The tasks of the set without a score.
     """
 
     value: float | None

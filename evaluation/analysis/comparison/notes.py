@@ -1,4 +1,4 @@
-"""The sentences below a comparison: protocols, what is mixed, limited or missing, and how intervals were made."""
+"""Writes the sentences below a comparison: protocols, what is mixed, limited or missing, how intervals were made."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _NOT_THERE = ("not in this run", "not run")
 
 
 def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> tuple[str, ...]:
-    """All sentences, those that a reader must not miss first.
+    """All sentences, the most important first.
 
     Args:
-        comparison: Still without notes.
-        mixed_sentences: What its columns differ in.
+        comparison: The comparison, still without notes.
+        mixed_sentences: In what its columns differ.
     """
     return tuple(
         [

@@ -1,4 +1,4 @@
-"""Scores that others published, and whether ours reproduce them. Reads CSV files with a source a row."""
+"""Sets published scores beside ours: whether ours reproduce them, and why they may differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evaluation.analysis.statistics.resampling import Interval
 
 TOLERANCE_POINTS = 0.5
-"""A rerun with other batches, libraries or k-means seeds moves a score by less than this; see README's table."""
+"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in the README."""
 
 _ROUNDING_POINTS = 0.005  # published scores have two decimals
 _E5_MAX_LENGTH = 512  # model cards: "long texts will be truncated to at most 512 tokens"
@@ -34,11 +34,11 @@ class PublishedMatch:
     """A published score beside ours, in points.
 
     Attributes:
-        protocol: Of the table it stands in: e5 (the authors' rules), mteb (MTEB's reruns) or authors (rules of the
-            authors that are not defined here).
-        delta: Ours - published.
-        verdict: reproduced: within `TOLERANCE_POINTS`, and within our interval where there is one.
-        causes: Likely causes of a difference that the records show, most telling first; empty where reproduced.
+        protocol: The table's: e5 (the authors' rules), mteb (MTEB's reruns) or authors (rules of the authors that are
+            not defined here).
+        delta: Ours minus the published score.
+        verdict: "reproduced" means within `TOLERANCE_POINTS`, and within our interval where there is one.
+        causes: Likely causes of a difference, as far as the records show them; empty where reproduced.
     """
 
     score: float
@@ -50,7 +50,7 @@ class PublishedMatch:
 
 
 class PublishedScores:
-    """Published tables, found by model and task.
+    """Finds published scores by model and task.
 
     Args:
         rows: From `read_published`.
@@ -65,13 +65,13 @@ class PublishedScores:
     def matches(
         self, model: str, protocol: str, task: TaskScore, interval: Interval | None
     ) -> tuple[PublishedMatch, ...]:
-        """Published scores of a model on a task, a match a table, tables of our own protocol first.
+        """The published scores of a model on a task, one match per table, those under our own protocol first.
 
         Args:
-            model: As records name it; 4-bit weights are set beside the model they are made of.
-            protocol: Ours.
+            model: The checkpoint's name; 4-bit weights count as the model they were made from.
+            protocol: Our protocol.
             task: Our score, with its records.
-            interval: Of our score, in points.
+            interval: The interval of our score, in points.
         """
         if task.points is None:
             return ()
@@ -85,9 +85,9 @@ class PublishedScores:
         """Published averages over a benchmark whose tasks are exactly these, under the same protocol.
 
         Args:
-            model: As records name it.
-            protocol: Ours.
-            tasks: mteb's names.
+            model: The checkpoint's name.
+            protocol: Our protocol.
+            tasks: The tasks, by mteb's names.
             value: Our mean over them, in points.
         """
         index = load_index()
@@ -151,7 +151,7 @@ def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Li
 
 
 def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
-    """What of a job is not as in the published table, as far as its record shows."""
+    """In what a job differs from the published table, as far as its record shows."""
     model, audit = record.provenance.model, record.audit
     if record.limit:
         yield "limit: ours is a limited run"

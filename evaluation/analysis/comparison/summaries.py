@@ -1,4 +1,4 @@
-"""The summary rows of a comparison: means, means of types, Borda ranks, over a benchmark or all compared tasks."""
+"""The summary rows of a comparison: means, means of types and Borda ranks, over a benchmark or all compared tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def summarize(
     evidence: Evidence,
     published: PublishedScores | None,
 ) -> tuple[str | None, tuple[Aggregate, ...]]:
-    """The benchmark that the summaries are over (None: all rows), and the summaries; none of a single task."""
+    """The benchmark that the summaries are over (None: all rows), and the summaries; none for a single task."""
     benchmark, types = _tasks_that_count(sources, rows, evidence.options.benchmark, whole=not evidence.options.only)
     if len(types) < 2:
         return benchmark, ()
@@ -91,7 +91,7 @@ class _Builder:
         self._sources, self._tasks, self._scores, self._baseline = sources, tasks, scores, baseline
 
     def means(self, name: str, kind: AggregateKind, means: Sequence[Mean], type_: str | None = None) -> Aggregate:
-        """One cell a column, with the difference to the baseline's where both are over the same tasks."""
+        """One cell per column, with the difference to the baseline's where both are over the same tasks."""
         against = means[self._baseline] if self._baseline is not None else None
         cells = []
         for column, mean in enumerate(means):
@@ -104,7 +104,7 @@ class _Builder:
     def with_evidence(
         self, aggregate: Aggregate, tasks: Sequence[str], evidence: Evidence, published: PublishedScores | None
     ) -> Aggregate:
-        """The aggregate with tests over its tasks, and published averages over the same ones."""
+        """Adds tests over the aggregate's tasks, and published averages over the same tasks."""
         cells = []
         for column, cell in enumerate(aggregate.cells):
             source, difference, matches = self._sources[column], None, cell.published
@@ -151,7 +151,7 @@ def _are_the_benchmarks(task: TaskScore, wanted: tuple[str, ...] | None) -> bool
 
 
 def _rows_by_task(rows: Sequence[Row], tasks: Mapping[str, str]) -> dict[str, Row]:
-    """The row of each task that counts; mteb's own run of a task comes before one through beir."""
+    """The row of each task that counts; a run of a task by mteb itself comes before one through beir."""
     found: dict[str, Row] = {}
     for row in rows:
         name = row.task if row.task in tasks else mteb_name(row.task)
