@@ -13,12 +13,13 @@ from evaluation.config.models import RunConfig
 from evaluation.errors import MissingExtraError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
+from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
-from evaluation.hub.client import is_offline
+from evaluation.hub.cache import is_offline
 from evaluation.jobs import Job, build_plan
 from evaluation.planning.actuals import Estimates
 from evaluation.records.job_record import JobRecord
@@ -85,6 +86,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     options, reporter = options or RunOptions(), reporter or Reporter()
     with StopSignals() as signals:
         with signals.allowed():
+            fetch_undecided(config, options.models)
             jobs = build_plan(config, only=options.only, models=options.models)
             jobs = [job for job in jobs if options.chosen is None or _key(job) in options.chosen]
             _check_options(jobs)
@@ -127,6 +129,7 @@ def _run_jobs(
             ledger.keep_others(before.jobs, build_plan(config), executor.fingerprint)
     stored = {} if options.fresh else ledger.stored_records()
     export_mteb_files(store, stored.values(), ran_now=False)
+    announce_protocols(config, jobs, reporter)
     reporter.run_started(jobs, len(stored))
     estimates = Estimates(config, [job for job in jobs if _key(job) not in stored])
     ledger.note_costs({_key(job): estimates.beside(job, None) for job in jobs})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mteb.results import TaskResult
-from support.record_parts import manifest
+from support.fake_runs import write_manifest
 
 from evaluation import run
 from evaluation.adapters.mteb_export import export_for_mteb
@@ -60,19 +60,18 @@ def of_hub(stored: Path, tmp_path: Path) -> Callable[..., Path]:
     provenance = record.provenance.model_copy(update={"model": model, "dataset": dataset})
 
     def make(places: Mapping[str, str], *, other_score: bool = False) -> Path:
-        store, jobs = RunStore(tmp_path / "of-hub"), []
+        store, records = RunStore(tmp_path / "of-hub"), []
         for label, place in places.items():
             scores: Any = {"test": [dict(entry) for entry in result["scores"]["test"]]}
-            if other_score and jobs:
+            if other_score and records:
                 scores["test"][0]["main_score"] = 0.25
             files = {
                 f"{place}/STSBenchmark.json": {**result, "scores": scores, "dataset_revision": STS_REVISION},
                 f"{place}/model_meta.json": {**meta, "name": "someone/tiny", "revision": COMMIT},
             }
             changed = {"label": label, "protocol": "mteb", "provenance": provenance, "files": {}}
-            jobs.append(store.save(record.model_copy(update=changed), {}, files))
-        store.write_run(manifest("of-hub", jobs))
-        return store.folder
+            records.append(store.save(record.model_copy(update=changed), {}, files))
+        return write_manifest(store.folder, records)
 
     return make
 

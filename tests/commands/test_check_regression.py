@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from support.stored_runs import RULES, StoredJob, classification, clustering, retrieval, sts, write_run
+from support.fake_runs import RULES, FakeJob, classification, clustering, retrieval, sts, write_run
 
 import evaluation
 from evaluation.commands.check_regression.command import main
@@ -40,7 +40,7 @@ def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def suite(shift: float = 0.0, **changes) -> list[StoredJob]:
+def suite(shift: float = 0.0, **changes) -> list[FakeJob]:
     """Four tasks of one model; `shift` moves the queries' scores."""
     rng = np.random.default_rng(3)
     values, gold = rng.random(300), rng.integers(0, 5, 120)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
@@ -34,6 +33,8 @@ from evaluation.execution.runner import RunOptions
 from evaluation.jobs import Job, build_plan
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 WORDS = ["red", "green", "blue", "cat", "dog", "horse", "runs", "sleeps", "eats", "a", "the", "small"]
 TASK_TYPES = {
@@ -170,19 +171,6 @@ def _few_threads() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """The command sends the libraries' logs to a file, for good."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 @pytest.fixture

@@ -5,29 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from support.record_parts import (
-    EDGES,
-    hardware,
-    job_audit,
-    manifest,
-    model_provenance,
-    provenance,
-    side_audit,
-    subset_scores,
-    timing,
-)
+from support.fake_runs import job_record, write_manifest
+from support.record_parts import EDGES, hardware, job_audit, side_audit, subset_scores, timing
 
 from evaluation.analysis.statistics.sample_reading import read_samples
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.protocols import TaskRules
 from evaluation.records.job_audit import JobAudit, TokenLengths
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Checkout, Provenance
+from evaluation.records.origin import Checkout
 from evaluation.records.store import RunStore
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
+from evaluation.tasks.index import load_index
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 WORDS = [
     "harbour",
@@ -75,32 +68,27 @@ def write_suite(
         parts = index.task(name).parts
         listed += [(part, name) for part in parts] if parts else [(name, None)]
     labels = [f"model-{number:02}" for number in range(1, n_models + 1)]
-    jobs: list[JobRecord] = []
+    records = []
     for position, label in enumerate(labels):
         protocol = protocols[position % len(protocols)]
         for task, aggregate in listed:
-            jobs.append(
-                _job(store, label, protocol, task, aggregate, SKILLS[position], n_units, store_texts=store_texts)
-            )
+            made = _job(label, protocol, task, aggregate, SKILLS[position], n_units, store_texts=store_texts)
+            records.append(_with_true_score(store, *made))
     models = [{"label": label, "model": f"example/{label}", "protocol": "e5"} for label in labels]
-    store.write_run(
-        manifest(
-            folder.name,
-            jobs,
-            config={"name": folder.name, "models": models, "tasks": [{"mteb": name} for name in tasks]},
-            config_file=f"configs/{folder.name}.yaml",
-            versions={"python": "3.11", "mteb": "2.26.24"},
-            source=SOURCE,
-            hardware=hardware(),
-            started="2026-01-01T00:00:00+00:00",
-            ended="2026-01-01T01:00:00+00:00",
-        )
+    return write_manifest(
+        folder,
+        records,
+        config={"name": folder.name, "models": models, "tasks": [{"mteb": name} for name in tasks]},
+        config_file=f"configs/{folder.name}.yaml",
+        versions={"python": "3.11", "mteb": "2.26.24"},
+        source=SOURCE,
+        hardware=hardware(),
+        started="2026-01-01T00:00:00+00:00",
+        ended="2026-01-01T01:00:00+00:00",
     )
-    return folder
 
 
 def _job(
-    store: RunStore,
     label: str,
     protocol: str,
     task: str,
@@ -109,7 +97,7 @@ def _job(
     n: int,
     *,
     store_texts: bool,
-) -> JobRecord:
+) -> tuple[JobRecord, dict[str, pa.Table]]:
     entry = load_index().task(task)
     shared = np.random.default_rng(_seed(task))
     own = np.random.default_rng(_seed(task, label))
@@ -159,25 +147,19 @@ def _job(
             distances = {f"{name}_distances": -similar for name in ("manhattan", "euclidean")}
             columns = {**{name: similar for name in names}, **distances}
             tables["samples"] = pa.table({**place, "example": examples, "gold": gold, **columns})
-    record = JobRecord(
-        state="done",
-        fingerprint=hashlib.sha256(f"{label} {task}".encode()).hexdigest(),
-        label=label,
+    record = job_record(
+        label,
+        task,
         protocol=protocol,
-        task=task,
         type=entry.type,
-        via="mteb",
         aggregate=aggregate,
         splits=(split,),
-        subsets=("default",),
         metric=metric,
-        main_score=0.5,
-        scores={split: (subset_scores(0.5, **{metric: 0.5}),)},
         audit=_audit(entry.type, protocol, own),
         timing=timing(encoding_s=50.0 / skill),
-        provenance=_provenance(label, task),
+        **_provenance(label, task),
     )
-    return _with_true_score(store, record, tables)
+    return record, tables
 
 
 def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa.Table]) -> JobRecord:
@@ -247,17 +229,13 @@ def _audit(task_type: str, protocol: str, own: np.random.Generator) -> JobAudit:
     return job_audit(TaskRules(protocol), **sides)
 
 
-def _provenance(label: str, task: str) -> Provenance:
+def _provenance(label: str, task: str) -> dict[str, Any]:
     digest = hashlib.sha256(label.encode()).hexdigest()
-    model = model_provenance(
-        declared=f"example/{label}",
-        name=f"example/{label}",
-        revision=digest[:40],
-        weights_sha256=digest,
-        tokenizer_sha256=digest,
-    )
-    revision = hashlib.sha256(task.encode()).hexdigest()[:40]
-    return provenance(model, dataset=f"mteb/{task}", revision=revision, source=SOURCE)
+    name = f"example/{label}"
+    model = {"declared": name, "name": name, "revision": digest[:40]}
+    hashes = {"weights_sha256": digest, "tokenizer_sha256": digest}
+    dataset = {"name": f"mteb/{task}", "revision": hashlib.sha256(task.encode()).hexdigest()[:40]}
+    return {"model": {**model, **hashes}, "dataset": dataset, "versions": {"mteb": "2.26.24"}, "source": SOURCE}
 
 
 def _seed(*names: str) -> int:

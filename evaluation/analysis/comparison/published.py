@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
 from evaluation.analysis.run_view import TaskScore, mteb_name
-from evaluation.config.models import is_e5_name
 from evaluation.errors import ComparisonError
+from evaluation.models.default_protocol import is_e5_name
 from evaluation.models.training_data import original_name
-from evaluation.protocols import TaskRules, named_rules
+from evaluation.protocols import TaskRules, TaskTraits, named_rules
 from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
@@ -160,7 +160,8 @@ def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
     if row.protocol == "authors":
         yield "protocol: the table's own rules are not defined here"
     else:
-        yield from _rule_causes(record, named_rules(row.protocol, record.type, _names(record)), row)
+        task = TaskTraits(record.task, record.type, tuple(sorted(_names(record))))
+        yield from _rule_causes(record, named_rules(row.protocol, task), row)
     is_cut = audit is not None and any(side.truncated for side in audit.sides.values())
     if audit is not None and is_cut and is_e5_name(row.model) and audit.vectors.max_length != _E5_MAX_LENGTH:
         yield f"truncation: ours at {audit.vectors.max_length} tokens, theirs at {_E5_MAX_LENGTH}"

@@ -29,7 +29,7 @@ from evaluation.analysis.report.score_grid import Grid, flag_legend, score_grid
 from evaluation.analysis.report.wins import PASSAGES, Duel, ScoredTask, duel, query_texts, scored_task, shorten
 from evaluation.records.job_record import JobRecord
 from evaluation.system.atomic_files import write_text
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 PAGE_QUERIES, PAGE_VALUES = 300, 36_000
 """Queries of a task, and values in all, that the page's scatter plot holds; of more queries, a seeded sample."""

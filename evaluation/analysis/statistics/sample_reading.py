@@ -14,7 +14,7 @@ from evaluation.analysis.statistics.scorers import Statistic, score_part
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.tables import stored_file
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]

@@ -19,7 +19,7 @@ from evaluation.analysis.comparison.compare import ComparisonOptions, compare_mo
 from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.formats import print_tables, render_markdown
-from evaluation.analysis.tables.text_table import Table
+from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
 from evaluation.commands.run_benchmark.progress import ConsoleReporter
 from evaluation.config.models import RunConfig

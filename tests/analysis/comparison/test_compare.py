@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.query_runs import query_record
+from support.fake_runs import query_record
 from support.record_parts import job_audit, manifest, timing
 
 from evaluation import compare, results_frame

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.query_runs import query_record
+from support.fake_runs import query_record
 
 from evaluation.analysis.comparison.columns import read_columns
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.stored_runs import clustering, retrieval, sts, write_run
+from support.fake_runs import clustering, retrieval, sts, write_run
 
 from evaluation.analysis.gate.snapshots import check_complete, read_run
 from evaluation.analysis.statistics.units import score

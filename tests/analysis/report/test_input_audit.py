@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.record_parts import job_audit, model_provenance, provenance, vector_rules
+from support.fake_runs import job_record
+from support.record_parts import job_audit, vector_rules
 from support.record_parts import side_audit as side
 
 from evaluation.analysis.report.input_audit import audit_tasks, length_rows, warnings_by_sentence
@@ -21,22 +22,8 @@ def record(
     max_length: int = 512,
     **sides: SideAudit,
 ) -> JobRecord:
-    return JobRecord(
-        state="done",
-        fingerprint="f" * 64,
-        label=label,
-        protocol="e5",
-        task="Harbours",
-        type="Retrieval",
-        via="local",
-        splits=("test",),
-        subsets=("default",),
-        metric="ndcg_at_10",
-        main_score=0.5,
-        counts=counts or {},
-        audit=job_audit(vectors=vector_rules(max_length=max_length), **sides),
-        provenance=provenance(model_provenance(declared=declared)),
-    )
+    audit = job_audit(vectors=vector_rules(max_length=max_length), **sides)
+    return job_record(label, "Harbours", counts=counts or {}, audit=audit, model={"declared": declared})
 
 
 def warnings(*records: JobRecord) -> str:

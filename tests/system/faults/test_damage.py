@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_run import SHARD_TEXTS, Scores, scores_of
+from support.watched_runs import SHARD_TEXTS, Scores, scores_of
 
 from evaluation import load_config, results_frame, run
 from evaluation.commands.run_benchmark.run import write_summaries

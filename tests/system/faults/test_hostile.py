@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from support.small_run import text
+from support.data import text
 
 from evaluation import load_config, run
 from evaluation.encoding.pooling import l2_normalize

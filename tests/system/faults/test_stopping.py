@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.small_run import Orders, Scores, finished_jobs, read_events, scores_of, start
+from support.watched_runs import Orders, Scores, finished_jobs, read_events, scores_of, start
 
 from evaluation.execution.stopping import StopSignals
 from evaluation.records.store import RunStore
