@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.analysis.run_view import RunView
 from evaluation.config.models import BUILTIN_PREFIX, RunConfig
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Hardware, Source
+from evaluation.records.origin import Checkout, Hardware
 from evaluation.records.run_manifest import ListedJob, RunManifest
-from evaluation.records.store import RunStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,9 @@ class RunOrigin:
     warnings: tuple[str, ...]
 
 
-def run_origin(folder: Path) -> RunOrigin:
-    """Read a run's provenance.
-
-    Raises:
-        StoreError: The folder is no run.
-    """
-    store = RunStore(folder)
-    run, records = store.read_run(), store.current_records()
+def run_origin(view: RunView) -> RunOrigin:
+    """The provenance of a run."""
+    run, records = view.manifest, view.records
     config, is_rooted = rooted_config(pinned_config(run.config, records), run.config_file)
     return RunOrigin(
         name=run.name,
@@ -167,7 +162,7 @@ def reproduction_command(config: Mapping[str, Any], commit: str | None) -> str:
     return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file} --output reproduced\n{text}END_OF_CONFIG"
 
 
-def _commit(source: Source) -> str:
+def _commit(source: Checkout) -> str:
     if not source.commit:
         return "unknown (not run from a checkout)"
     return f"{source.commit} with uncommitted changes" if source.dirty else source.commit

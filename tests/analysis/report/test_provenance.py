@@ -25,9 +25,10 @@ from evaluation.analysis.report.provenance import (
     run_origin,
 )
 from evaluation.analysis.report.report import write_report
+from evaluation.analysis.run_view import read_run_view
 from evaluation.config.loading import load_config
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Source
+from evaluation.records.origin import Checkout
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG: dict[str, Any] = {
@@ -43,7 +44,7 @@ CONFIG: dict[str, Any] = {
 
 def record(label: str, *, error: str | None = None, commit: str = "c1") -> JobRecord:
     model = {"declared": "x", "name": "x", "revision": "r" * 40}
-    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Source(commit=commit))
+    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Checkout(commit=commit))
 
 
 def write(folder: Path, *records: JobRecord, **changes: Any) -> Path:
@@ -148,7 +149,9 @@ def test_yaml_reads_back() -> None:
 
 def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", error="the folder <b>harbour</b> is empty"))
-    assert run_origin(folder).failures == (("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),)
+    assert run_origin(read_run_view(folder)).failures == (
+        ("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,10 +162,10 @@ def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_stands_against_reproducing_is_said(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in " ".join(run_origin(write(tmp_path, record("hub"), **changes)).warnings)
-    assert run_origin(write(tmp_path / "clean", record("hub"))).warnings == ()
+    assert sentence in " ".join(run_origin(read_run_view(write(tmp_path, record("hub"), **changes))).warnings)
+    assert run_origin(read_run_view(write(tmp_path / "clean", record("hub")))).warnings == ()
 
 
 def test_jobs_of_several_commits_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", commit="c2"))
-    assert run_origin(folder).warnings == ("Its jobs were run at 2 different commits.",)
+    assert run_origin(read_run_view(folder)).warnings == ("Its jobs were run at 2 different commits.",)
