@@ -18,7 +18,8 @@ from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.default_protocol import protocol_of
 from evaluation.protocols import ModelProtocol, TaskRules
-from evaluation.tasks.selection import TaskChoice, TaskChooser
+from evaluation.tasks.choosing import TaskChooser
+from evaluation.tasks.selection import TaskChoice
 
 METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
 """Libraries that compute the metrics: another version is another fingerprint."""

@@ -34,7 +34,8 @@ from evaluation.adapters.sample_tables import (
 )
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
-from evaluation.tasks.loading import load_task, make_task, subset_parts
+from evaluation.tasks.columns import subset_parts
+from evaluation.tasks.loading import load_task, make_task
 
 
 def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:

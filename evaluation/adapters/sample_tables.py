@@ -15,7 +15,7 @@ from mteb._evaluators import retrieval_metrics
 from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
 from evaluation.adapters.embedding import RankedRun
-from evaluation.tasks.loading import subset_parts
+from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 RUN_DEPTH, TEXTS_DEPTH = 100, 10

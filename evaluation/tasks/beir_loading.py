@@ -7,13 +7,10 @@ from typing import NamedTuple
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from evaluation.config.models import Limit
-from evaluation.tasks.loading import (
-    apply_limit_to_retrieval,
-    load_retrieval_from_hub,
-    retrieval_counts,
-    retrieval_data,
-)
+from evaluation.tasks.limits import apply_limit_to_retrieval
+from evaluation.tasks.loading import load_retrieval_from_hub, retrieval_counts
 from evaluation.tasks.local.folders import RetrievalSplit
+from evaluation.tasks.local_datasets import retrieval_data
 from evaluation.tasks.selection import TaskChoice, read_choice
 
 

@@ -1,4 +1,4 @@
-"""Datasets whose columns are plain lists, read once.
+"""Gives access to a loaded task's tables: the splits of a subset, and columns as plain lists that are read once.
 
 `datasets` hands out lazy columns, and whoever makes an array of one reads the table row by row. mteb hands them to
 scikit-learn, which makes dozens of arrays for a score: on Banking77 that took longer than fitting the classifier.
@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from datasets import Dataset
+from mteb.abstasks.abstask import AbsTask
+
+
+def subset_parts(task: AbsTask, subset: str) -> Any:
+    """Split -> data of one subset; a task with one subset may hold its splits directly."""
+    dataset: Any = task.dataset
+    return dataset.get(subset, dataset)
 
 
 class ColumnsDataset(Dataset):  # type: ignore[misc]  # datasets has no types

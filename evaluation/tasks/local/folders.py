@@ -12,7 +12,8 @@ from pathlib import Path
 
 from evaluation.errors import DataError
 from evaluation.system.nearest_names import nearest_hint
-from evaluation.tasks.local.files import FORMATS, Notes, list_folder, show
+from evaluation.tasks.local.files import FORMATS, list_folder
+from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.local.retrieval import RetrievalSplit, read_retrieval
 from evaluation.tasks.local.tables import TableSplit, read_tables
 from evaluation.tasks.types import RETRIEVAL_TYPES, TASK_TYPES, TRAINED_TYPES

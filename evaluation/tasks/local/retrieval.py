@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from evaluation.tasks.local.files import MISSING, REFUSED, Notes, Rows, as_id, find_file, read_rows, show
+from evaluation.tasks.local.files import MISSING, REFUSED, Rows, as_id, find_file, read_rows
+from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.types import INSTRUCTION_TYPES, RERANKING_TYPES
 
 _QRELS_HEADER: Final = ["query-id", "corpus-id", "score"]

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from evaluation.tasks.local.files import REFUSED, Notes, Rows, find_file, read_rows, show
+from evaluation.tasks.local.files import REFUSED, Rows, find_file, read_rows
+from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.types import TRAINED_TYPES
 
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")  # as str(int) writes it: "007" stays a string
