@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -15,8 +15,13 @@ from evaluation.encoding.batching import SHARD_TEXTS
 from evaluation.encoding.encoder import Encoded, TextEncoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
+from evaluation.models.facts import Route
 from evaluation.protocols import Side, TaskRules
+from evaluation.records.job_audit import VectorRules
 from evaluation.search.exact import ExactSearch, rank_candidates
+
+_ROUTES: Mapping[Side, Route] = {"query": "query", "passage": "document", "text": None}
+"""The way that the texts of a side take through a model with a Router."""
 
 CORPUS_BLOCK = SHARD_TEXTS
 """Documents that are encoded and searched before the next are read."""
@@ -86,9 +91,14 @@ class TaskEmbedder:
         checkpoint, settings = encoder.checkpoint, encoder.settings
         self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]
         self.similarity = checkpoint.similarity
-        resolved = asdict(settings)
-        vector_rules = {key: resolved[key] for key in ("pooling", "max_length", "dtype")}
-        self.audit = InputAudit(rules, {"normalize": self.normalize, **vector_rules})
+        vectors = VectorRules(
+            pooling=settings.pooling,
+            normalize=self.normalize,
+            max_length=settings.max_length,
+            dtype=settings.dtype,
+            truncate_dim=settings.truncate_dim,
+        )
+        self.audit = InputAudit(rules, vectors)
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """(N, D) float32 vectors of N texts, input order, normalised if the protocol says so.
@@ -97,7 +107,7 @@ class TaskEmbedder:
             EncodingError: A text is not a string, or a vector can't be used.
         """
         _check_texts(texts, side)
-        encoded = self._encoder.encode(texts, prefix=self.rules.prefix(side))
+        encoded = self._encoder.encode(texts, prefix=self.rules.prefix(side), route=_ROUTES[side])
         self.audit.add(side, texts, encoded)
         return l2_normalize(encoded.vectors) if self.normalize else encoded.vectors
 

@@ -75,7 +75,14 @@ class ModelConfig(Declared):
     pooling: Pooling | None = Field(
         None, description="How token vectors become one; null: what the checkpoint declares."
     )
-    dtype: Dtype = Field("auto", description="Precision of the forward pass; auto: the fastest that keeps the scores.")
+    truncate_dim: int | None = Field(
+        None, ge=1, description="Dimensions kept of a vector; null: what the checkpoint declares, usually all."
+    )
+    dtype: Dtype = Field(
+        "auto",
+        description="Precision of the forward pass; auto: float32, on CUDA bfloat16 if the checkpoint declares it, "
+        "else float16.",
+    )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
     endpoint: EndpointConfig | None = Field(None, description="Where backend openai finds the model.")
 

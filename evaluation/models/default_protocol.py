@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from evaluation.config.models import BUILTIN_PREFIX, UNDECIDED, ModelConfig, RunConfig
-from evaluation.hub.client import snapshot_folder
+from evaluation.hub.cache import snapshot_folder
 from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.declarations import Declarations, read_declarations

@@ -70,7 +70,7 @@ def test_e5_normalizes_all_but_classification_whatever_the_checkpoint_declares(
     result = run_job(task_of(name, write_data("data", DATA[name])), raw_checkpoint if unit else tiny_checkpoint, "e5")
     is_unit = np.isclose(lengths, 1, atol=1e-4)
     assert is_unit.all() if unit else not is_unit.any()
-    assert {side["normalize"] for side in result.audit["sides"].values()} == {unit}
+    assert result.audit.vectors.normalize == unit
 
 
 @pytest.mark.parametrize("protocol", ["mteb", "none"])
@@ -84,7 +84,7 @@ def test_mteb_and_none_normalize_as_the_checkpoint_declares(
         result = run_job(task, checkpoint, protocol)
         is_unit = np.isclose(lengths, 1, atol=1e-4)
         assert is_unit.all() if declared else not is_unit.any()
-        assert {side["normalize"] for side in result.audit["sides"].values()} == {declared}
+        assert result.audit.vectors.normalize == declared
 
 
 @pytest.mark.parametrize(
@@ -137,14 +137,14 @@ def test_audit_holds_strings_and_counts_of_each_side(write_data, run_job, tiny_c
     result = run_job(
         {"local": "Own", "type": "Retrieval", "data": write_data("data", RETRIEVAL)}, tiny_checkpoint, "e5"
     )
-    query, passage = result.audit["sides"]["query"], result.audit["sides"]["passage"]
-    assert query["examples"] == ["query: when do the bells ring", "query:  where to park "]
-    assert passage["examples"] == [P + JOINED[0], P + JOINED[1]]
-    assert (query["prefix"], query["texts"], query["unique_texts"]) == ("query: ", 2, 2)
-    assert (passage["prefix"], passage["texts"], passage["unique_texts"]) == ("passage: ", 3, 3)
-    assert (query["pooling"], query["max_length"], query["dtype"], query["truncated"]) == ("mean", 64, "float32", 0)
+    query, passage, vectors = result.audit.sides["query"], result.audit.sides["passage"], result.audit.vectors
+    assert query.examples == ("query: when do the bells ring", "query:  where to park ")
+    assert passage.examples == (P + JOINED[0], P + JOINED[1])
+    assert (query.prefix, query.texts, query.unique_texts) == ("query: ", 2, 2)
+    assert (passage.prefix, passage.texts, passage.unique_texts) == ("passage: ", 3, 3)
+    assert (vectors.pooling, vectors.max_length, vectors.dtype, query.truncated) == ("mean", 64, "float32", 0)
     # [CLS] query : when do the bells ring [SEP] and [CLS] query : where to park [SEP]
-    assert (query["longest"], sum(query["token_lengths"]["counts"])) == (9, 2)
+    assert (query.longest, sum(query.token_lengths.counts)) == (9, 2)
 
 
 # Datasets that were prefixed by mistake
@@ -184,5 +184,5 @@ def test_own_protocol_may_allow_prefixed_text(make_config, write_data, tiny_chec
     own = {"accepting": {"base": "e5", "allow_prefixed_text": True}}
     record = run_sts(make_config, write_data, tiny_checkpoint, prefixed_sts(60, 60), "accepting", own)
     assert record.state == "done"
-    assert record.audit["sides"]["text"]["examples"] == ["query: query: tree 0", "query: query: tree 1"]
+    assert record.audit.sides["text"].examples == ("query: query: tree 0", "query: query: tree 1")
     assert "60 of 120 texts" in record.warnings[0]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ from evaluation.commands.run_benchmark.command import main
 from evaluation.config.loading import load_config
 from evaluation.jobs import build_plan
 from evaluation.tasks.local.folders import read_local_data
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 HEAD = """\
 name: broken
@@ -279,19 +280,6 @@ class Said(NamedTuple):
 
     code: int
     error: str
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """The command sends the libraries' logs to a file, for good."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def lay_out(folder: Path, case: Case) -> list[str]:

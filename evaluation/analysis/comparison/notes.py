@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
 from evaluation.analysis.comparison.types import Column, Comparison
+from evaluation.analysis.number_formats import brackets, p_equation, points
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")
@@ -74,11 +75,11 @@ def _suites(comparison: Comparison) -> Iterator[str]:
             found = cell.difference
             if found is None:
                 continue
-            span = f" [{found.interval.low:+.2f}, {found.interval.high:+.2f}]" if found.interval else ""
-            p = f", p = {found.p_two_sided:.2g}" if found.p_two_sided is not None else ""
+            interval = f" {brackets(found.interval.low, found.interval.high, signed=True)}" if found.interval else ""
+            p = f", {p_equation(found.p_two_sided)}" if found.p_two_sided is not None else ""
             yield (
                 f"{column.label} - {comparison.baseline} over {found.n_tasks} tasks with samples: "
-                f"{found.value:+.2f}{span}{p}."
+                f"{points(found.value, signed=True)}{interval}{p}."
             )
 
 

@@ -14,6 +14,7 @@ from statistics import fmean
 from evaluation.analysis.gate.family import MIN_EXPERIMENTS, Family, Key, algorithm_noise, compare_all, suite_detectable
 from evaluation.analysis.gate.matching import Case, differing, match, paired_labels
 from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.number_formats import p_equation
 from evaluation.analysis.statistics.resampling import Interval
 from evaluation.errors import UsageError
 
@@ -268,7 +269,7 @@ def _more_than(drop: float, rule: GateRule) -> str:
 
 
 def _p(value: float) -> str:
-    return f"p {value:.4f} after Holm" if value >= 0.0001 else "p < 0.0001 after Holm"
+    return f"{p_equation(value)} after Holm"
 
 
 def _points(value: float | None) -> float | None:

@@ -25,7 +25,7 @@ from evaluation.analysis.report.input_audit import LengthRow, TaskAudit, audit_t
 from evaluation.analysis.report.provenance import RunOrigin, run_origin
 from evaluation.analysis.report.score_grid import Grid, flag_legend, score_grid
 from evaluation.analysis.report.wins import PASSAGES, Duel, ScoredTask, duel, query_texts, scored_task, shorten
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 from evaluation.system.atomic_files import write_text
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
@@ -151,10 +151,10 @@ def _seconds(records: Sequence[JobRecord]) -> dict[str, dict[str, float]]:
     """Label -> phase -> seconds over all tasks."""
     found: dict[str, dict[str, float]] = {}
     for record in records:
-        if record.timing:
+        if record.timing is not None:
             phases = found.setdefault(record.label, dict.fromkeys(_PHASES.values(), 0.0))
             for key, phase in _PHASES.items():
-                phases[phase] += max(float(record.timing.get(key) or 0.0), 0.0)
+                phases[phase] += max(float(getattr(record.timing, key)), 0.0)
     return found
 
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Comparison
-from evaluation.analysis.report.chart_data import format_p
-
-MISSING = "-"
+from evaluation.analysis.number_formats import p_equation, points, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +114,9 @@ def _cell(comparison: Comparison, label: str, cell: Cell, rank: int, told: froze
         filter(None, ["T" if cell.trained else "", *(mark[0].upper() for mark in cell.marks if mark not in told)])
     )
     return GridCell(
-        score=MISSING if cell.score is None else f"{cell.score:.2f}",
+        score=points(cell.score),
         interval="" if cell.interval is None else f"{cell.interval.low:.1f} to {cell.interval.high:.1f}",
-        delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
+        delta="baseline" if is_baseline else points(cell.delta, signed=True),
         rank=rank,
         verdict=verdict,
         flags=flags,
@@ -130,13 +128,13 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
     percent = f"{comparison.options.confidence:.0%}"
     lines = [label if cell.score is None else f"{label}: {cell.score:.2f}"]
     if cell.interval is not None:
-        lines.append(f"{percent} interval {cell.interval.low:.2f} to {cell.interval.high:.2f}")
+        lines.append(f"{percent} interval {span(cell.interval.low, cell.interval.high)}")
     if cell.delta is not None and label != comparison.baseline:
         interval = cell.difference.interval if cell.difference else None
-        told = f" ({percent} {interval.low:+.2f} to {interval.high:+.2f})" if interval else ""
+        told = f" ({percent} {span(interval.low, interval.high, signed=True)})" if interval else ""
         lines.append(f"{cell.delta:+.2f} to {comparison.baseline}{told}")
         if cell.p_adjusted is not None:
-            lines.append(f"adjusted p {format_p(cell.p_adjusted)}")
+            lines.append(f"adjusted {p_equation(cell.p_adjusted)}")
         if cell.difference is not None and cell.difference.detectable is not None:
             lines.append(f"smallest difference this data would show: {cell.difference.detectable:.2f}")
     lines += [f"published {match.score:.2f} ({match.source}): {match.verdict}" for match in cell.published]
@@ -164,18 +162,18 @@ def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, ran
     verdict, difference = "", cell.tested
     if difference is not None and not is_baseline:
         if difference.interval is not None:
-            tip.append(f"{percent} interval {difference.interval.low:+.2f} to {difference.interval.high:+.2f}")
+            tip.append(f"{percent} interval {span(difference.interval.low, difference.interval.high, signed=True)}")
         if difference.p_two_sided is not None:
-            tip.append(f"p {format_p(difference.p_two_sided)}")
+            tip.append(p_equation(difference.p_two_sided))
             if difference.p_two_sided < comparison.options.alpha:
                 verdict = "better" if difference.value > 0 else "worse"
     if cell.missing:
         tip.append(f"over {cell.n_scored} tasks only; missing: {', '.join(cell.missing)}")
-    score = MISSING if cell.value is None else f"{cell.value:.0f}" if is_rank else f"{cell.value:.2f}"
+    score = f"{cell.value:.0f}" if is_rank and cell.value is not None else points(cell.value)
     return GridCell(
         score=score,
         interval="",
-        delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
+        delta="baseline" if is_baseline else points(cell.delta, signed=True),
         rank=rank,
         verdict=verdict,
         flags="incomplete" if cell.missing else "",

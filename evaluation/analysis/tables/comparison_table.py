@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
-from evaluation.analysis.tables.run_table import MISSING, Table, TableRow, TextCell, points
+from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.statistics.resampling import Interval
+from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
 LEGEND = {
     "significant": "differs significantly from the baseline",
@@ -78,7 +80,7 @@ def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
     scores = tuple(
         TextCell(
             points(cell.score),
-            _span(cell.interval) if intervals and comparison.baseline is None else "",
+            _brackets(cell.interval) if intervals and comparison.baseline is None else "",
             bold=rank == 1,
             underline=rank == 2,
             marks=_cell_marks(cell),
@@ -88,7 +90,7 @@ def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
     deltas = tuple(
         TextCell(
             points(cell.delta, signed=True),
-            _span(cell.difference.interval, signed=True) if intervals and cell.difference else "",
+            _brackets(cell.difference.interval, signed=True) if intervals and cell.difference else "",
             marks=("significant",) if cell.significant else (),
         )
         for cell in row.cells
@@ -134,13 +136,12 @@ def _suite_delta(cell: AggregateCell, comparison: Comparison, *, intervals: bool
     if found is None:
         return TextCell(points(cell.delta, signed=True))
     significant = found.p_two_sided is not None and found.p_two_sided < comparison.options.alpha
-    span = _span(found.interval, signed=True) if intervals else ""
-    return TextCell(points(cell.delta, signed=True), span, marks=("significant",) if significant else ())
+    interval = _brackets(found.interval, signed=True) if intervals else ""
+    return TextCell(points(cell.delta, signed=True), interval, marks=("significant",) if significant else ())
 
 
-def _span(interval: object, *, signed: bool = False) -> str:
-    low, high = getattr(interval, "low", None), getattr(interval, "high", None)
-    return "" if low is None or high is None else f"[{points(low, signed=signed)}, {points(high, signed=signed)}]"
+def _brackets(interval: Interval | None, *, signed: bool = False) -> str:
+    return "" if interval is None else brackets(interval.low, interval.high, signed=signed)
 
 
 def _places(values: Sequence[float | None]) -> list[int | None]:

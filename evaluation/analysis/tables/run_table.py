@@ -1,58 +1,15 @@
-"""Text tables, before they are rendered, and the one that ends a run. Reads records only."""
+"""The table that ends a run. Reads records only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import mean
 
 from evaluation.analysis.comparison.sources import expected_parts
-from evaluation.records.store import JobRecord
+from evaluation.analysis.number_formats import points
+from evaluation.analysis.tables.table import Table, TableRow, TextCell
+from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
-
-MISSING = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class TextCell:
-    """One cell.
-
-    Attributes:
-        text: What it says; may hold anything that a dataset or a label holds.
-        detail: Said smaller, after it: an interval.
-        bold, underline: Best and second of its row.
-        marks: Names of marks, such as "significant"; each format has its sign for them.
-    """
-
-    text: str
-    detail: str = ""
-    bold: bool = False
-    underline: bool = False
-    marks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One row; `rule` sets it apart from the one above."""
-
-    cells: tuple[TextCell, ...]
-    rule: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells without a format.
-
-    Attributes:
-        header: The first `n_text` columns are text and stand left, the others are numbers and stand right.
-        notes: Sentences below the table.
-    """
-
-    title: str
-    header: tuple[TextCell, ...]
-    n_text: int
-    rows: tuple[TableRow, ...]
-    notes: tuple[str, ...] = ()
 
 
 def score_table(records: Sequence[JobRecord]) -> Table:
@@ -99,7 +56,7 @@ def task_scores(records: Sequence[JobRecord]) -> dict[tuple[str, str], float]:
 
 def _protocol_pairs(records: Sequence[JobRecord]) -> list[tuple[str, str]]:
     """Labels of the same weights under e5 and under none."""
-    weights = {r.label: r.provenance.get("model", {}).get("weights_sha256") for r in records if r.state == "done"}
+    weights = {r.label: r.provenance.model.weights_sha256 for r in records if r.state == "done" and r.provenance.model}
     protocols = {record.label: record.protocol for record in records}
     return [
         (first, second)
@@ -119,11 +76,3 @@ def _cells(values: Mapping[str, float | None], labels: Sequence[str], pairs: Seq
 
 def _text_row(cells: Sequence[str], *, rule: bool = False) -> TableRow:
     return TableRow(tuple(TextCell(cell) for cell in cells), rule)
-
-
-def points(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals, or the sign for no score; what rounds to zero has no minus."""
-    if value is None:
-        return MISSING
-    shown = round(value, 2) + 0.0
-    return f"{shown:+.2f}" if signed else f"{shown:.2f}"

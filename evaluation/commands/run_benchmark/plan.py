@@ -11,7 +11,7 @@ from rich.table import Table
 
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import StoreError, UsageError
-from evaluation.hub.client import snapshot_folder
+from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.default_protocol import protocol_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from support.made_comparisons import comparison
+from support.fake_comparisons import comparison
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell
 from evaluation.analysis.report.score_grid import flag_legend, score_grid

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.query_runs import query_record
+from support.fake_runs import query_record
 
 from evaluation.analysis.report.wins import Duel, ScoredTask, duel, scored_task, shorten
 from evaluation.errors import DamagedFileError

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from support.small_run import text
+from support.data import text
 
 from evaluation import load_config, run
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import ConfigError, EvaluationError
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 Files = Mapping[str, str | bytes]
 
