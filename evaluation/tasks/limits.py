@@ -17,7 +17,7 @@ from evaluation.tasks.selection import TaskChoice
 
 
 def apply_limit(task: AbsTask, choice: TaskChoice, limit: Limit) -> None:
-    """Cut a loaded task for a smoke run, in place. Training splits stay whole; judged documents are kept."""
+    """Cuts a loaded task for a smoke run, in place. Training splits stay whole; judged documents are kept."""
     for subset in task.hf_subsets:
         if isinstance(task, AbsTaskRetrieval):
             for split in choice.splits:
@@ -37,7 +37,7 @@ def _limit_rows(task: AbsTask, rows: Dataset, n: int) -> Dataset:
 
 
 def apply_limit_to_retrieval(data: RetrievalSplitData, limit: Limit) -> None:
-    """Cut one retrieval split in place: the first judged queries; their documents and candidates, then others."""
+    """Cuts one retrieval split in place: to the first judged queries; their documents and candidates, then others."""
     if limit.queries is not None:
         judged = [row for row, id_ in enumerate(data["queries"]["id"][:]) if data["relevant_docs"].get(id_)]
         data["queries"] = data["queries"].select(judged[: limit.queries])
@@ -52,7 +52,7 @@ def apply_limit_to_retrieval(data: RetrievalSplitData, limit: Limit) -> None:
 
 
 def _kept_rows(ids: Sequence[str], needed: set[str], n: int) -> list[int]:
-    """All needed rows and the first others, up to n in all if the needed are fewer."""
+    """Returns all needed rows and the first others, n in all unless more are needed."""
     room = max(0, n - len(needed & set(ids)))
     kept = []
     for row, id_ in enumerate(ids):

@@ -1,4 +1,4 @@
-"""A chosen task -> mteb's task object with its data loaded, from the Hub or from a local folder. mteb lives here."""
+"""Makes mteb's task object of a chosen task and loads its data, from the Hub or from a local folder."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _ANY_LANGUAGE = "und-Zyyy"
 
 
 def make_task(choice: TaskChoice, *, seed: int) -> AbsTask:
-    """A fresh task object without data, with the chosen splits, subsets and options set.
+    """Makes a fresh task object without data, with the chosen splits, subsets and options set.
 
     Raises:
-        ConfigError: An option that the task's class does not have, or of another type.
+        ConfigError: The task's class has no such option, or one of another type.
     """
     task = _local_task(choice, seed) if choice.source is None else _mteb_task(choice, seed)
     for name, value in choice.options.items():
@@ -41,7 +41,7 @@ def make_task(choice: TaskChoice, *, seed: int) -> AbsTask:
             names = sorted(_option_names(type(task)))
             raise ConfigError([f"{choice.name} has no option {name!r} (options: {', '.join(names)})."])
         if current is not None and value is not None and not _same_kind(current, value):
-            raise ConfigError([f"{choice.name}: option {name!r} is {value!r}, but {type(current).__name__} is wanted."])
+            raise ConfigError([f"{choice.name}: option {name!r} is {value!r}; it must be a {type(current).__name__}."])
         setattr(task, name, value)
     return task
 
@@ -83,7 +83,7 @@ def _mteb_task(choice: TaskChoice, seed: int) -> AbsTask:
 
 
 def _local_task(choice: TaskChoice, seed: int) -> AbsTask:
-    """A new task on local data, of mteb's class for its type."""
+    """Makes a new task on local data, of mteb's class for its type."""
     base = getattr(abstasks, TASK_CLASS_BY_TYPE[choice.type])
     languages = [_ANY_LANGUAGE]
     metadata = TaskMetadata(
@@ -105,11 +105,11 @@ def _local_task(choice: TaskChoice, seed: int) -> AbsTask:
 
 
 def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[str, int]:
-    """Load a task's data into it; returns what was dropped or noticed, with counts.
+    """Loads a task's data into it; returns what was dropped or noticed, with counts.
 
     Raises:
-        DataError: Local data that changed since it was planned or breaks the layout.
-        EvaluationError: A Hub dataset that can't be loaded.
+        DataError: Local data changed since the run was planned, or breaks the layout.
+        EvaluationError: A Hub dataset can't be loaded.
     """
     counts: dict[str, int] = {}
     if choice.data is not None:
@@ -130,10 +130,10 @@ def load_task(task: AbsTask, choice: TaskChoice, limit: Limit | None) -> dict[st
 
 
 def _load_from_hub(task: AbsTask, choice: TaskChoice) -> None:
-    """Let mteb load its dataset out of the snapshot folder of the pinned revision.
+    """Lets mteb load its dataset from the snapshot folder of the pinned revision.
 
-    With a folder for a path, `datasets` reads the files that are there, whatever revisions and processed copies its
-    own caches hold, with a network and without.
+    Given a folder as path, `datasets` reads the files in it, with and without a network, whatever revisions and
+    processed copies its own caches hold.
     """
     folder = dataset_folder(task, choice)
     pinned = task.metadata
@@ -151,21 +151,21 @@ def _load_from_hub(task: AbsTask, choice: TaskChoice) -> None:
 
 
 def _check_tables(task: AbsTask, choice: TaskChoice) -> None:
-    """Without its candidates a reranking task would be scored as search of the whole corpus."""
+    """Refuses a reranking task without candidates, which would be scored as a search of the whole corpus."""
     if not isinstance(task, AbsTaskRetrieval) or choice.type not in RERANKING_TYPES:
         return
     for subset, splits in task.dataset.items():
         for split, data in splits.items():
             if data.get("top_ranked") is None:
                 where = f"{choice.name}, split {split!r}, subset {subset!r}"
-                raise DataError([f"{where}: the dataset holds no candidates."])
+                raise DataError([f"{where}: the dataset has no candidates."])
 
 
 def load_retrieval_from_hub(choice: TaskChoice, split: str) -> RetrievalSplitData:
-    """One split of a retrieval task's Hub dataset, at the revision that mteb pins.
+    """Loads one split of a retrieval task's Hub dataset, at the revision that mteb pins.
 
     Raises:
-        EvaluationError: It can't be loaded.
+        EvaluationError: The dataset can't be loaded.
     """
     task = _mteb_task(choice, seed=0)
     _load_from_hub(task, choice)
@@ -184,9 +184,9 @@ def _counts_of_splits(task: AbsTaskRetrieval, choice: TaskChoice) -> dict[str, i
 
 
 def retrieval_counts(data: RetrievalSplitData) -> dict[str, int]:
-    """What a split of a Hub dataset holds that can't be scored: repeated ids, judgements of unknown ids.
+    """Counts what a split of a Hub dataset has that can't be scored: repeated ids, judgements of unknown ids.
 
-    In local data the loader counts the same and refuses repeated ids. A corpus' ids stay outside Python's memory.
+    The reader of local data counts the same and refuses repeated ids. The ids of a corpus stay in Arrow.
     """
     queries, qrels = data["queries"]["id"][:], data["relevant_docs"]
     known = set(queries)

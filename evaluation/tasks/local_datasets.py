@@ -21,7 +21,7 @@ class NewTask:
 
 
 def place_local(task: AbsTask, data: LocalData) -> None:
-    """Put local data where the class's dataset_transform would have left it, in the class's final columns."""
+    """Puts local data where the class's dataset_transform would have left it, in the class's final columns."""
     subsets = task.hf_subsets
     if len(data.subsets) == 1 and len(subsets) == 1:
         by_subset = {subsets[0]: next(iter(data.subsets.values()))}
@@ -45,7 +45,7 @@ def place_local(task: AbsTask, data: LocalData) -> None:
 
 
 def left_out_rows(task: AbsTask, data: LocalData) -> dict[str, int]:
-    """Rows that mteb does not score: to its `_evaluate_clustering_bootstrapped` the label -1 means none."""
+    """Counts rows that mteb does not score: in its `_evaluate_clustering_bootstrapped` the label -1 means none."""
     if not isinstance(task, AbsTaskClustering):
         return {}
     tables = [
@@ -59,10 +59,10 @@ def left_out_rows(task: AbsTask, data: LocalData) -> dict[str, int]:
 def _two_classes_numbered(
     task: AbsTask, splits: dict[str, RetrievalSplit | TableSplit]
 ) -> dict[str, RetrievalSplit | TableSplit]:
-    """Two class names as 0 and 1 in their order, and of a new task two other numbers as well.
+    """Numbers two class names 0 and 1, in their order; in a new task also two other numbers.
 
-    mteb's average precision of two classes takes the class 1 as the positive one (`_calculate_scores`), and fails
-    where there is none.
+    mteb's average precision of two classes takes class 1 as the positive one (`_calculate_scores`), and fails where
+    there is none.
     """
     parts = {name: part for name, part in splits.items() if isinstance(part, TableSplit)}
     if TASK_CLASS_BY_TYPE.get(task.metadata.type) != "AbsTaskClassification":
@@ -77,7 +77,7 @@ def _two_classes_numbered(
 
 
 def retrieval_data(part: RetrievalSplit) -> RetrievalSplitData:
-    """A split in the columns of mteb's retrieval tasks."""
+    """Returns a split in the columns of mteb's retrieval tasks."""
     queries: dict[str, list[Any]] = {"id": part.query_ids, "text": part.query_texts}
     if part.instructions is not None:
         queries["instruction"] = [part.instructions.get(query) for query in part.query_ids]
@@ -100,7 +100,7 @@ def _table(task: AbsTask, part: TableSplit) -> Dataset:
 
 
 def _column_names(task: AbsTask) -> dict[str, str]:
-    """Documented column -> the column that the task's class reads."""
+    """Returns documented column -> the column that the task's class reads."""
     match TASK_CLASS_BY_TYPE.get(task.metadata.type):
         case "AbsTaskClassification" | "AbsTaskMultilabelClassification":
             return {"text": task.input_column_name, "label": task.label_column_name}  # type: ignore[attr-defined]
@@ -128,7 +128,7 @@ def _column_names(task: AbsTask) -> dict[str, str]:
 def _clustering_columns(
     task: AbsTaskClustering | AbsTaskClusteringLegacy, columns: Mapping[str, list[Any]]
 ) -> dict[str, list[Any]]:
-    """Rows of one text (new generation) or of one set of texts (legacy), whichever form the file has."""
+    """Returns rows of one text (new generation) or of one set of texts (legacy), from either form of the file."""
     text, label = str(task.input_column_name), task.label_column_name
     sets = "sentences" in columns
     if isinstance(task, AbsTaskClusteringLegacy):

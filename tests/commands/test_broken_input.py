@@ -193,8 +193,8 @@ DATA_CASES = [
     beir_case("no judgement", "qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "no judged query"),
     beir_case("empty corpus", "corpus.jsonl", "", "is empty"),
     beir_case("empty queries", "queries.jsonl", "\n\n", "is empty"),
-    beir_case("document id twice", "corpus.jsonl", CORPUS + CORPUS, "line 3", '"d1" is already in line 1'),
-    beir_case("query id twice", "queries.jsonl", QUERIES + QUERIES, "line 3", '"q1" is already in line 1'),
+    beir_case("document id twice", "corpus.jsonl", CORPUS + CORPUS, "line 3", '"d1" already appears in line 1'),
+    beir_case("query id twice", "queries.jsonl", QUERIES + QUERIES, "line 3", '"q1" already appears in line 1'),
     beir_case("malformed JSON line", "corpus.jsonl", CORPUS + '{"_id": "d3", \n', "line 3", "not valid JSON"),
     beir_case("JSON line that is no object", "corpus.jsonl", CORPUS + '["d3"]\n', "line 3", "must be a JSON object"),
     beir_case("not UTF-8", "corpus.jsonl", CORPUS.encode() + b'{"_id": "d3", "text": "\xe9"}\n', "line 3", "not UTF-8"),
@@ -267,7 +267,7 @@ DATA_CASES = [
         "Summarization",
         jsonl({"text": "a", "human_summaries": ["b"], "machine_summaries": ["c", "d"], "relevance": [1.0]}),
         "test.jsonl, line 1",
-        "equally long",
+        "the same length",
     ),
 ]
 

@@ -23,7 +23,7 @@ _DECODER: Final = json.JSONDecoder()
 
 
 class Notes:
-    """What comes to light while a folder is read: problems, counts, and a digest of each file."""
+    """What was noticed while a folder was read: problems, counts, and a digest of each file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -33,47 +33,47 @@ class Notes:
         self._digests: dict[str, bytes] = {}
 
     def problem(self, place: Path | str, sentence: str) -> None:
-        """Note a fault; only the first 20 are kept, the rest are counted."""
+        """Notes a fault; keeps the first 20 and counts the others."""
         self.total += 1
         if not self.full:
             self._problems.append(f"{place}: {sentence}")
 
     @property
     def full(self) -> bool:
-        """Whether a further problem would only be counted."""
+        """Whether further problems are only counted."""
         return len(self._problems) >= _MAX_PROBLEMS
 
     def raise_problems(self) -> None:
-        """Raise DataError if there was any problem."""
+        """Raises DataError if there was any problem."""
         more = self.total - len(self._problems)
         if self.total:
             raise DataError([*self._problems, f"and {more} more"] if more else self._problems)
 
     def content_hash(self) -> str:
-        """40 hex digits over relative name and bytes of every file read, whatever the order of reading."""
+        """Returns 40 hex digits over the relative name and bytes of every file read, in any order of reading."""
         whole = hashlib.blake2b(digest_size=20)
         for name, digest in sorted(self._digests.items()):
             whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + digest)
         return whole.hexdigest()
 
     def inside(self, path: Path) -> bool:
-        """Whether the path, its symbolic links followed, stays inside the folder; a problem otherwise."""
+        """Returns whether the path stays inside the folder once symbolic links are followed; notes a problem if not."""
         try:
             real = path.resolve()
             if real.is_relative_to(self.root.resolve()):
                 return True
-            self.problem(path, f"is a symbolic link out of the folder (to {real}); copy the data into the folder.")
+            self.problem(path, f"is a symbolic link out of the folder (to {real}); copy the data into it.")
         except (OSError, RuntimeError) as error:  # a link to itself
             self.problem(path, f"is a symbolic link that can't be followed: {error}.")
         return False
 
     def byte_lines(self, path: Path) -> Iterator[bytes]:
-        """The file's lines with their ends, hashed on the way; a problem where it can't be read."""
+        """Yields the file's lines with their line ends and hashes them; notes a problem where it can't be read."""
         if not self.inside(path):
             return
         digest = hashlib.blake2b(digest_size=20)
         try:
-            if not path.is_file():  # opening a named pipe would wait for ever
+            if not path.is_file():  # opening a named pipe would block forever
                 self.problem(path, "is not a file.")
                 return
             with path.open("rb") as file:
@@ -85,7 +85,7 @@ class Notes:
         self._digests[path.relative_to(self.root).as_posix()] = digest.digest()
 
     def text_lines(self, path: Path) -> Iterator[tuple[int, str]]:
-        """Number and text of each line that isn't blank, without line end and byte-order mark."""
+        """Yields number and text of each line that is not blank, without line end and byte-order mark."""
         for number, raw in enumerate(self.byte_lines(path), start=1):
             try:
                 line = (raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw).decode().rstrip("\r\n")
@@ -96,7 +96,7 @@ class Notes:
                 yield number, line
 
     def parse_json(self, text: str, names: Sequence[str] = ()) -> Any:
-        """The JSON value with lone surrogates replaced and counted; of an object, in the keys `names` alone.
+        """Parses JSON; replaces and counts lone surrogates, in an object only in the keys `names`.
 
         Raises:
             ValueError: the text is not JSON; the message says why.
@@ -127,7 +127,7 @@ class Notes:
 
 
 def show(value: object) -> str:
-    """A value as an error message quotes it: JSON, cut short."""
+    """Returns a value as an error message quotes it: JSON, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
