@@ -1,4 +1,4 @@
-"""Stored records -> files for other tools: TREC run files and a model card's model-index. Reads records only."""
+"""Writes stored records as files for other tools: TREC run files, and the model-index of a model card."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PROGRAM = "https://github.com/embeddings-benchmark/mteb"
 
 
 def write_trec(run: Path, output: Path) -> list[Path]:
-    """A TREC run file for each retrieval or reranking job, split and subset: query Q0 document rank score tag.
+    """Writes a TREC run file per retrieval or reranking job, split and subset: query Q0 document rank score tag.
 
     Args:
         run: The run's folder.
-        output: Where <label>/<task>.<split>[.<subset>].run is written; spaces in the tag become underscores.
+        output: Folder for <label>/<task>.<split>[.<subset>].run; spaces in the tag become underscores.
 
     Raises:
         UsageError: No job has a ranking, the run is limited, or an id holds a space, which the format can't express.
@@ -53,20 +53,31 @@ def write_trec(run: Path, output: Path) -> list[Path]:
     return written
 
 
+def _file_name(name: str) -> str:
+    """The name if it can't lead out of a folder.
+
+    Raises:
+        UsageError: It can, as only names in a run that was tampered with do.
+    """
+    if name.startswith(".") or set(name) & set("/\\\0"):
+        raise UsageError(f"{name!r} can't be the name of a file, so nothing is written for it: the run is damaged.")
+    return name
+
+
 def _refuse_limited(record: JobRecord, run: Path) -> None:
     if record.limit is not None:
-        raise UsageError(f"{run} is a limited run, whose results are not handed on.")
+        raise UsageError(f"{run} is a limited run; its results are not exported.")
 
 
 def write_model_cards(run: Path, output: Path) -> list[Path]:
-    """A model-index block for each label: the header of a model card, scores in points, every score with its protocol.
+    """Writes a model-index block per label, the header of a model card: scores in points, each with its protocol.
 
     Args:
         run: The run's folder.
-        output: Where <label>.md is written.
+        output: Folder for <label>.md.
 
     Raises:
-        UsageError: No job has a score, or the run is limited.
+        UsageError: No job has a score, the run is limited, or a label would lead out of `output`.
     """
     by_label: dict[str, list[JobRecord]] = {}
     for record in RunStore(run).current_records():
@@ -77,14 +88,14 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         raise UsageError(f"{run} holds no score.")
     written = []
     for label, records in by_label.items():
-        target = output / f"{label}.md"
+        target = output / _file_name(f"{label}.md")
         write_text(target, model_card(records))
         written.append(target)
     return written
 
 
 def model_card(records: Sequence[JobRecord]) -> str:
-    """The header of a model card, of the records of one label."""
+    """Returns the header of a model card for the records of one label."""
     from huggingface_hub import EvalResult, ModelCardData
 
     names = {record.provenance["model"]["name"] for record in records}

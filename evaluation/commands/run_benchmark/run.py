@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from evaluation.analysis.tables.csv_json import frame_csv
 from evaluation.analysis.tables.formats import print_tables, render_markdown
 from evaluation.analysis.tables.run_table import score_table
 from evaluation.commands.console import shown
@@ -158,7 +159,7 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
     from evaluation.analysis.frame import records_frame
 
     for name, text in {
-        "summary.csv": records_frame(records).to_csv(index=False),
+        "summary.csv": frame_csv(records_frame(records)),
         "summary.md": render_markdown([score_table(records)]),
     }.items():
         file = folder / name
