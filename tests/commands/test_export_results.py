@@ -29,7 +29,7 @@ def test_folder_that_is_no_run_is_wrong_usage(tmp_path: Path, target: str) -> No
         timeout=300,
     )
     assert done.returncode == 2
-    assert done.stderr == f"export-results: {tmp_path} is no run folder: it holds no run.json.\n"
+    assert done.stderr == f"export-results: {tmp_path} is not a run folder: it has no run.json.\n"
     assert list(tmp_path.iterdir()) == []
 
 
