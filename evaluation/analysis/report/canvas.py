@@ -86,9 +86,9 @@ def values(rows: Rows) -> alt.InlineData:
 
 def tips(*fields: tuple[str, str] | tuple[str, str, str]) -> list[alt.Tooltip]:
     """What a hover shows: a field with its type, a title, and a number's format."""
-    return [alt.Tooltip(field, title=title, **({"format": rest[0]} if rest else {})) for field, title, *rest in fields]
+    return [alt.Tooltip(name, title=title, format=rest[0] if rest else alt.Undefined) for name, title, *rest in fields]
 
 
 def task_axis(sort: Sequence[str] | alt.EncodingSortField) -> alt.Y:
     """Tasks from top to bottom."""
-    return alt.Y("task:N", sort=sort, title=None, axis=alt.Axis(grid=True, tickBand="extent"))  # type: ignore[arg-type]
+    return alt.Y("task:N", sort=sort, title=None, axis=alt.Axis(grid=True, tickBand="extent"))
