@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.config.models import BUILTIN_PREFIX, ConfigPath, Limit, ModelConfig, RunConfig
-from evaluation.errors import ConfigError
+from evaluation.errors import ConfigError, ModelError
 from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.checkpoint import is_folder_name
-from evaluation.protocols import TaskRules
+from evaluation.models.default_protocol import protocol_of
+from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.selection import TaskChoice, TaskChooser
 
 METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
@@ -74,11 +75,12 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
         ConfigError: With a sentence for every unknown task, missing folder, broken data file and so on.
     """
     problems = _model_problems(config, models)
+    protocols = {} if problems else _protocols(config, problems)
     chooser = TaskChooser(config)
     jobs: dict[tuple[str, str], Job] = {}
     for position in range(len(config.tasks)):
         for model in config.models:
-            for task, rules in chooser.choices(position, model.protocol_name):
+            for task, rules in chooser.choices(position, protocols.get(model.label, ModelProtocol("none"))):
                 job = jobs.setdefault(
                     (model.label, task.name), Job(model, task, rules, config.limit, config.runtime.seed)
                 )
@@ -92,6 +94,17 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return _narrowed(config, list(jobs.values()), only, models)
+
+
+def _protocols(config: RunConfig, problems: list[str]) -> dict[str, ModelProtocol]:
+    """Returns each label's protocol; models whose files can't be understood go to `problems`."""
+    protocols = {}
+    for position, model in enumerate(config.models):
+        try:
+            protocols[model.label] = protocol_of(config, model)
+        except ModelError as error:
+            problems.append(f"{config.place(('models', position, 'model'))}{error}")
+    return protocols
 
 
 def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: Sequence[str]) -> list[Job]:
@@ -136,5 +149,5 @@ def _model_fault(config: RunConfig, name: str) -> str | None:
     if not folder.is_dir():
         return f"model {name!r}: there is no folder {folder}."
     if not (folder / "config.json").is_file():
-        return f"model {name!r}: {folder} holds no config.json, so it is no checkpoint."
+        return f"model {name!r}: {folder} holds no config.json, so it is not a checkpoint."
     return None

@@ -16,7 +16,7 @@ os.environ["TQDM_DISABLE"] = "1"
 import pytest
 from support.data import write_files
 
-pytest_plugins = ["support.tiny_models", "support.fake_runs"]
+pytest_plugins = ["support.tiny_models", "support.typed_data", "support.fake_runs"]
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart"

@@ -183,7 +183,8 @@ def test_report_shows_text_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for number, hostile in enumerate(HOSTILE.values()):
         fields = {
             "warnings": (hostile,),
-            "model": {"name": hostile, "declared": hostile, "settings": {hostile: hostile}},
+            "model": {"name": hostile, "declared": hostile},
+            "settings": {"device": hostile},
             "dataset": {"name": hostile, "revision": hostile},
         }
         jobs.append(FakeJob(job_record(f"model {number}", "STSBenchmark", type="STS", **fields), None))

@@ -20,6 +20,7 @@ from evaluation.adapters.sample_tables import per_query_table, qrels_table, run_
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.protocols import document_text
+from evaluation.records.job_record import SubsetScores, Timing
 from evaluation.tasks.beir_loading import BeirData, load_beir
 
 K_VALUES = (1, 3, 5, 10, 20, 100, 1000)
@@ -120,7 +121,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     started = time.perf_counter()
     embedder = TaskEmbedder(encoder, job.rules)
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
-    scores: dict[str, list[dict[str, Any]]] = {}
+    scores: dict[str, tuple[SubsetScores, ...]] = {}
     tables: dict[str, list[pa.Table]] = {}
     counts: Counter[str] = Counter()
     loading_s = 0.0
@@ -134,8 +135,8 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         search = BeirSearch(embedder)
         results = EvaluateRetrieval(search, k_values=list(K_VALUES)).retrieve(data.corpus, data.queries)
         found = evaluate_beir(data.qrels, results, ignore_identical_ids=bool(job.rules.ignore_identical_ids))
-        entry = {**found.means, "main_score": found.means["ndcg_at_10"], "hf_subset": "default"}
-        scores[split] = [entry]
+        main_score = found.means["ndcg_at_10"]
+        scores[split] = (SubsetScores(subset="default", main_score=main_score, metrics=dict(found.means)),)
         for name, table in _split_tables(split, found, search.run, data, store_texts=store_texts).items():
             tables.setdefault(name, []).append(table)
     total = time.perf_counter() - started
@@ -145,13 +146,13 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         audit=embedder.audit.finish(),
         warnings=embedder.audit.warnings,
         counts=dict(+counts),
-        timing={
-            "total_s": total,
-            "loading_s": loading_s,
-            "encoding_s": encoding_s,
-            "scoring_s": total - loading_s - encoding_s,
-            "tokens": encoder.tokens_encoded - tokens_before,
-        },
+        timing=Timing(
+            total_s=total,
+            loading_s=loading_s,
+            encoding_s=encoding_s,
+            scoring_s=total - loading_s - encoding_s,
+            tokens=encoder.tokens_encoded - tokens_before,
+        ),
         tables={name: pa.concat_tables(parts) for name, parts in tables.items()},
     )
 

@@ -15,8 +15,8 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from evaluation.errors import DataError
 from evaluation.jobs import Job
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.loading import subset_parts
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 Qrels = Mapping[str, Mapping[str, int]]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from evaluation.encoding.encoder import Encoded, TextEncoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import EncodingError
 from evaluation.protocols import Side, TaskRules
+from evaluation.records.job_audit import VectorRules
 from evaluation.search.exact import ExactSearch, rank_candidates
 
 CORPUS_BLOCK = SHARD_TEXTS
@@ -86,9 +87,10 @@ class TaskEmbedder:
         checkpoint, settings = encoder.checkpoint, encoder.settings
         self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]
         self.similarity = checkpoint.similarity
-        resolved = asdict(settings)
-        vector_rules = {key: resolved[key] for key in ("pooling", "max_length", "dtype")}
-        self.audit = InputAudit(rules, {"normalize": self.normalize, **vector_rules})
+        vectors = VectorRules(
+            pooling=settings.pooling, normalize=self.normalize, max_length=settings.max_length, dtype=settings.dtype
+        )
+        self.audit = InputAudit(rules, vectors)
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """(N, D) float32 vectors of N texts, input order, normalised if the protocol says so.

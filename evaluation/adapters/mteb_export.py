@@ -16,7 +16,9 @@ from mteb.results import TaskResult
 from pydantic import ValidationError
 
 from evaluation.errors import UsageError
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.mteb_files import read_mteb_files
+from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_json
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -58,7 +60,7 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
             reasons = _refusals(record, experiment=experiment)
             faults += [f"{record.label} on {record.task}: {reason}" for reason in reasons]
             if not reasons:
-                taken.append((record, store.mteb_files(record)))
+                taken.append((record, read_mteb_files(store, record)))
     faults += _clashes(taken)
     with tempfile.TemporaryDirectory() as folder:
         for record, files in taken:
@@ -97,18 +99,20 @@ def _clashes(taken: Iterable[tuple[JobRecord, Files]]) -> list[str]:
 
 def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
     """Why a result must not be handed on as MTEB's."""
-    model, dataset = record.provenance["model"], record.provenance["dataset"]
+    model, dataset = record.provenance.model, record.provenance.dataset
+    if model is None or dataset is None:
+        return ["its record names no model or no dataset; run it again."]
     reasons = []
     if record.limit is not None:
         reasons.append("a limited run is never exported.")
-    if record.via == "local" or str(dataset["revision"]).startswith("local-"):
+    if record.via == "local" or str(dataset.revision).startswith("local-"):
         reasons.append("it ran on local data; run it on the Hub's dataset.")
-    if model["name"].endswith("-q4"):
-        reasons.append(f"{model['name']} are 4-bit weights, not the published model.")
-    elif model["name"].startswith(("builtin/", "local/", "endpoint/")):
-        reasons.append(f"{model['name']} is no model of the Hub; name the model by its Hub name.")
-    elif not _COMMIT.fullmatch(str(model["revision"])):
-        reasons.append(f"the model's revision {model['revision']!r} is no full commit.")
+    if model.name.endswith("-q4"):
+        reasons.append(f"{model.name} has 4-bit weights, not those of the published model.")
+    elif model.name.startswith(("builtin/", "local/", "endpoint/")):
+        reasons.append(f"{model.name} is not a model of the Hub; name the model by its Hub name.")
+    elif not _COMMIT.fullmatch(str(model.revision)):
+        reasons.append(f"the model's revision {model.revision!r} is not a full commit.")
     if record.protocol != "mteb" and not experiment:
         reasons.append(f"protocol {record.protocol!r} is not mteb's; --experiment exports it as an experiment.")
     return reasons

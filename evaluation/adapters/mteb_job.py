@@ -34,6 +34,7 @@ from evaluation.adapters.sample_tables import (
 )
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
+from evaluation.records.job_record import SubsetScores, Timing
 from evaluation.tasks.loading import load_task, make_task, subset_parts
 
 
@@ -62,17 +63,17 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     ended = time.perf_counter()
     result = TaskResult.from_task_results(task, evaluation.scores, evaluation_time=ended - started)
     return JobResult(
-        scores={split: [dict(entry) for entry in entries] for split, entries in result.scores.items()},
+        scores={split: tuple(map(SubsetScores.from_mteb, entries)) for split, entries in result.scores.items()},
         audit=embedder.audit.finish(),
         warnings=embedder.audit.warnings,
         counts=dict(noticed + evaluation.counts),
-        timing={
-            "total_s": ended - started,
-            "loading_s": loaded - started,
-            "encoding_s": encoder.encoding_time_s - encoding_before,
-            "scoring_s": ended - loaded - (encoder.encoding_time_s - encoding_before),
-            "tokens": encoder.tokens_encoded - tokens_before,
-        },
+        timing=Timing(
+            total_s=ended - started,
+            loading_s=loaded - started,
+            encoding_s=encoder.encoding_time_s - encoding_before,
+            scoring_s=ended - loaded - (encoder.encoding_time_s - encoding_before),
+            tokens=encoder.tokens_encoded - tokens_before,
+        ),
         tables={
             name: pa.concat_tables(parts, promote_options="permissive") for name, parts in evaluation.tables.items()
         },

@@ -15,8 +15,8 @@ from mteb._evaluators import retrieval_metrics
 from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
 from evaluation.adapters.embedding import RankedRun
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.loading import subset_parts
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 RUN_DEPTH, TEXTS_DEPTH = 100, 10
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from evaluation.config.models import (
     name_problems,
 )
 from evaluation.errors import ConfigError
+from evaluation.system.nearest_names import nearest_hint
 
 _MAX_DEPTH = 50
 _FOREIGN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "set", "omap", "pairs"))
@@ -215,7 +215,7 @@ class _Report:
         for position, entry in enumerate(models if isinstance(models, list) else []):
             if isinstance(entry, dict) and isinstance(entry.get("label"), str):
                 protocol = entry.get("protocol")
-                rows.append((position, entry["label"], protocol if isinstance(protocol, str) else "none"))
+                rows.append((position, entry["label"], protocol if isinstance(protocol, str) else None))
         problems = name_problems(rows, [str(name) for name in protocols] if isinstance(protocols, dict) else [])
         return [f"{self.place(path)}{sentence}." for path, sentence in problems]
 
@@ -266,8 +266,7 @@ def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
 
 
 def _near(value: str, allowed: Sequence[str]) -> str:
-    match = get_close_matches(value, allowed, 1, 0.5)
-    nearest = f"; nearest: {match[0]!r}" if match else ""
+    nearest = nearest_hint(value, allowed)
     return f"{nearest} (allowed: {', '.join(allowed)})" if allowed else nearest
 
 

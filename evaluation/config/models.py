@@ -8,26 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
-TaskType = Literal[
-    "Retrieval",
-    "Reranking",
-    "STS",
-    "Classification",
-    "MultilabelClassification",
-    "Regression",
-    "Clustering",
-    "PairClassification",
-    "Summarization",
-    "BitextMining",
-    "InstructionRetrieval",
-    "InstructionReranking",
-]
+from evaluation.config.task_types import TaskType
+from evaluation.system.nearest_names import nearest_hint
+
 Backend = Literal["transformers", "sentence-transformers", "openai"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Pooling = Literal["mean", "cls", "last"]
@@ -37,7 +25,11 @@ ConfigPath = tuple[str | int, ...]
 """Where a value stands in a config: keys and list positions."""
 
 BUILTIN_PREFIX = "builtin:"
-NAMED_PROTOCOLS = ("e5", "mteb", "none")
+NamedProtocol = Literal["e5", "mteb", "declared", "instruct", "none"]
+NAMED_PROTOCOLS: tuple[NamedProtocol, ...] = get_args(NamedProtocol)
+UNDECIDED = "undecided"
+"""Stands for the protocol of a model whose own files decide it and are not on this machine yet."""
+
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@=-]{0,99}")
 
 
@@ -76,7 +68,7 @@ class ModelConfig(Declared):
     model: str = Field(description="Hub name, folder (relative to the config), or builtin:<name>.")
     revision: str | None = Field(None, description="Hub commit or tag; null: the newest, resolved and recorded.")
     protocol: str | None = Field(
-        None, description="e5, mteb, none, or a name under protocols:; null: e5 for E5 models, else none."
+        None, description="A named protocol, or a name under protocols:; null: what the model's name and files imply."
     )
     backend: Backend = Field("transformers", description="What runs the model.")
     max_length: int | None = Field(None, ge=8, description="Tokens kept of a text; null: what the checkpoint declares.")
@@ -94,19 +86,6 @@ class ModelConfig(Declared):
         return self
 
     _label = field_validator("label")(_check_label)
-
-    @property
-    def protocol_name(self) -> str:
-        """The declared protocol, or the default for this model's family."""
-        if self.protocol is not None:
-            return self.protocol
-        return "e5" if is_e5_name(self.model) else "none"
-
-
-def is_e5_name(model: str) -> bool:
-    """Whether a model's name says that it belongs to the E5 family with query: / passage: prefixes."""
-    name = model.removeprefix(BUILTIN_PREFIX).rstrip("/").rsplit("/", 1)[-1].lower()
-    return re.match(r"(multilingual-)?e5-(small|base|large)(-|$)", name) is not None and "instruct" not in name
 
 
 class _TaskChoice(Declared):
@@ -190,15 +169,25 @@ class ProtocolChange(Declared):
     join_title: bool | None = Field(None, description="Whether a document is title + space + text or text alone.")
     normalize: Normalize | None = Field(None, description="L2-normalise: always, never, or as the checkpoint declares.")
     ignore_identical_ids: bool | None = Field(None, description="Drop documents whose id is the query's.")
+    instruction: str | None = Field(
+        None, description="Sentence of the task that base instruct puts before queries; null: mteb's."
+    )
 
 
 class ProtocolConfig(ProtocolChange):
     """A protocol of the user's own, as a change to a named one."""
 
-    base: Literal["e5", "mteb", "none"] = Field(description="The named protocol that is changed.")
+    base: NamedProtocol = Field(description="The named protocol that is changed.")
     types: dict[TaskType, ProtocolChange] = Field(default_factory=dict, description="Changes for single task types.")
     tasks: dict[str, ProtocolChange] = Field(default_factory=dict, description="Changes for single tasks by name.")
     allow_prefixed_text: bool = Field(False, description="Accept datasets whose texts already begin with a prefix.")
+
+    @model_validator(mode="after")
+    def _instruction_with_instruct(self) -> ProtocolConfig:
+        changes = [self, *self.types.values(), *self.tasks.values()]
+        if self.base != "instruct" and any(change.instruction is not None for change in changes):
+            raise ValueError(f"base {self.base} sends no instruction; remove instruction:, or set base: instruct")
+        return self
 
 
 class Limit(Declared):
@@ -270,7 +259,7 @@ class RunConfig(Declared):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        rows = [(position, model.label, model.protocol_name) for position, model in enumerate(self.models)]
+        rows = [(position, model.label, model.protocol) for position, model in enumerate(self.models)]
         problems = name_problems(rows, list(self.protocols))
         if problems:
             raise ValueError("; ".join(sentence for _, sentence in problems))
@@ -319,12 +308,12 @@ class RunConfig(Declared):
 
 
 def name_problems(
-    rows: Sequence[tuple[int, str, str]], own_protocols: Sequence[str]
+    rows: Sequence[tuple[int, str, str | None]], own_protocols: Sequence[str]
 ) -> list[tuple[tuple[str | int, ...], str]]:
     """Labels used twice and protocols that are not defined, each with the path of the value.
 
     Args:
-        rows: Position, label and protocol name of each model. Labels name folders: case does not tell them apart.
+        rows: Position, label and chosen protocol of each model. Labels name folders: case does not tell them apart.
         own_protocols: Names under protocols:.
     """
     problems: list[tuple[tuple[str | int, ...], str]] = []
@@ -334,15 +323,13 @@ def name_problems(
         if first != position:
             problems.append((("models", position, "label"), f"label {label!r} is used twice (models[{first}] has it)"))
     for name in own_protocols:
-        if name in NAMED_PROTOCOLS:
+        if name in (*NAMED_PROTOCOLS, UNDECIDED):
             problems.append((("protocols", name), f"protocol {name!r} can't be redefined; choose another name"))
         elif not _LABEL.fullmatch(name):
             problems.append((("protocols", name), f"protocol name {name!r} must be made like a label"))
     known = [*NAMED_PROTOCOLS, *own_protocols]
     for position, _, protocol in rows:
-        if protocol not in known:
-            near = get_close_matches(protocol, known, 1, 0.5)
-            hint = f"; nearest: {near[0]!r}" if near else ""
-            sentence = f"unknown protocol {protocol!r}{hint} (allowed: {', '.join(known)})"
+        if protocol is not None and protocol not in known:
+            sentence = f"unknown protocol {protocol!r}{nearest_hint(protocol, known)} (allowed: {', '.join(known)})"
             problems.append((("models", position, "protocol"), sentence))
     return problems

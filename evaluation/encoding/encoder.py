@@ -103,6 +103,7 @@ class Encoder:
             )
         self._tokenizer = TextTokenizer(checkpoint.folder, settings.max_length)
         self._forward = load_forward(checkpoint, settings, self._tokenizer.pad_id)
+        checkpoint.verify_unchanged()
         self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
@@ -172,6 +173,7 @@ class Encoder:
         try:
             shard = self._encode_tokens(tokens)
             check_vectors(shard.vectors, texts)
+            self.checkpoint.verify_not_overwritten()
         except BaseException:
             if self._cache is not None:
                 self._cache.give_up(hashes)

@@ -9,20 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from evaluation.config.models import BUILTIN_PREFIX, Pooling
 from evaluation.errors import ModelError
-from evaluation.hub.client import HubError, check_complete, fetch, is_offline, snapshot_folder
+from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
+from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
+from evaluation.models.content import FolderContent, is_tokenizer_file, is_vocabulary
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*README.md"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
     "pooling_mode_mean_tokens": "mean",
@@ -41,7 +41,8 @@ class Checkpoint:
         pooling, max_length, normalize, similarity: As declared; a plain transformers folder declares E5's (mean
             pooling, its positions up to 512, no Normalize module, cosine).
         other_modules: sentence-transformers modules beyond Transformer, Pooling and Normalize.
-        weights_hash, tokenizer_hash: sha256 of the content of the files that decide an embedding.
+        weights_hash, tokenizer_hash: sha256 of all files that may decide an embedding: the tokenizer's, and the rest.
+        content: The files behind these hashes; None for a model that has none here.
     """
 
     folder: Path
@@ -56,6 +57,25 @@ class Checkpoint:
     weights_hash: str
     tokenizer_hash: str
     embedding_dim: int
+    content: FolderContent | None = field(default=None, compare=False, repr=False)
+
+    def verify_unchanged(self) -> None:
+        """Check that what a library has just loaded is what the hashes say; see `FolderContent`.
+
+        Raises:
+            ModelError: A file changed after it was hashed.
+        """
+        if self.content is not None:
+            self.content.verify_unchanged()
+
+    def verify_not_overwritten(self) -> None:
+        """Check, before vectors are kept, that the loaded files were not overwritten; see `FolderContent`.
+
+        Raises:
+            ModelError: A file was overwritten in place.
+        """
+        if self.content is not None:
+            self.content.verify_not_overwritten()
 
 
 def is_folder_name(model: str) -> bool:
@@ -106,25 +126,19 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     config = _read_json(folder / "config.json", required=True)
     modules = _modules(folder)
     kinds = [kind for kind, _ in modules]
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    content = FolderContent.read(folder)
+    if not any(name.endswith(".safetensors") for name in content.hashes):
         hint = " (its pickled weights are not read)" if list(folder.glob("*.bin")) else ""
         raise ModelError(f"{folder} holds no *.safetensors file{hint}; convert the model with save_pretrained.")
-    tokenizer_files = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
-    if not tokenizer_files:
-        raise ModelError(f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES[:3])}).")
+    if not any(is_vocabulary(name) for name in content.hashes):
+        raise ModelError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, sentencepiece.bpe.model).")
     transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
     sbert = _read_json(transformer / "sentence_bert_config.json")
     if sbert.get("do_lower_case"):
         raise ModelError(f"{folder} declares do_lower_case in sentence_bert_config.json, which is not supported.")
     positions = _max_positions(folder, config)
-    extra = [folder / path for kind, path in modules if kind not in _KNOWN_MODULES]
-    extra_files = sorted(file for inner in extra if inner != folder for file in inner.rglob("*") if file.is_file())
-    code = sorted(folder.glob("*.py"))  # runs only where the config trusts it
-    weights_hash = _hash_files(folder, [folder / "config.json", *weights, *extra_files, *code])
-    if not (folder / "tokenizer.json").is_file() and (folder / _TOKENIZER_CONFIG).is_file():
-        tokenizer_files.append(folder / _TOKENIZER_CONFIG)  # says whether a plain vocabulary is lower-cased
-    tokenizer_hash = _hash_files(folder, tokenizer_files)
+    weights_hash = content.digest(lambda name: not is_tokenizer_file(name))
+    tokenizer_hash = content.digest(is_tokenizer_file)
     return Checkpoint(
         folder=folder,
         name=name,
@@ -138,6 +152,7 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
         weights_hash=weights_hash,
         tokenizer_hash=tokenizer_hash,
         embedding_dim=_integer(folder, config, "hidden_size") or 0,
+        content=content,
     )
 
 
@@ -207,12 +222,3 @@ def _load_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ModelError(f"{file} can't be read as JSON: {error}.") from error
-
-
-def _hash_files(folder: Path, files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()

@@ -23,9 +23,9 @@ from evaluation.config.models import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
 from evaluation.tasks.columns import use_columns
 from evaluation.tasks.hub_files import dataset_folder
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
 from evaluation.tasks.local.folders import LocalData, RetrievalSplit, TableSplit
 from evaluation.tasks.selection import TaskChoice, read_choice
+from evaluation.tasks.types import RERANKING_TYPES, TASK_CLASS_BY_TYPE
 
 _ANY_LANGUAGE = "und-Zyyy"
 
@@ -158,7 +158,7 @@ def _load_from_hub(task: AbsTask, choice: TaskChoice) -> None:
 
 def _check_tables(task: AbsTask, choice: TaskChoice) -> None:
     """Without its candidates a reranking task would be scored as search of the whole corpus."""
-    if not isinstance(task, AbsTaskRetrieval) or choice.type not in {"Reranking", "InstructionReranking"}:
+    if not isinstance(task, AbsTaskRetrieval) or choice.type not in RERANKING_TYPES:
         return
     for subset, splits in task.dataset.items():
         for split, data in splits.items():

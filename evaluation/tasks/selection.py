@@ -13,9 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 from evaluation.config.models import BeirTask, BenchmarkTasks, ConfigPath, LocalTask, MtebTask, RunConfig
 from evaluation.errors import DataError
-from evaluation.protocols import TaskRules, task_rules
-from evaluation.tasks.index import MAIN_SCORE_BY_TYPE, TaskEntry, TaskIndex, load_index
+from evaluation.protocols import ModelProtocol, TaskRules, TaskTraits, task_rules
+from evaluation.tasks.index import TaskIndex, load_index
+from evaluation.tasks.index_entries import TaskEntry
 from evaluation.tasks.local.folders import LocalData, available_splits, read_local_data
+from evaluation.tasks.types import TASK_TYPES, TRAINED_TYPES
 
 BEIR_TASKS: Mapping[str, str] = {
     "msmarco": "MSMARCO",
@@ -35,8 +37,6 @@ BEIR_TASKS: Mapping[str, str] = {
     "scifact": "SciFact",
 }
 """BEIR's names (README of beir-cellar/beir) and mteb's tasks on the same data."""
-
-TRAINED_TYPES = frozenset({"Classification", "MultilabelClassification", "Regression"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class TaskChooser:
         self._folders: dict[_Folder, LocalData | None] = {}
         self.problems: list[str] = []
 
-    def choices(self, position: int, protocol: str) -> Iterator[RuledTask]:
+    def choices(self, position: int, protocol: ModelProtocol) -> Iterator[RuledTask]:
         """The tasks that the entry at a position stands for, under a protocol; faults go to `problems`."""
         match self._config.tasks[position]:
             case MtebTask() as entry:
@@ -140,7 +140,7 @@ class TaskChooser:
             return None
         return entry
 
-    def _mteb_task(self, position: int, chosen: MtebTask, protocol: str) -> Iterator[RuledTask]:
+    def _mteb_task(self, position: int, chosen: MtebTask, protocol: ModelProtocol) -> Iterator[RuledTask]:
         path: ConfigPath = ("tasks", position, "mteb")
         entry = self._entry(path, chosen.mteb)
         if entry is None:
@@ -158,7 +158,7 @@ class TaskChooser:
         wanted = _Wanted(chosen.splits, chosen.subsets, chosen.data, chosen.options)
         yield from self._from_entry(position, entry, protocol, wanted)
 
-    def _benchmark(self, position: int, chosen: BenchmarkTasks, protocol: str) -> Iterator[RuledTask]:
+    def _benchmark(self, position: int, chosen: BenchmarkTasks, protocol: ModelProtocol) -> Iterator[RuledTask]:
         path: ConfigPath = ("tasks", position, "mteb_benchmark")
         try:
             members = self._index.benchmark(chosen.mteb_benchmark)
@@ -197,7 +197,7 @@ class TaskChooser:
             and not matches(chosen.exclude)
         )
 
-    def _beir_task(self, position: int, chosen: BeirTask, protocol: str) -> Iterator[RuledTask]:
+    def _beir_task(self, position: int, chosen: BeirTask, protocol: ModelProtocol) -> Iterator[RuledTask]:
         path: ConfigPath = ("tasks", position, "beir")
         source = BEIR_TASKS.get(chosen.beir)
         if source is None and chosen.data is None:
@@ -215,11 +215,14 @@ class TaskChooser:
             )
             yield from self._from_entry(position, task, protocol, wanted)
 
-    def _from_entry(self, position: int, entry: TaskEntry, protocol: str, wanted: _Wanted) -> Iterator[RuledTask]:
+    def _from_entry(
+        self, position: int, entry: TaskEntry, protocol: ModelProtocol, wanted: _Wanted
+    ) -> Iterator[RuledTask]:
         """A task of the index on the Hub's data or on a folder that stands in for it."""
         task_type = "Retrieval" if wanted.via == "beir" else entry.type
-        aliases = [name for name in (wanted.alias, wanted.aggregate) if name]
-        rules = task_rules(self._config, protocol, task=entry.name, task_type=task_type, aliases=aliases)
+        aliases = tuple(name for name in (wanted.alias, wanted.aggregate) if name)
+        instruction = entry.prompt or TASK_TYPES[task_type].instruction
+        rules = task_rules(self._config, protocol, TaskTraits(entry.name, task_type, aliases, instruction))
         if rules.ignore_identical_ids is None:
             rules = replace(rules, ignore_identical_ids=entry.ignore_identical_ids)
         choice = TaskChoice(
@@ -305,7 +308,7 @@ class TaskChooser:
                 self.problems.extend(f"{place}{fault}" for fault in error.problems)
         return self._folders[wanted]
 
-    def _local_task(self, position: int, chosen: LocalTask, protocol: str) -> Iterator[RuledTask]:
+    def _local_task(self, position: int, chosen: LocalTask, protocol: ModelProtocol) -> Iterator[RuledTask]:
         if chosen.local in self._index:
             self._fault(("tasks", position, "local"), f"{chosen.local!r} is the name of a mteb task; choose another.")
             return
@@ -335,10 +338,11 @@ class TaskChooser:
             dataset_revision=f"local-{read.content_hash}",
             splits=splits,
             subsets=tuple(read.subsets),
-            main_score=chosen.main_score or MAIN_SCORE_BY_TYPE[chosen.type],
+            main_score=chosen.main_score or TASK_TYPES[chosen.type].main_score,
             options=options,
         )
-        yield RuledTask(choice, task_rules(self._config, protocol, task=chosen.local, task_type=chosen.type))
+        traits = TaskTraits(chosen.local, chosen.type, instruction=TASK_TYPES[chosen.type].instruction)
+        yield RuledTask(choice, task_rules(self._config, protocol, traits))
 
     def _scored_splits(self, position: int, folder: Path, task_type: str, train: str | None) -> tuple[str, ...]:
         """`test` where there is one, else all splits but the training split; empty after a fault."""

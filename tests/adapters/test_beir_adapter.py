@@ -55,7 +55,7 @@ def beir_files(pool, *, query_id: str = "q{}") -> dict[str, list[Any]]:
 
 def scores_of(result) -> dict[str, float]:
     (entry,) = result.scores["test"]
-    return {key: entry[key] for key in KEYS}
+    return {key: entry.metrics[key] for key in KEYS}
 
 
 def embedder_of(make_config, load_encoder, data, model, protocol="e5") -> TaskEmbedder:
@@ -188,7 +188,7 @@ def test_single_query_and_fewer_documents_than_cuts(write_data, run_job, tiny_ch
     }
     result = run_job({"beir": "own", "data": write_data("data", files)}, tiny_checkpoint, "e5")
     assert scores_of(result)["recall_at_100"] == 1.0
-    assert result.audit["sides"]["query"]["texts"] == 1
+    assert result.audit.sides["query"].texts == 1
 
 
 # Real weights on real data

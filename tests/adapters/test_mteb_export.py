@@ -14,6 +14,8 @@ from evaluation import run
 from evaluation.adapters.mteb_export import export_for_mteb
 from evaluation.analysis.handover.exports import write_model_cards, write_trec
 from evaluation.errors import DamagedFileError, UsageError
+from evaluation.records.mteb_files import read_mteb_files
+from evaluation.records.origin import DatasetProvenance
 from evaluation.records.store import RunStore
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
@@ -51,12 +53,11 @@ def of_hub(stored: Path, tmp_path: Path) -> Callable[..., Path]:
     """A function: label -> folder below mteb/results, changed scores -> a run as if of the Hub's model and dataset."""
     source = RunStore(stored)
     record = next(record for record in source.current_records() if record.task == "STSBenchmark")
-    result, meta = source.mteb_files(record).values()
-    provenance = {
-        **record.provenance,
-        "model": {**record.provenance["model"], "name": "someone/tiny", "revision": COMMIT},
-        "dataset": {"name": "mteb/stsbenchmark-sts", "revision": STS_REVISION},
-    }
+    result, meta = read_mteb_files(source, record).values()
+    assert record.provenance.model is not None
+    model = record.provenance.model.model_copy(update={"name": "someone/tiny", "revision": COMMIT})
+    dataset = DatasetProvenance(name="mteb/stsbenchmark-sts", revision=STS_REVISION)
+    provenance = record.provenance.model_copy(update={"model": model, "dataset": dataset})
 
     def make(places: Mapping[str, str], *, other_score: bool = False) -> Path:
         store, records = RunStore(tmp_path / "of-hub"), []
@@ -146,9 +147,10 @@ def test_model_card_parses_and_names_the_protocol(stored: Path, tmp_path: Path) 
 
 
 def test_plan_and_truth_stand_side_by_side(stored: Path) -> None:
-    for job in RunStore(stored).read_run()["jobs"]:
-        plan, truth = job["cost"]["plan"], job["cost"]["truth"]
-        assert plan["unique_texts"] == truth["unique_texts"]
-        assert plan["tokens"] == pytest.approx(truth["tokens"], rel=0.15)
-        assert truth["new_tokens"] == truth["tokens"], "nothing was cached"
-        assert truth["seconds"] > 0
+    for job in RunStore(stored).read_run().jobs:
+        assert job.cost is not None and job.cost.truth is not None
+        plan, truth = job.cost.plan, job.cost.truth
+        assert plan.unique_texts == truth.unique_texts
+        assert plan.tokens == pytest.approx(truth.tokens, rel=0.15)
+        assert truth.new_tokens == truth.tokens, "nothing was cached"
+        assert truth.seconds is not None and truth.seconds > 0

@@ -123,7 +123,7 @@ def test_interrupted_run_fails_by_name(check: Run, tmp_path: Path, before: Path)
 
 
 REFUSED = {
-    "no such run": (lambda folder: [folder / "none"], "none is no run folder"),
+    "no such run": (lambda folder: [folder / "none"], "none is not a run folder"),
     "limited run": (lambda folder: [folder / "limited"], "limited is a limited run"),
     "negative max-drop": (lambda folder: [folder / "now", "--max-drop=-1"], "--max-drop -1: give points, 0 or more"),
     "alpha of nan": (lambda folder: [folder / "now", "--alpha", "nan"], "--alpha nan: give a level"),

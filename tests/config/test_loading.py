@@ -97,22 +97,6 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert dumped == given
 
 
-@pytest.mark.parametrize(
-    ("model", "protocol"),
-    [
-        ("intfloat/e5-large-unsupervised", "e5"),
-        ("intfloat/multilingual-e5-small", "e5"),
-        ("builtin:multilingual-e5-small", "e5"),
-        ("./checkpoints/e5-base-v2/", "e5"),
-        ("intfloat/multilingual-e5-large-instruct", "none"),
-        ("sentence-transformers/all-MiniLM-L6-v2", "none"),
-        ("someone/e5small", "none"),
-    ],
-)
-def test_protocol_follows_the_family_where_none_is_given(tmp_path: Path, model: str, protocol: str) -> None:
-    assert load(tmp_path, MINIMAL.replace("intfloat/e5-small", model)).models[0].protocol_name == protocol
-
-
 def test_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, WHOLE)
     parts = ((config, "name"), (config.models[0], "label"), (config.runtime, "seed"), (config.tasks[0], "mteb"))
@@ -192,7 +176,7 @@ def test_last_override_wins(tmp_path: Path) -> None:
 def test_overrides_can_make_a_protocol(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL, "protocols.p.base=e5", "protocols.p.query_prefix='x: '", "models.0.protocol=p")
     assert config.protocols["p"].query_prefix == "x: "
-    assert config.models[0].protocol_name == "p"
+    assert config.models[0].protocol == "p"
 
 
 def test_override_takes_text_after_the_first_equals_sign(tmp_path: Path) -> None:
@@ -326,6 +310,9 @@ def test_wrong_max_tokens_is_one_sentence_with_the_value(tmp_path: Path) -> None
         (MINIMAL + "runtime: {device: gpu}\n", ['line 7: runtime.device is "gpu"']),
         (MINIMAL + "protocols: {e5: {base: none}}\n", ["line 7: protocol 'e5' can't be redefined"]),
         (MINIMAL + "protocols: {a/b: {base: none}}\n", ["line 7: protocol name 'a/b' must be made like a label"]),
+        (MINIMAL + "protocols: {undecided: {base: none}}\n", ["line 7: protocol 'undecided' can't be redefined"]),
+        (MINIMAL + "protocols: {p: {base: e5, instruction: x}}\n", ["base e5 sends no instruction"]),
+        (MINIMAL + "protocols: {p: {base: none, tasks: {X: {instruction: x}}}}\n", ["base none sends no instruction"]),
         (MINIMAL + "protocols: {p: {}}\n", ["line 7: protocols.p lacks the key 'base'"]),
         (MINIMAL.replace("label: e5", "label: 3"), ["line 3: models[0].label is 3: a text is wanted"]),
         (MINIMAL.replace("label: e5", "label: yes"), ["line 3: models[0].label is true: a text is wanted"]),

@@ -17,7 +17,8 @@ from support.hub_server import Hub
 from evaluation import load_config
 from evaluation.errors import UsageError
 from evaluation.execution.downloads import locked_config
-from evaluation.hub.client import lock_file, snapshot_folder
+from evaluation.hub.cache import snapshot_folder
+from evaluation.hub.lock import lock_file
 from evaluation.jobs import build_plan
 
 pytestmark = pytest.mark.full

@@ -104,3 +104,16 @@ def retrieval(folder: Path, source: Path, splits: Sequence[str], *, form: str) -
         configs.setdefault(name, {})[split] = file
     write_card(folder, configs)
     return folder
+
+
+def make_snapshot(home: Path, commit: str, files: dict[str, str], *, listed: list[str] | None = None) -> Path:
+    """Writes a snapshot of the dataset some/data below `home`; `listed`: the files that its listing names."""
+    folder = home / "hub" / "datasets--some--data" / "snapshots" / commit
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    if listed is not None:
+        noted = folder.parent.parent / "trees" / f"{commit}.json"
+        noted.parent.mkdir(exist_ok=True)
+        noted.write_text(json.dumps({"format_version": 1, "files": dict.fromkeys(listed, {})}), encoding="utf-8")
+    return folder

@@ -14,12 +14,25 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
+from support.record_parts import (
+    job_audit,
+    manifest,
+    model_provenance,
+    provenance,
+    side_audit,
+    subset_scores,
+    timing,
+    vector_rules,
+)
 
-from evaluation.records.store import JobError, JobRecord, RunStore
+from evaluation.config.models import Limit
+from evaluation.protocols import TaskRules
+from evaluation.records.job_record import JobError, JobRecord
+from evaluation.records.run_manifest import ListedJob
+from evaluation.records.store import RunStore
 
 VERSIONS = {"mteb": "2.26.24", "scikit-learn": "1.9.1", "torch": "2.13.0"}
 RULES = {"protocol": "e5", "query_prefix": "query: ", "text_prefix": "query: ", "normalize": "always"}
-LENGTH_EDGES = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
 
 
 def job_record(label: str, task: str, score: float | None = 0.5, **changes: Any) -> JobRecord:
@@ -29,28 +42,23 @@ def job_record(label: str, task: str, score: float | None = 0.5, **changes: Any)
         label: The model's label.
         task: The task's name.
         score: Main score, 0-1; None makes a failed job.
-        changes: Fields of the record. `error` is the message of a failed job; `model`, `dataset`, `versions`, `source`
-            and `hardware` change these parts of its provenance, `metrics` are further metrics of its one subset.
+        changes: Fields of the record. `error` is the message of a failed job; `model`, `settings`, `dataset`,
+            `versions`, `source` and `hardware` change these parts of its provenance, `metrics` are further metrics of
+            its one subset.
     """
-    model = {
-        "name": "local/small",
-        "revision": None,
-        "weights_sha256": "aaaa",
-        "tokenizer_sha256": "bbbb",
-        "settings": {"dtype": "float32", "max_length": 512},
-        **changes.pop("model", {}),
-    }
-    provenance = {
-        "model": model,
-        "dataset": {"name": f"local/{task}", "revision": "local-1", **changes.pop("dataset", {})},
-        "seed": 42,
-        "options": {},
-        "versions": dict(changes.pop("versions", VERSIONS)),
+    settings = dict(changes.pop("settings", {}))
+    dataset = {"name": f"local/{task}", "revision": "local-1", **changes.pop("dataset", {})}
+    origin = provenance(
+        model_provenance(settings, **changes.pop("model", {})),
+        dataset=dataset["name"],
+        revision=dataset["revision"],
+        versions=dict(changes.pop("versions", VERSIONS)),
         **{name: changes.pop(name) for name in ("source", "hardware") if name in changes},
-    }
+    )
     metrics = changes.pop("metrics", {})
     error = changes.pop("error", None if score is not None else "the model broke")
-    identity = repr([label, task, sorted(changes.items(), key=lambda change: change[0]), provenance])
+    limit = changes.pop("limit", None)
+    identity = repr([label, task, sorted(changes.items(), key=lambda change: change[0]), origin])
     fields: dict[str, Any] = {
         "protocol": "e5",
         "type": "Retrieval",
@@ -58,41 +66,23 @@ def job_record(label: str, task: str, score: float | None = 0.5, **changes: Any)
         "splits": ("test",),
         "subsets": ("default",),
         "metric": "ndcg_at_10",
-        "audit": {},
+        "audit": job_audit(),
+        "timing": timing(),
         **changes,
     }
-    if error is None:
-        entry = {"hf_subset": fields["subsets"][0], **metrics, fields["metric"]: score, "main_score": score}
-        fields = {"main_score": score, "scores": {fields["splits"][0]: [entry]}, **fields}
+    if error is None and score is not None:
+        entry = subset_scores(score, fields["subsets"][0], **{**metrics, fields["metric"]: score})
+        fields = {"main_score": score, "scores": {fields["splits"][0]: (entry,)}, **fields}
     return JobRecord(
         state="done" if error is None else "failed",
         fingerprint=hashlib.sha256(identity.encode()).hexdigest(),
         label=label,
         task=task,
-        provenance=provenance,
+        provenance=origin,
+        limit=Limit.model_validate(limit) if limit else None,
         error=None if error is None else JobError(kind="ModelError", message=error),
         **fields,
     )
-
-
-def audited_side(**changes: Any) -> dict[str, Any]:
-    """What the audit says of one side of a task: 100 texts of about 20 tokens, none of them cut."""
-    return {
-        "prefix": "query: ",
-        "examples": ["query: where is the harbour", "query: who mends bicycles"],
-        "texts": 100,
-        "unique_texts": 100,
-        "truncated": 0,
-        "longest": 40,
-        "already_prefixed": 0,
-        "token_lengths": {"edges": LENGTH_EDGES, "counts": [0, 20, 70, 10, 0, 0, 0, 0, 0, 0, 0, 0]},
-        "normalize": True,
-        "pooling": "mean",
-        "max_length": 512,
-        "dtype": "float32",
-        "truncated_share": 0.0,
-        **changes,
-    }
 
 
 def write_manifest(
@@ -106,12 +96,11 @@ def write_manifest(
         waiting: Label and task of jobs that never ended.
         content: Other entries of run.json.
     """
-    names = ("label", "task", "type", "protocol", "fingerprint", "state")
-    jobs = [{name: getattr(record, name) for name in names} for record in records]
-    for label, task in waiting:
-        values = (label, task, "Retrieval", "e5", "0" * 64, "waiting")
-        jobs.append(dict(zip(names, values, strict=True)))
-    RunStore(folder).write_run({"schema_version": 1, "name": folder.name, "config": {}, "jobs": jobs, **content})
+    unended = [
+        ListedJob(label=label, task=task, type="Retrieval", protocol="e5", fingerprint="0" * 64, state="waiting")
+        for label, task in waiting
+    ]
+    RunStore(folder).write_run(manifest(folder.name, [*records, *unended], **content))
     return folder
 
 
@@ -143,7 +132,7 @@ def _scored(task: str, score: float, columns: Mapping[str, Any], changes: dict[s
     label, rules = changes.pop("label", "E5-small"), changes.pop("rules", RULES)
     model = {"weights_sha256": changes.pop("weights", "aaaa")}
     dataset = {"revision": changes.pop("revision", "local-1")}
-    shared = {"protocol": rules["protocol"], "audit": {"rules": dict(rules)}, "model": model, "dataset": dataset}
+    shared = {"protocol": rules["protocol"], "audit": job_audit(TaskRules(**rules)), "model": model, "dataset": dataset}
     return FakeJob(job_record(label, task, score, **shared, **changes), columns)
 
 
@@ -194,20 +183,20 @@ METRIC_VERSIONS = {
 
 def query_record(label: str, task: str, values: Sequence[float] | None, **changes: Any) -> JobRecord:
     """A retrieval job whose queries scored these nDCG@10; None: it failed."""
-    side = {
-        "prefix": changes.pop("prefix", "query: "),
-        "normalize": changes.pop("normalize", True),
-        "max_length": 512,
-        "truncated": 0,
-        "token_lengths": {"edges": [0, 8], "counts": [0, 10]},
-    }
+    settings = changes.pop("settings", {})
+    vectors = vector_rules(normalize=changes.pop("normalize", True), **settings)
+    side = side_audit(
+        prefix=changes.pop("prefix", "query: "),
+        truncated=changes.pop("truncated", 0),
+        token_lengths={"edges": (0, 8), "counts": (0, 10)},
+    )
     name = changes.pop("model", f"org/{label.replace(' ', '-')}")
     fields: dict[str, Any] = {
-        "timing": {"total_s": 1800.0, "encoding_s": 10.0, "tokens": 20_000},
-        "audit": {"rules": {}, "sides": {"query": side}},
+        "timing": timing(total_s=1800.0, encoding_s=10.0, tokens=20_000),
+        "audit": job_audit(vectors=vectors, **{changes.pop("side", "query"): side}),
+        "settings": settings,
         "model": {"name": name, "revision": "r1", "weights_sha256": "w"},
         "dataset": {"name": f"mteb/{task}", "revision": changes.pop("dataset_revision", "d1")},
-        "hardware": {},
         "versions": {**METRIC_VERSIONS, **changes.pop("versions", {})},
         **changes,
     }

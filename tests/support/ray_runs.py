@@ -17,7 +17,8 @@ from evaluation import load_config, run
 from evaluation.config.models import RunConfig
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome, WorkerProgress
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 
 prepare("127.0.0.1")  # before ray is imported: whatever the tests start stays on the loopback interface
 
@@ -87,7 +88,7 @@ class Watcher(Reporter):
 def watched_run(config: RunConfig, watcher: Watcher) -> tuple[RunOutcome, dict[str, Any]]:
     """A run and what run.json says of its executor."""
     outcome = run(config, reporter=watcher)
-    facts: dict[str, Any] = RunStore(outcome.folder).read_run()["executor"]
+    facts = RunStore(outcome.folder).read_run().executor or {}
     return outcome, facts
 
 

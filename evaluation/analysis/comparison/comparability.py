@@ -36,7 +36,7 @@ def _protocol(source: Source, result: TaskResult) -> str:
     name = records[0].protocol
     if name in NAMED_PROTOCOLS:
         return name
-    rules = json.dumps([record.audit.get("rules") for record in records], sort_keys=True)
+    rules = json.dumps([record.audit.rules.as_dict() for record in records if record.audit], sort_keys=True)
     return f"{name} ({hashlib.sha256(rules.encode()).hexdigest()[:8]})"
 
 

@@ -27,7 +27,7 @@ from evaluation.analysis.comparison.types import (
 )
 from evaluation.errors import ComparisonError
 from evaluation.models.training_data import trained_on
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 __all__ = [
     "Aggregate",
@@ -265,7 +265,7 @@ def _adjusted(rows: Sequence[Row], alpha: float) -> tuple[Row, ...]:
 
 def _column(source: Source, tasks: Sequence[str]) -> Column:
     records = [record for record in source.records if (record.aggregate or record.task) in tasks]
-    model = records[0].provenance.get("model", {}) if records else {}
+    model = records[0].provenance.model if records else None
     return Column(
         label=source.label,
         run=source.run,
@@ -273,37 +273,34 @@ def _column(source: Source, tasks: Sequence[str]) -> Column:
         model=source.model,
         revision=source.revision,
         protocol=source.protocol,
-        settings=model.get("settings", {}),
-        weights=model.get("weights_sha256"),
+        settings=model.settings.model_dump() if model else {},
+        weights=model.weights_sha256 if model else None,
         limited=any(record.limit for record in records),
         speed=_speed(records) if records else None,
     )
 
 
 def _speed(records: Sequence[JobRecord]) -> Speed:
-    hardware = {_hardware(record.provenance.get("hardware", {})) for record in records}
+    timings = [record.timing for record in records if record.timing is not None]
+    machines = {record.provenance.hardware.name for record in records if record.provenance.hardware is not None}
     return Speed(
-        tokens=sum(int(record.timing.get("tokens", 0)) for record in records),
-        encoding_s=sum(float(record.timing.get("encoding_s", 0)) for record in records),
-        total_s=sum(float(record.timing.get("total_s", 0)) for record in records),
-        hardware=hardware.pop() if len(hardware) == 1 else None,
-        from_cache=any(_least_tokens(record.audit) > record.timing.get("tokens", 0) for record in records),
+        tokens=sum(timing.tokens for timing in timings),
+        encoding_s=sum(timing.encoding_s for timing in timings),
+        total_s=sum(timing.total_s for timing in timings),
+        hardware=machines.pop() if len(machines) == 1 else None,
+        from_cache=any(_used_the_cache(record) for record in records),
     )
 
 
-def _hardware(found: dict[str, object]) -> str:
-    cuda = found.get("cuda")
-    if isinstance(cuda, list) and cuda:
-        return str(cuda[0])
-    return f"{found.get('cpu', 'unknown processor')}, {found.get('cores', '?')} cores"
+def _used_the_cache(record: JobRecord) -> bool:
+    """Whether fewer tokens went through the model than any encoding of the audited texts takes.
 
-
-def _least_tokens(audit: dict[str, object]) -> int:
-    """Fewer tokens than any encoding of the audited texts takes: each text at the low end of its histogram's bin."""
-    total = 0
-    sides = audit.get("sides", {})
-    for side in sides.values() if isinstance(sides, dict) else ():
-        lengths = side.get("token_lengths", {"edges": [], "counts": []})
-        limit = side.get("max_length") or 0
-        total += sum(count * min(edge, limit) for edge, count in zip(lengths["edges"], lengths["counts"], strict=True))
-    return total
+    The least that it takes: each text at the low end of its histogram's bin.
+    """
+    if record.audit is None or record.timing is None:
+        return False
+    limit, least = record.audit.vectors.max_length, 0
+    for side in record.audit.sides.values():
+        lengths = side.token_lengths
+        least += sum(n * min(edge, limit) for edge, n in zip(lengths.edges, lengths.counts, strict=True))
+    return least > record.timing.tokens

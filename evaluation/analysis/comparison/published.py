@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, chosen_splits, mteb_name, read_published
-from evaluation.config.models import is_e5_name
 from evaluation.errors import ComparisonError
+from evaluation.models.default_protocol import is_e5_name
 from evaluation.models.training_data import original_name
-from evaluation.protocols import TaskRules, named_rules
-from evaluation.records.store import JobRecord
+from evaluation.protocols import TaskRules, TaskTraits, named_rules
+from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
 if TYPE_CHECKING:
@@ -148,9 +148,7 @@ def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Li
 
 def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
     """What of a job is not as in the published table, as far as its record shows."""
-    model: dict[str, Any] = record.provenance.get("model", {})
-    name, settings = str(model.get("name", "")), model.get("settings", {})
-    sides: dict[str, dict[str, Any]] = record.audit.get("sides", {})
+    model, audit = record.provenance.model, record.audit
     if record.limit:
         yield "limit: ours is a limited run"
     if record.metric != row.metric:
@@ -158,14 +156,15 @@ def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
     if row.protocol == "authors":
         yield "protocol: the table's own rules are not defined here"
     else:
-        yield from _rule_causes(record, named_rules(row.protocol, record.type, _names(record)), row)
-    max_length = settings.get("max_length")
-    if is_e5_name(row.model) and max_length != _E5_MAX_LENGTH and any(side.get("truncated") for side in sides.values()):
-        yield f"truncation: ours at {max_length} tokens, theirs at {_E5_MAX_LENGTH}"
-    if name.endswith("-q4"):
+        task = TaskTraits(record.task, record.type, tuple(sorted(_names(record))))
+        yield from _rule_causes(record, named_rules(row.protocol, task), row)
+    is_cut = audit is not None and any(side.truncated for side in audit.sides.values())
+    if audit is not None and is_cut and is_e5_name(row.model) and audit.vectors.max_length != _E5_MAX_LENGTH:
+        yield f"truncation: ours at {audit.vectors.max_length} tokens, theirs at {_E5_MAX_LENGTH}"
+    if model is not None and model.name.endswith("-q4"):
         yield "weights: ours are rounded to 4 bits"
-    if settings.get("dtype") not in (None, "float32"):
-        yield f"precision: ours is {settings['dtype']}"
+    if model is not None and model.settings.dtype != "float32":
+        yield f"precision: ours is {model.settings.dtype}"
     yield from _dataset_cause(record)
 
 
@@ -176,22 +175,24 @@ def _names(record: JobRecord) -> frozenset[str]:
 def _rule_causes(record: JobRecord, rules: TaskRules, row: PublishedScore) -> Iterator[str]:
     """Prefixes and normalising; mteb's registry has prompts for E5 models only."""
     is_e5 = is_e5_name(row.model)
-    sides: dict[str, dict[str, Any]] = record.audit.get("sides", {})
-    for side, seen in sides.items():
-        expected = rules.prefix(side) if is_e5 else ""  # type: ignore[arg-type]
-        if seen.get("prefix") != expected:
-            yield f"prefix: theirs on the {side} side is {expected!r}, ours {seen.get('prefix')!r}"
+    if record.audit is None:
+        return
+    for side, seen in record.audit.sides.items():
+        expected = rules.prefix(side) if is_e5 else ""
+        if seen.prefix != expected:
+            yield f"prefix: theirs on the {side} side is {expected!r}, ours {seen.prefix!r}"
     # The checkpoints of E5 declare a Normalize module.
     normalized = {"always": True, "never": False}.get(rules.normalize, True if is_e5 else None)
     if record.type not in _NORM_MATTERS or normalized is None:
         return
-    if any(seen.get("normalize") not in (None, normalized) for seen in sides.values()):
+    if record.audit.vectors.normalize != normalized:
         theirs, ours = ("normalised", "raw") if normalized else ("raw", "normalised")
         yield f"normalisation: their vectors are {theirs}, ours {ours}"
 
 
 def _dataset_cause(record: JobRecord) -> Iterator[str]:
-    revision, task, index = record.provenance.get("dataset", {}).get("revision"), mteb_name(record.task), load_index()
+    dataset, task, index = record.provenance.dataset, mteb_name(record.task), load_index()
+    revision = dataset.revision if dataset else None
     pinned = index.task(task).revision if task in index else None
     if revision is None or pinned is None or revision == pinned:
         return

@@ -14,11 +14,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from evaluation.analysis.run_view import ListedJob, read_run_file
 from evaluation.errors import ComparisonError, StoreError
 from evaluation.jobs import METRIC_DISTRIBUTIONS
 from evaluation.protocols import DEV_TASKS
-from evaluation.records.store import RUN_FILE, JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.run_manifest import ListedJob
+from evaluation.records.store import RUN_FILE, RunStore
 from evaluation.tasks.index import TaskIndex, load_index
 from evaluation.tasks.selection import BEIR_TASKS
 
@@ -121,7 +122,7 @@ def read_sources(path: Path) -> list[Source]:
 
 def _run_sources(store: RunStore) -> list[Source]:
     try:
-        run = read_run_file(store)
+        run = store.read_run()
     except StoreError as error:
         raise ComparisonError(str(error)) from error
     index, benchmarks = load_index(), _whole_benchmarks(run.config)
@@ -130,16 +131,14 @@ def _run_sources(store: RunStore) -> list[Source]:
         jobs = [job for job in run.jobs if job.label == label]
         found = {job.task: store.load(label, job.task, job.fingerprint, complete=False) for job in jobs}
         records = {task: record for task, record in found.items() if record is not None}
-        model: Mapping[str, Any] = next(
-            (r.provenance["model"] for r in records.values() if "model" in r.provenance), _declared(run.config, label)
-        )
+        model = next((r.provenance.model for r in records.values() if r.provenance.model is not None), None)
         sources.append(
             Source(
                 label=label,
                 run=run.name,
                 store=store,
-                model=str(model.get("name") or label),
-                revision=model.get("revision"),
+                model=model.name if model else _declared(run.config, label),
+                revision=model.revision if model else None,
                 protocol=jobs[0].protocol,
                 benchmarks=benchmarks,
                 results=_task_results(jobs, records, index),
@@ -148,9 +147,9 @@ def _run_sources(store: RunStore) -> list[Source]:
     return sources
 
 
-def _declared(config: Mapping[str, Any], label: str) -> dict[str, Any]:
+def _declared(config: Mapping[str, Any], label: str) -> str:
     models = config.get("models", [])
-    return {"name": next((model["model"] for model in models if model.get("label") == label), label)}
+    return str(next((model["model"] for model in models if model.get("label") == label), label))
 
 
 def _whole_benchmarks(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -229,14 +228,14 @@ def _scored(task: str, records: Sequence[JobRecord]) -> TaskResult:
 def _identity(records: Sequence[JobRecord]) -> dict[str, str]:
     datasets, places, metrics = [], [], set()
     for record in records:
-        dataset = record.provenance.get("dataset", {})
-        options = record.provenance.get("options") or ""
-        datasets.append(f"{dataset.get('name')} at {str(dataset.get('revision'))[:14]}{options}")
+        dataset, options = record.provenance.dataset, record.provenance.options or ""
+        if dataset is not None:
+            datasets.append(f"{dataset.name} at {str(dataset.revision)[:14]}{options}")
         places.append(f"{', '.join(record.splits)}: {', '.join(record.subsets)}")
-        versions = record.provenance.get("versions", {})
+        versions = record.provenance.versions
         used = [f"{name} {versions[name]}" for name in METRIC_DISTRIBUTIONS if name in versions]
         metrics.add(f"{record.metric} by {', '.join(used)}")
-    limits = {", ".join(f"{n} {what}" for what, n in record.limit.items() if n) for record in records if record.limit}
+    limits = {", ".join(f"{n} {what}" for what, n in record.limit if n) for record in records if record.limit}
     return {
         "dataset": "; ".join(datasets),
         "split": "; ".join(dict.fromkeys(places)),

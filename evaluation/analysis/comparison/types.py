@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from evaluation.analysis.comparison.published import PublishedMatch
     from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
     from evaluation.analysis.statistics.resampling import Interval
-    from evaluation.records.store import JobRecord
+    from evaluation.records.job_record import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.analysis.run_view import read_run_file
 from evaluation.analysis.statistics.units import Units, load_units
 from evaluation.errors import StoreError, UsageError
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 
 _NAMED_AT_MOST = 5
 
@@ -71,7 +71,7 @@ def read_run(folder: Path) -> Snapshot:
     """
     store = RunStore(folder)
     try:
-        run = read_run_file(store)
+        run = store.read_run()
         found = [(job.label, job.task, store.load(job.label, job.task, job.fingerprint)) for job in run.jobs]
         records = [record for *_, record in found if record]
         if run.config.get("limit") or any(record.limit for record in records):
@@ -124,21 +124,21 @@ def _reason(record: JobRecord) -> str:
 
 def _conditions(record: JobRecord) -> dict[str, Any]:
     """Whatever must be the same in two runs for their scores to be comparable."""
-    rules = dict(record.audit.get("rules", {}))
-    dataset = record.provenance.get("dataset", {})
+    rules = record.audit.rules.as_dict() if record.audit else {}
+    dataset = record.provenance.dataset
     return {
         "protocol": record.protocol,
         **{f"protocol's {name}": value for name, value in rules.items() if name != "protocol"},
-        "dataset": dataset.get("name"),
-        "dataset revision": dataset.get("revision"),
+        "dataset": dataset and dataset.name,
+        "dataset revision": dataset and dataset.revision,
         "splits": list(record.splits),
         "subsets": list(record.subsets),
         "type": record.type,
         "metric": record.metric,
         "library": record.via,
         "aggregate": record.aggregate,
-        "options": dict(record.provenance.get("options", {})),
-        "seed": record.provenance.get("seed"),
+        "options": dict(record.provenance.options),
+        "seed": record.provenance.seed,
     }
 
 
@@ -146,15 +146,12 @@ def _models(folder: Path, records: Sequence[JobRecord]) -> dict[str, dict[str, A
     """Label -> identity; one label is one model, however many times the run was started."""
     models: dict[str, dict[str, Any]] = {}
     for record in records:
-        if record.state != "done":
+        model = record.provenance.model
+        if record.state != "done" or model is None:
             continue
-        model = record.provenance.get("model", {})
         identity = {
-            **{name: model.get(name) for name in ("name", "revision", "weights_sha256", "tokenizer_sha256")},
-            "settings": {
-                name: model.get("settings", {}).get(name)
-                for name in ("backend", "pooling", "max_length", "dtype", "device")
-            },
+            **{name: getattr(model, name) for name in ("name", "revision", "weights_sha256", "tokenizer_sha256")},
+            "settings": model.settings.model_dump(include={"backend", "pooling", "max_length", "dtype", "device"}),
         }
         before = models.setdefault(record.label, identity)
         differing = [name for name in ("weights_sha256", "tokenizer_sha256") if before[name] != identity[name]]
@@ -169,6 +166,6 @@ def _models(folder: Path, records: Sequence[JobRecord]) -> dict[str, dict[str, A
 def _versions(records: Sequence[JobRecord]) -> dict[str, str]:
     found: dict[str, dict[str, None]] = {}
     for record in records:
-        for name, version in record.provenance.get("versions", {}).items():
+        for name, version in record.provenance.versions.items():
             found.setdefault(name, {})[version] = None
     return {name: ", ".join(sorted(found[name])) for name in sorted(found)}

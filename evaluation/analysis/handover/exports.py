@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.errors import UsageError
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_text
 
 _SPACE = re.compile(r"\s")
@@ -98,27 +99,29 @@ def model_card(records: Sequence[JobRecord]) -> str:
     """Returns the header of a model card for the records of one label."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    names = {record.provenance["model"]["name"] for record in records}
-    assert len(names) == 1, names
+    models = {record.provenance.model.name: record.provenance.model for record in records if record.provenance.model}
+    assert len(models) == 1, list(models)
+    model = next(iter(models.values()))
     results = [
         EvalResult(
             task_type=record.type,
-            dataset_type=record.provenance["dataset"]["name"],
+            dataset_type=record.provenance.dataset.name,
             dataset_name=f"MTEB {record.task}" if record.via == "mteb" else f"{record.task} ({record.via})",
-            dataset_config=entry["hf_subset"],
+            dataset_config=entry.subset,
             dataset_split=split,
-            dataset_revision=record.provenance["dataset"]["revision"],
+            dataset_revision=record.provenance.dataset.revision,
             metric_type=record.metric,
             metric_name=f"{record.metric} (protocol {record.protocol})",
-            metric_args={"protocol": record.protocol, "model_revision": record.provenance["model"]["revision"]},
-            metric_value=round(100 * float(entry["main_score"]), 4),
+            metric_args={"protocol": record.protocol, "model_revision": model.revision},
+            metric_value=round(100 * entry.main_score, 4),
             source_name="e5-evaluation",
             source_url=_PROGRAM,
         )
         for record in records
+        if record.provenance.dataset is not None
         for split, entries in record.scores.items()
         for entry in entries
-        if entry["main_score"] is not None
+        if entry.main_score is not None
     ]
-    card = ModelCardData(model_name=names.pop(), eval_results=results)
+    card = ModelCardData(model_name=model.name, eval_results=results)
     return f"---\n{card.to_yaml()}\n---\n"

@@ -13,8 +13,8 @@ from evaluation.analysis.report.input_audit import LengthRow, TaskAudit, audit_t
 from evaluation.analysis.report.provenance import RunOrigin, run_origin
 from evaluation.analysis.report.score_grid import Grid, score_grid
 from evaluation.analysis.report.wins import Duel, ScoredTask, duel, scored_task
-from evaluation.records.store import JobRecord
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.records.job_record import JobRecord
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 _ALL_PAIRS = 3
 """Up to this many models, every pair is shown."""
@@ -120,8 +120,8 @@ def _seconds(records: Sequence[JobRecord]) -> dict[str, dict[str, float]]:
     """Label -> phase -> seconds over all tasks."""
     found: dict[str, dict[str, float]] = {}
     for record in records:
-        if record.timing:
+        if record.timing is not None:
             phases = found.setdefault(record.label, dict.fromkeys(PHASES.values(), 0.0))
             for key, phase in PHASES.items():
-                phases[phase] += max(float(record.timing.get(key) or 0.0), 0.0)
+                phases[phase] += max(float(getattr(record.timing, key)), 0.0)
     return found

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation.analysis.statistics.units import Units, load_units
-from evaluation.records.store import JobRecord, RunStore, stored_file
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
+from evaluation.records.tables import stored_file
 
 PASSAGES, RELEVANT = 3, 2
 QUERY_CHARACTERS, PASSAGE_CHARACTERS = 400, 300

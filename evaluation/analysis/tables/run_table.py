@@ -8,7 +8,7 @@ from statistics import mean
 from evaluation.analysis.comparison.sources import expected_parts
 from evaluation.analysis.number_formats import points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
 
@@ -56,7 +56,7 @@ def task_scores(records: Sequence[JobRecord]) -> dict[tuple[str, str], float]:
 
 def _protocol_pairs(records: Sequence[JobRecord]) -> list[tuple[str, str]]:
     """Labels of the same weights under e5 and under none."""
-    weights = {r.label: r.provenance.get("model", {}).get("weights_sha256") for r in records if r.state == "done"}
+    weights = {r.label: r.provenance.model.weights_sha256 for r in records if r.state == "done" and r.provenance.model}
     protocols = {record.label: record.protocol for record in records}
     return [
         (first, second)

@@ -22,7 +22,8 @@ from evaluation.commands.run_benchmark.progress import ConsoleReporter
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import build_plan
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_text
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from evaluation.encoding.settings import EncoderSettings
 from evaluation.execution.provenance import metric_versions
 from evaluation.execution.ray.worker import ShardName, Worker, WorkerFacts, WorkerState
 from evaluation.execution.resolving import ResolvedModel
+from evaluation.records.origin import Hardware
 
 AT_ONCE = 2
 """Shards that a worker has in hand: one in the model, one in the tokenizer."""
@@ -28,7 +29,7 @@ _MAX_FALSE_STARTS = 3
 _DECIDE_S = 60.0
 """How long other workers are waited for when the first lacks a model."""
 
-ClusterModels = tuple[Mapping[str, ResolvedModel | str], Mapping[str, Any]]
+ClusterModels = tuple[Mapping[str, ResolvedModel | str], Hardware]
 """Each label's model as the workers run it, or why it can't be had; and the hardware of one of them."""
 
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
+from evaluation.records.origin import Hardware
 from evaluation.search.exact import ExactSearch
 from evaluation.search.top_k import Candidates
 from evaluation.system.inert_text import printable
@@ -130,7 +131,7 @@ class Worker:
         self._warnings: list[str] = []
         _keep_log(self._log, self._warnings)
 
-    def resolve(self) -> tuple[dict[str, ResolvedModel | str], dict[str, Any]]:
+    def resolve(self) -> tuple[dict[str, ResolvedModel | str], Hardware]:
         """Each label's model as it runs on this node, or why it can't; and the node's hardware."""
         found = {label: self._executor.resolve(model) for label, model in self._models.items()}
         told = {label: str(item) if isinstance(item, EvaluationError) else item for label, item in found.items()}

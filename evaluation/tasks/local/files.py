@@ -6,7 +6,6 @@ Knows nothing of task types, of folder layouts, of mteb or torch.
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import io
 import json
@@ -240,12 +239,6 @@ def show(value: object) -> str:
     """A value as an error message quotes it: JSON, cut short."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def suggest(name: str, allowed: Sequence[str]) -> str:
-    """The nearest allowed name as a question, or nothing."""
-    near = difflib.get_close_matches(name, allowed, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
 
 
 def list_folder(folder: Path) -> str:

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from evaluation.errors import DataError
-from evaluation.tasks.local.files import FORMATS, Notes, list_folder, show, suggest
-from evaluation.tasks.local.retrieval import RETRIEVAL_TYPES, RetrievalSplit, read_retrieval
-from evaluation.tasks.local.tables import TABLE_TYPES, TRAINED_TYPES, TableSplit, read_tables
+from evaluation.system.nearest_names import nearest_hint
+from evaluation.tasks.local.files import FORMATS, Notes, list_folder, show
+from evaluation.tasks.local.retrieval import RetrievalSplit, read_retrieval
+from evaluation.tasks.local.tables import TableSplit, read_tables
+from evaluation.tasks.types import RETRIEVAL_TYPES, TASK_TYPES, TRAINED_TYPES
 
 __all__ = ["LocalData", "RetrievalSplit", "TableSplit", "available_splits", "read_local_data"]
-
-_TYPES: Final = (*RETRIEVAL_TYPES, *TABLE_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +129,9 @@ def _check_names(notes: Notes, folder: Path, kind: str, names: Sequence[str] | N
 
 def _choose_subsets(notes: Notes, folder: Path, task_type: str, subsets: Sequence[str] | None) -> dict[str, Path]:
     """Subset to its folder; those asked for, or all."""
-    if task_type not in _TYPES:
-        one_of = f"one of {', '.join(_TYPES)}.{suggest(task_type, _TYPES)}"
-        notes.problem(folder, f"{show(task_type)} is not a task type of local data; {one_of}")
+    if task_type not in TASK_TYPES:
+        allowed = f"{nearest_hint(task_type, TASK_TYPES)} (allowed: {', '.join(TASK_TYPES)})"
+        notes.problem(folder, f"{show(task_type)} is not a task type of local data{allowed}.")
         return {}
     if not folder.is_dir():
         above = next(parent for parent in folder.absolute().parents if parent.is_dir())
@@ -153,7 +152,7 @@ def _choose_subsets(notes: Notes, folder: Path, task_type: str, subsets: Sequenc
             there = ", ".join(found)
             if found == {"default": folder}:
                 there = 'one, "default", because its data files lie in no subfolder'
-            notes.problem(folder, f"has no subset {show(name)}; it has {there}.{suggest(name, list(found))}")
+            notes.problem(folder, f"has no subset {show(name)}{nearest_hint(name, found)} (it has {there}).")
     return {name: found[name] for name in wanted if name in found}
 
 

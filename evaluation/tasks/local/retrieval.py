@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from evaluation.tasks.local.files import MISSING, REFUSED, Notes, Rows, as_id, find_file, read_rows, show
+from evaluation.tasks.types import INSTRUCTION_TYPES, RERANKING_TYPES
 
-RETRIEVAL_TYPES: Final = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking")
-_RERANKING_TYPES: Final = frozenset({"Reranking", "InstructionReranking"})
-_INSTRUCTION_TYPES: Final = frozenset({"InstructionRetrieval", "InstructionReranking"})
 _QRELS_HEADER: Final = ["query-id", "corpus-id", "score"]
 _WHOLE_NUMBER: Final = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")
 
@@ -64,10 +62,10 @@ def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[
     """The splits of one subset; empty where there was a problem, which `notes` then holds."""
     before = notes.total
     corpus, queries = _read_corpus(notes, folder), _read_queries(notes, folder)
-    instructions = _read_instructions(notes, folder) if task_type in _INSTRUCTION_TYPES else None
+    instructions = _read_instructions(notes, folder) if task_type in INSTRUCTION_TYPES else None
     judged = {split: _read_qrels(notes, folder / "qrels", split) for split in splits}
     candidates: dict[str, dict[str, list[str]]] = {}
-    if task_type in _RERANKING_TYPES:
+    if task_type in RERANKING_TYPES:
         candidates = {split: _read_top_ranked(notes, folder / "top_ranked", split, corpus) for split in splits}
     if notes.total > before or corpus is None or queries is None:
         return {}
@@ -77,7 +75,7 @@ def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[
         qrels = _drop_unknown(notes, qrels_path, judgements, corpus, queries)
         query_ids = [query_id for query_id in queries.texts if query_id in qrels]
         top_ranked = chosen = None
-        if task_type in _RERANKING_TYPES:
+        if task_type in RERANKING_TYPES:
             top_ranked = {query_id: candidates[split].get(query_id, []) for query_id in query_ids}
             without = [query_id for query_id in query_ids if not top_ranked[query_id]]
             _refuse_queries(notes, qrels_path, judgements, without, f"candidates in top_ranked/{split}.jsonl")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from evaluation.tasks.local.files import REFUSED, Notes, Rows, find_file, read_rows, show
+from evaluation.tasks.types import TRAINED_TYPES
 
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")  # as str(int) writes it: "007" stays a string
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -224,5 +225,3 @@ _SCHEMAS: Final[dict[str, dict[str, _Reader]]] = {
     },
     "BitextMining": _PAIR,
 }
-TABLE_TYPES: Final = tuple(_SCHEMAS)
-TRAINED_TYPES: Final = frozenset({"Classification", "MultilabelClassification", "Regression"})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.fake_runs import query_record
+from support.record_parts import job_audit, manifest, timing
 
 from evaluation import compare, results_frame
 from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
@@ -17,7 +18,9 @@ from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.statistics.paired_tests import score_interval
 from evaluation.analysis.statistics.units import aggregate_units
 from evaluation.errors import ComparisonError, DamagedFileError
+from evaluation.protocols import TaskRules
 from evaluation.records.store import RunStore
+from evaluation.system.atomic_files import write_sealed_json
 
 HIGH, LOW = [0.9] * 30 + [0.7] * 10, [0.5] * 30 + [0.4] * 10
 BARE = ComparisonOptions(intervals=False)
@@ -79,10 +82,11 @@ def test_frame_is_long_and_holds_every_metric(query_run: Write) -> None:
 # ------------------------------------------------------------------------------------------------- missing and failed
 
 
-def test_missing_samples_cost_the_interval_and_are_said(query_run: Write) -> None:
-    run = query_run("r", {"a": {"T1": HIGH}, "b": {"T1": LOW}})
-    for file in run.glob("jobs/a/T1/*/samples.parquet"):
-        file.unlink()
+def test_samples_that_were_never_stored_cost_the_interval_and_are_said(write_run: Write) -> None:
+    write_run("r", [(query_record("a", "T1", HIGH), HIGH)], samples=False)
+    run = write_run("r", [(query_record("b", "T1", LOW), LOW)])
+    jobs = [query_record("a", "T1", HIGH), query_record("b", "T1", LOW)]
+    RunStore(run).write_run(manifest("r", jobs))
     comparison = compare(run, baseline="b")
     cell = comparison.rows[0].cells[0]
     assert (cell.score, cell.interval, cell.difference) == (pytest.approx(85), None, None)
@@ -228,7 +232,7 @@ def test_unlike_rows_are_refused_and_mixed_ones_are_marked(
 
 def test_protocols_of_a_configs_own_are_compared_by_their_rules(write_run: Write) -> None:
     def run(name: str, prefix: str) -> Path:
-        audit = {"rules": {"protocol": "mine", "query_prefix": prefix}, "sides": {}}
+        audit = job_audit(TaskRules("mine", query_prefix=prefix))
         return write_run(name, [(query_record("a", "T1", LOW, protocol="mine", audit=audit), LOW)])
 
     first = run("first", "query: ")
@@ -315,8 +319,8 @@ def test_folders_that_are_no_runs_are_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[1", encoding="utf-8")
     with pytest.raises(ComparisonError, match=r"run\.json is damaged"):
         compare(tmp_path)
-    RunStore(tmp_path).write_run({"name": "x"})
-    with pytest.raises(ComparisonError, match="not as run-benchmark writes it .see jobs.: run it again"):
+    write_sealed_json(tmp_path / "run.json", {"schema_version": 2, "name": "x"})
+    with pytest.raises(ComparisonError, match="not as run-benchmark writes it .see config, jobs."):
         compare(tmp_path)
 
 
@@ -338,7 +342,7 @@ def test_speed_is_summed_over_jobs_and_cached_vectors_are_noticed(query_run: Wri
     speed = compare(query_run("r", {"a": {"T1": LOW, "T2": LOW}}), options=BARE).columns[0].speed
     assert speed is not None
     assert (speed.tokens_per_s, speed.hours, speed.from_cache) == (2000.0, 1.0, False)
-    cached = query_run("c", {"a": {"T1": LOW}}, timing={"total_s": 36.0, "encoding_s": 0.1, "tokens": 0})
+    cached = query_run("c", {"a": {"T1": LOW}}, timing=timing(total_s=36.0, encoding_s=0.1, tokens=0))
     speed = compare(cached, options=BARE).columns[0].speed
     assert speed is not None
     assert (speed.tokens_per_s, speed.hours, speed.from_cache) == (None, 0.01, True)

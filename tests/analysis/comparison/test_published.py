@@ -32,7 +32,8 @@ def match(ours: float, row: PublishedScore = CARD, interval: Interval | None = N
     pinned = {"dataset_revision": load_index().task("SciFact").revision}
     record = query_record("a", changes.pop("task", "SciFact"), [ours / 100], **{"model": MODEL, **pinned, **changes})
     result = TaskResult(record.task, record.type, record.metric, ours, records=(record,), identity={"split": "dev: x"})
-    (found,) = PublishedScores([row]).matches(record.provenance["model"]["name"], record.protocol, result, interval)
+    assert record.provenance.model is not None
+    (found,) = PublishedScores([row]).matches(record.provenance.model.name, record.protocol, result, interval)
     return found
 
 
@@ -88,9 +89,9 @@ def test_normalisation_is_a_cause_where_it_moves_scores() -> None:
 
 
 def test_truncation_and_precision_are_causes() -> None:
-    record = query_record("a", "SciFact", [0.7], model=MODEL, dataset_revision=load_index().task("SciFact").revision)
-    record.audit["sides"]["query"]["truncated"] = 3
-    record.provenance["model"]["settings"] |= {"max_length": 128, "dtype": "bfloat16"}
+    settings = {"max_length": 128, "dtype": "bfloat16"}
+    pinned = {"model": MODEL, "dataset_revision": load_index().task("SciFact").revision}
+    record = query_record("a", "SciFact", [0.7], truncated=3, settings=settings, **pinned)
     result = TaskResult("SciFact", "Retrieval", "ndcg_at_10", 70.0, records=(record,))
     (found,) = PublishedScores([CARD]).matches(MODEL, "e5", result, None)
     assert found.causes == ("truncation: ours at 128 tokens, theirs at 512", "precision: ours is bfloat16")
@@ -107,9 +108,9 @@ def test_a_rerun_by_mteb_differs_from_e5_in_prefix_and_normalisation() -> None:
         type="Classification",
         metric="accuracy",
         normalize=False,
+        side="text",
         dataset_revision=load_index().task(task).revision,
     )
-    record.audit["sides"]["text"] = record.audit["sides"].pop("query")
     result = TaskResult(task, "Classification", "accuracy", 79.44, records=(record,))
     card, mteb = load_published().matches("intfloat/multilingual-e5-small", "e5", result, None)
     assert (card.protocol, card.verdict, round(card.score, 2), card.causes) == ("e5", "reproduced", 79.42, ())

@@ -26,7 +26,8 @@ from evaluation.analysis.report.provenance import (
 )
 from evaluation.analysis.report.report import write_report
 from evaluation.config.loading import load_config
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import Source
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG: dict[str, Any] = {
@@ -42,7 +43,7 @@ CONFIG: dict[str, Any] = {
 
 def record(label: str, *, error: str | None = None, commit: str = "c1") -> JobRecord:
     model = {"declared": "x", "name": "x", "revision": "r" * 40}
-    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source={"commit": commit})
+    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Source(commit=commit))
 
 
 def write(folder: Path, *records: JobRecord, **changes: Any) -> Path:

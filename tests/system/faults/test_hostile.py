@@ -20,7 +20,7 @@ from support.data import text
 from evaluation import load_config, run
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import ConfigError, EvaluationError
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 Files = Mapping[str, str | bytes]
 
