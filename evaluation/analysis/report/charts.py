@@ -161,4 +161,5 @@ def published_chart(canvas: Canvas) -> Chart | None:
 def diagonal(canvas: Canvas, ends: tuple[float, float], x_title: str, y_title: str) -> alt.Chart:
     """The broken line on which both axes have the same value."""
     line = alt.Chart(values([{"v": end} for end in ends])).mark_line(color=canvas.look.faint, strokeDash=[4, 3])
-    return line.encode(x=alt.X("v:Q", title=x_title), y=alt.Y("v:Q", title=y_title))
+    drawn: alt.Chart = line.encode(x=alt.X("v:Q", title=x_title), y=alt.Y("v:Q", title=y_title))
+    return drawn
