@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from support.checkpoint_variations import VARIATIONS, Variation
+from support.resolved_models import resolve
 
-from evaluation import load_config
 from evaluation.encoding.encoder import Encoder
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import ModelError
-from evaluation.execution.resolving import ResolvedModel, resolve_model
+from evaluation.execution.resolving import ResolvedModel
 from evaluation.models.facts import Route
 
 TEXTS = [
@@ -33,19 +31,8 @@ REFUSED = {name: kind for name, kind in VARIATIONS.items() if kind.refused is no
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, single_thread: None) -> Iterator[None]:
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, single_thread: None) -> None:
     monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "cache"))
-    return iter([None])
-
-
-def resolve(model: Path | str, folder: Path, **options: Any) -> ResolvedModel:
-    """As a run resolves it."""
-    declared = {"label": "a", "model": str(model), "protocol": "none", **options}
-    document = {"name": "t", "models": [declared], "tasks": [{"mteb": "STSBenchmark"}], "runtime": {"device": "cpu"}}
-    file = folder / "config.yaml"
-    file.write_text(json.dumps(document), encoding="utf-8")
-    config = load_config(file)
-    return resolve_model(config, config.models[0])
 
 
 def by_sentence_transformers(folder: Path, route: Route) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from support.tiny_bert import LETTERS, POSITIONS, VOCABULARY, write_json
+from support.tiny_models import LETTERS, POSITIONS, VOCABULARY, write_json
 
 WIDTH = 16
 CASED_VOCABULARY = [*VOCABULARY, *LETTERS.upper()[:26], *(f"##{letter}" for letter in LETTERS.upper()[:26]), "é", "##é"]
