@@ -5,35 +5,19 @@ Reads the task index and local folders; imports neither mteb nor torch, and know
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import replace
 
-from evaluation.config.models import BeirTask, BenchmarkTasks, ConfigPath, LocalTask, MtebTask, RunConfig
+from evaluation.config.models import LocalTask, RunConfig
 from evaluation.protocols import ModelProtocol, TaskTraits, task_rules
-from evaluation.system.nearest_names import nearest_hint
 from evaluation.tasks.folder_choice import ConfigFaults, Folder, FolderReader
-from evaluation.tasks.index import TaskIndex, load_index
+from evaluation.tasks.index import load_index
 from evaluation.tasks.index_entries import TaskEntry
-from evaluation.tasks.selection import BEIR_TASKS, RuledTask, TaskChoice
+from evaluation.tasks.index_lookup import IndexLookup, Wish
+from evaluation.tasks.selection import RuledTask, TaskChoice
 from evaluation.tasks.types import TASK_TYPES, TRAINED_TYPES
 
 _USUAL_SPLITS = ("train", "validation", "dev", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """What a config entry asks of a task of the index."""
-
-    splits: tuple[str, ...] | None = None
-    subsets: tuple[str, ...] | None = None
-    data: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    via: Literal["mteb", "beir"] = "mteb"
-    name: str | None = None
-    alias: str | None = None
-    aggregate: str | None = None
 
 
 class TaskChooser:
@@ -46,7 +30,7 @@ class TaskChooser:
 
     def __init__(self, config: RunConfig) -> None:
         self._config, self._faults = config, ConfigFaults(config)
-        self._index: TaskIndex = load_index()
+        self._lookup = IndexLookup(self._faults)
         self._folders = FolderReader(config, self._faults)
 
     @property
@@ -59,90 +43,13 @@ class TaskChooser:
         match self._config.tasks[position]:
             case LocalTask() as entry:
                 yield from self._local_task(position, entry, protocol)
-                return
-            case MtebTask() as entry:
-                wishes = self._mteb_task(position, entry)
-            case BenchmarkTasks() as entry:
-                wishes = self._benchmark(position, entry)
-            case BeirTask() as entry:
-                wishes = self._beir_task(position, entry)
-        for task, wish in wishes:
-            choice = self._choice(position, task, protocol, wish)
-            if choice is not None:
-                yield choice
+            case entry:
+                for task, wish in self._lookup.tasks_of(position, entry):
+                    choice = self._choice(position, task, protocol, wish)
+                    if choice is not None:
+                        yield choice
 
-    def _entry(self, path: ConfigPath, name: str) -> TaskEntry | None:
-        """Returns the index entry of a task that can be run; None after a fault."""
-        if name not in self._index:
-            near = self._index.nearest_tasks(name)
-            hint = f"; nearest: {', '.join(near)}" if near else ""
-            self._faults.add(path, f"mteb {self._index.mteb_version} has no task {name!r}{hint}.")
-            return None
-        entry = self._index.task(name)
-        if not entry.is_text:
-            kinds = ", ".join(entry.modalities)
-            self._faults.add(path, f"task {name!r} ({entry.type}, {kinds}) is not one that a text encoder can run.")
-            return None
-        return entry
-
-    def _parts(self, entry: TaskEntry) -> list[TaskEntry]:
-        return [self._index.task(part) for part in entry.parts]
-
-    def _mteb_task(self, position: int, chosen: MtebTask) -> Iterator[tuple[TaskEntry, _Wish]]:
-        path: ConfigPath = ("tasks", position, "mteb")
-        entry = self._entry(path, chosen.mteb)
-        if entry is None:
-            return
-        if not entry.is_aggregate:
-            yield entry, _Wish(chosen.splits, chosen.subsets, chosen.data, chosen.options)
-        elif chosen.data is not None:
-            n_parts = len(entry.parts)
-            self._faults.add(path, f"{entry.name} is the mean of {n_parts} tasks; give each part its own data.")
-        else:
-            wish = _Wish(chosen.splits, chosen.subsets, aggregate=entry.name)
-            yield from ((part, wish) for part in self._parts(entry))
-
-    def _benchmark(self, position: int, chosen: BenchmarkTasks) -> Iterator[tuple[TaskEntry, _Wish]]:
-        path: ConfigPath = ("tasks", position, "mteb_benchmark")
-        try:
-            members = self._index.benchmark(chosen.mteb_benchmark)
-        except KeyError:
-            near = ", ".join(repr(name) for name in self._index.nearest_benchmarks(chosen.mteb_benchmark))
-            self._faults.add(path, f"mteb has no benchmark {chosen.mteb_benchmark!r}; nearest: {near}.")
-            return
-        found = False
-        for member in members:
-            entry = self._index.task(member.name)
-            if not _passes(entry, chosen):
-                continue
-            found = True
-            if self._entry(path, member.name) is None:
-                continue
-            subsets = member.subsets
-            if chosen.languages:
-                allowed = entry.subsets_in(chosen.languages)
-                subsets = tuple(name for name in (subsets or entry.subsets) if name in allowed)
-            wish = _Wish(member.splits, subsets, aggregate=entry.name if entry.parts else None)
-            yield from ((task, wish) for task in self._parts(entry) or [entry])
-        if not found:
-            self._faults.add(path, f"no task of {chosen.mteb_benchmark!r} passes the filters.")
-
-    def _beir_task(self, position: int, chosen: BeirTask) -> Iterator[tuple[TaskEntry, _Wish]]:
-        source = BEIR_TASKS.get(chosen.beir)
-        if source is None and chosen.data is None:
-            known = f"{nearest_hint(chosen.beir, BEIR_TASKS)} (known: {', '.join(BEIR_TASKS)})"
-            sentence = f"BEIR has no dataset {chosen.beir!r}{known}; or give data: a folder."
-            self._faults.add(("tasks", position, "beir"), sentence)
-            return
-        entry = self._index.task(source) if source else TaskEntry(chosen.beir, "Retrieval", main_score="ndcg_at_10")
-        parts = self._parts(entry) if chosen.data is None else []
-        for task in parts or [entry]:
-            name = f"beir-{task.name if parts else chosen.beir}"
-            aggregate = f"beir-{chosen.beir}" if parts else None
-            wish = _Wish(chosen.splits, None, chosen.data, {}, "beir", name, chosen.beir, aggregate)
-            yield task, wish
-
-    def _choice(self, position: int, entry: TaskEntry, protocol: ModelProtocol, wish: _Wish) -> RuledTask | None:
+    def _choice(self, position: int, entry: TaskEntry, protocol: ModelProtocol, wish: Wish) -> RuledTask | None:
         """Returns a task of the index on the Hub's data, or on a folder that replaces it; None after a fault."""
         task_type = "Retrieval" if wish.via == "beir" else entry.type
         aliases = tuple(name for name in (wish.alias, wish.aggregate) if name)
@@ -188,7 +95,7 @@ class TaskChooser:
             self._faults.add(("tasks", position, "splits"), sentence)
 
     def _local_task(self, position: int, chosen: LocalTask, protocol: ModelProtocol) -> Iterator[RuledTask]:
-        if chosen.local in self._index:
+        if chosen.local in load_index():
             sentence = f"{chosen.local!r} is the name of an mteb task; choose another."
             self._faults.add(("tasks", position, "local"), sentence)
             return
@@ -223,17 +130,3 @@ class TaskChooser:
         )
         traits = TaskTraits(chosen.local, chosen.type, instruction=facts.instruction)
         yield RuledTask(choice, task_rules(self._config, protocol, traits))
-
-
-def _passes(entry: TaskEntry, chosen: BenchmarkTasks) -> bool:
-    """Returns whether a benchmark's task passes the filters of its config entry."""
-
-    def matches(globs: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(entry.name, glob) for glob in globs)
-
-    return (
-        (chosen.types is None or entry.type in chosen.types)
-        and (chosen.languages is None or bool(entry.subsets_in(chosen.languages)))
-        and (chosen.only is None or matches(chosen.only))
-        and not matches(chosen.exclude)
-    )
