@@ -14,6 +14,7 @@ from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
 from evaluation.analysis.comparison.sources import Source, TaskResult, mteb_name, published_sources, read_sources
+from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
@@ -76,6 +77,7 @@ def compare(
     rows = _adjusted([_row(sources, task, position, evidence, published) for task in tasks], options.alpha)
     columns = tuple(_column(source, tasks) for source in sources)
     benchmark, aggregates = summarize(sources, rows, position, evidence, published)
+    standings = compare_all_pairs(sources, common_tasks(sources, rows, aggregates), evidence)
     comparison = Comparison(
         name=", ".join(dict.fromkeys(source.run for source in sources)),
         columns=columns,
@@ -86,6 +88,7 @@ def compare(
         mixed=mixed,
         options=options,
         notes=(),
+        standings=standings,
     )
     return replace(comparison, notes=comparison_notes(comparison, sentences))
 
@@ -242,25 +245,18 @@ def _trained(model: str, result: TaskResult) -> bool | None:
 
 
 def _adjusted(rows: Sequence[Row], alpha: float) -> tuple[Row, ...]:
-    """p values of each column adjusted over its tasks by Holm's method."""
+    """Corrects p by Holm's method over all tests of the table."""
     if not any(cell.difference for row in rows for cell in row.cells):
         return tuple(rows)
-    from evaluation.analysis.statistics.paired_tests import holm
+    from evaluation.analysis.statistics.corrections import holm
 
-    columns = [
-        holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
-        for cells in zip(*(row.cells for row in rows), strict=True)
-    ]
-    return tuple(
-        replace(
-            row,
-            cells=tuple(
-                replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
-                for cell, p in zip(row.cells, p_values, strict=True)
-            ),
-        )
-        for row, p_values in zip(rows, zip(*columns, strict=True), strict=True)
+    cells = [cell for row in rows for cell in row.cells]
+    p_values = holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
+    corrected = iter(
+        replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
+        for cell, p in zip(cells, p_values, strict=True)
     )
+    return tuple(replace(row, cells=tuple(next(corrected) for _ in row.cells)) for row in rows)
 
 
 def _column(source: Source, tasks: Sequence[str]) -> Column:

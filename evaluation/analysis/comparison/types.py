@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.published import PublishedMatch
-    from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.comparison.standings import Standings
+    from evaluation.analysis.statistics.intervals import Interval
+    from evaluation.analysis.statistics.paired_tests import Difference
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
     from evaluation.records.store import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
@@ -113,8 +115,8 @@ class Cell:
         score: Main score in points; None where there is none, never 0.
         interval: Confidence interval of the score, in points; None where no samples are stored.
         delta: Score - the baseline's, in points; None for the baseline itself.
-        difference: The same with interval and test, in points and without draws; None without samples of both.
-        p_adjusted: Holm-adjusted over the column's tasks, two-sided.
+        difference: The same with interval and test, in points; None without samples of both.
+        p_adjusted: Two-sided, after Holm's correction over all tests of the table.
         significant: p_adjusted is below the comparison's alpha.
         trained: The task's training data is among the model's; None: not known of this model.
         marks: In what the cell is not as the row's first score, or the baseline's: "protocol", "dataset", "split",
@@ -163,8 +165,8 @@ class AggregateCell:
         n_tasks: Tasks of the set, missing ones included.
         missing: Tasks of the set that have no score here: the value is of the others, and no fair comparison.
         delta: Value - the baseline's, where neither misses a task; None otherwise and for ranks.
-        difference: Of the tasks whose samples are stored, with interval and test over tasks and their units, in
-            points; only of kind "mean", or "common" where a mean misses tasks.
+        difference: Of the tasks whose samples are stored, with interval and test, in points; only of kind "mean", or
+            "common" where a mean misses tasks.
         published: Others' average of the same model over the same benchmark, where asked for and known.
     """
 
@@ -213,6 +215,7 @@ class Comparison:
         baseline: Label of the column that differences are taken to; None: no differences.
         mixed: Rows of different protocols, datasets or metric versions were asked for.
         notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
+        standings: All models against each other on the tasks that all have; None where that cannot be tested.
     """
 
     name: str
@@ -224,6 +227,7 @@ class Comparison:
     mixed: bool
     options: ComparisonOptions
     notes: tuple[str, ...]
+    standings: Standings | None = None
 
     def column(self, label: str) -> int:
         """Position of a label; KeyError when there is none."""

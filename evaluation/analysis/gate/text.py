@@ -1,10 +1,10 @@
-"""A gate's verdicts for people: table rows, a Markdown summary for CI pages, annotations for GitHub Actions."""
+"""Renders a gate's verdicts for people: table rows, Markdown for CI pages, annotations for GitHub Actions."""
 
 from __future__ import annotations
 
 import re
 
-from evaluation.analysis.gate.verdicts import Check, GateReport, Verdict
+from evaluation.analysis.gate.rule import Check, GateReport, Verdict
 from evaluation.system.redaction import printable
 
 _NOTHING = "-"
@@ -12,20 +12,25 @@ _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
 
 
 def headline(report: GateReport) -> str:
-    """One line: passed or failed, and how many of what."""
+    """Returns one line: passed or failed, and how many checks have which verdict."""
     against = f"{report.run} against {report.baseline}"
-    shown = ((Verdict.UNJUDGED, "too small to judge"), (Verdict.IMPROVED, "improved"), (Verdict.NEW, "new"))
+    drop = f"{report.rule.max_drop:.2f}"
+    shown = (
+        (Verdict.NO_DROP, f"without a drop beyond {drop}"),
+        (Verdict.INCONCLUSIVE, "inconclusive"),
+        (Verdict.NEW, "new"),
+    )
     counts = [
         f"{n} {what}" for verdict, what in shown if (n := sum(check.verdict is verdict for check in report.checks))
     ]
     n = len(report.checks)
     if report.passed:
-        return ", ".join([f"PASSED: {against}, {n} checks", *counts])
-    return ", ".join([f"FAILED: {against}, {len(report.failures)} of {n} checks", *counts])
+        return f"PASSED: {against}; of {n} checks {', '.join(counts)}"
+    return "; ".join([f"FAILED: {against}, {len(report.failures)} of {n} checks", *filter(None, [", ".join(counts)])])
 
 
 def header(report: GateReport) -> list[str]:
-    """Column names; a model column where there are several."""
+    """Returns the column names; with a model column where there are several models."""
     return [
         *(["Model"] if _several(report) else []),
         "Task",
@@ -34,13 +39,12 @@ def header(report: GateReport) -> list[str]:
         "Change",
         "95 % interval",
         "p (Holm)",
-        "Shows drops from",
         "Verdict",
     ]
 
 
 def rows(report: GateReport) -> list[list[str]]:
-    """A row a check, suites last, in points."""
+    """Returns a row per check in points, means last."""
     return [
         [
             *([printable(check.label)] if _several(report) else []),
@@ -50,7 +54,6 @@ def rows(report: GateReport) -> list[list[str]]:
             _number(check.change, "+.2f"),
             _NOTHING if check.interval is None else f"{check.interval[0]:+.2f} to {check.interval[1]:+.2f}",
             _NOTHING if check.p is None else "<0.0001" if check.p < 0.0001 else f"{check.p:.4f}",
-            _number(check.detectable),
             str(check.verdict),
         ]
         for check in report.checks
@@ -58,19 +61,19 @@ def rows(report: GateReport) -> list[list[str]]:
 
 
 def remarks(report: GateReport) -> list[str]:
-    """A sentence for each check that has something to say, failures first."""
+    """Returns a sentence for each check that has something to say, failures first."""
     said = [check for check in report.checks if check.reason]
-    return [sentence(check) for check in sorted(said, key=lambda check: not check.verdict.fails)]
+    return [sentence(check) for check in sorted(said, key=lambda check: not report.rule.fails(check.verdict))]
 
 
 def sentence(check: Check) -> str:
-    """A check in one line."""
-    verdict = check.verdict.lower() if check.verdict.fails else str(check.verdict)
+    """Returns a check in one line."""
+    verdict = check.verdict.lower()
     return printable(f"{check.label}, {check.name}: {verdict}: {check.reason}.")
 
 
 def render_markdown(report: GateReport) -> str:
-    """The whole report for a CI page."""
+    """Returns the whole report for a CI page."""
     head = header(report)
     n_text = 2 if _several(report) else 1
     lines = [f"## {_escape(headline(report))}", "", _line(head)]
@@ -78,7 +81,7 @@ def render_markdown(report: GateReport) -> str:
     lines += [_line(row) for row in rows(report)]
     if report.failures:
         lines += ["", "**Failures**", "", *(f"- {_escape(sentence(check))}" for check in report.failures)]
-    others = [check for check in report.checks if check.reason and not check.verdict.fails]
+    others = [check for check in report.checks if check.reason and not report.rule.fails(check.verdict)]
     if others:
         lines += ["", "**Remarks**", "", *(f"- {_escape(sentence(check))}" for check in others)]
     lines += ["", "**Rule**", "", *(f"- {_escape(line)}" for line in report.rule.sentences())]
@@ -88,17 +91,24 @@ def render_markdown(report: GateReport) -> str:
 
 
 def workflow_commands(report: GateReport) -> list[str]:
-    """Workflow commands: an error for each failure, a warning for each drop that is too small to judge.
+    """Returns workflow commands: an error for each failure, and one warning that lists drops beyond max-drop left open.
 
     Escaped as actions/toolkit's packages/core/src/command.ts does.
     """
-    lines = [_command("error", check) for check in report.failures]
-    lines += [_command("warning", check) for check in report.checks if check.verdict is Verdict.UNJUDGED]
+    lines = [_command("error", f"{check.label}, {check.name}", check) for check in report.failures]
+    open_ = [
+        check
+        for check in report.checks
+        if check not in report.failures and check.change is not None and -check.change > report.rule.max_drop
+    ]
+    if open_:
+        names = ", ".join(f"{check.label} on {check.name} ({check.change:+.2f})" for check in open_)
+        lines.append(f"::warning title=Inconclusive::{_escape_data(f'dropped, but inconclusive: {printable(names)}')}")
     return lines
 
 
-def _command(level: str, check: Check) -> str:
-    title = _escape_data(f"{check.label}, {check.name}").replace(":", "%3A").replace(",", "%2C")
+def _command(level: str, title: str, check: Check) -> str:
+    title = _escape_data(title).replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={title}::{_escape_data(f'{check.verdict.lower()}: {check.reason}')}"
 
 
@@ -119,5 +129,5 @@ def _line(cells: list[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text as Markdown that shows it as it is, on one line."""
+    """Text as Markdown that shows it unchanged, on one line."""
     return _MARKDOWN_SPECIAL.sub(r"\\\1", " ".join(printable(text).split()))

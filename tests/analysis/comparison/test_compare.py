@@ -250,7 +250,7 @@ def test_the_table_of_a_run_shows_no_mean_of_some_parts() -> None:
 def test_a_limited_run_is_never_unmarked(query_run: Write) -> None:
     comparison = compare(query_run("r", {"a": {"T1": LOW}}, limit={"queries": 3}), options=BARE)
     assert comparison.columns[0].limited
-    assert comparison.notes[0] == "Limited run: these are no scores to report (a)."
+    assert comparison.notes[0] == "Limited run: these scores are not for reporting (a)."
 
 
 def test_mixed_data_that_does_not_pair_is_compared_without_a_test(write_run: Write) -> None:

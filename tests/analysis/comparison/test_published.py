@@ -12,7 +12,7 @@ from support.query_runs import query_record
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare
 from evaluation.analysis.comparison.published import PublishedMatch, PublishedScores, load_published
 from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, read_published, read_sources
-from evaluation.analysis.statistics.resampling import Interval
+from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.errors import ComparisonError
 from evaluation.tasks.index import load_index

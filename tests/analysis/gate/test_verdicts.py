@@ -8,18 +8,15 @@ from functools import partial
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
-from evaluation.analysis.gate import verdicts as regression
-from evaluation.analysis.gate.family import algorithm_noise, suite_detectable
+from evaluation.analysis.gate import verdicts
+from evaluation.analysis.gate.rule import Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
-from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
-from evaluation.analysis.statistics.resampling import Interval
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.errors import UsageError
 
 RULE = GateRule(max_drop=1.0, alpha=0.05)
-judge = partial(regression.judge, n_resamples=2_000)
+judge = partial(verdicts.judge, n_resamples=2_000)
 N = 400
 
 
@@ -58,12 +55,12 @@ def judged(before: np.ndarray, now: np.ndarray, rule: GateRule = RULE, **kind) -
 
 def test_same_values_pass_without_a_word() -> None:
     check = judged(values(), values())
-    assert (check.verdict, check.change, check.p, check.reason) == (Verdict.OK, 0.0, 1.0, "")
+    assert (check.verdict, check.change, check.p, check.reason) == (Verdict.NO_DROP, 0.0, 1.0, "")
 
 
 def test_large_and_significant_drop_fails() -> None:
     check = judged(values(), noisy(0.03))
-    assert check.verdict is Verdict.REGRESSED
+    assert check.verdict is Verdict.REGRESSION
     assert check.change == pytest.approx(-3.0)
     assert check.p is not None and check.p < 0.001
     assert check.interval is not None and check.interval[0] < -3.0 < check.interval[1] < 0
@@ -72,14 +69,14 @@ def test_large_and_significant_drop_fails() -> None:
 
 def test_significant_drop_within_max_drop_passes_and_is_said() -> None:
     check = judged(values(), noisy(0.009))
-    assert check.verdict is Verdict.SMALL
+    assert check.verdict is Verdict.NO_DROP
     assert "dropped 0.90 points, no more than 1.00, but not by chance" in check.reason
 
 
 def test_large_drop_that_chance_explains_is_too_small_to_judge() -> None:
     before, now = values(n=40), noisy(0.03, n=40, spread=0.3)
     check = judged(before, now)
-    assert check.verdict is Verdict.UNJUDGED
+    assert check.verdict is Verdict.INCONCLUSIVE
     assert check.p is not None and check.p > 0.05
     assert check.detectable is not None
     error = 100 * np.std(now - before, ddof=1) / math.sqrt(40)
@@ -89,21 +86,21 @@ def test_large_drop_that_chance_explains_is_too_small_to_judge() -> None:
 
 
 def test_larger_max_drop_lets_a_drop_pass() -> None:
-    assert judged(values(), noisy(0.03), GateRule(max_drop=2.9)).verdict is Verdict.REGRESSED
-    assert judged(values(), noisy(0.03), GateRule(max_drop=3.1)).verdict is Verdict.SMALL
+    assert judged(values(), noisy(0.03), GateRule(max_drop=2.9)).verdict is Verdict.REGRESSION
+    assert judged(values(), noisy(0.03), GateRule(max_drop=3.1)).verdict is Verdict.NO_DROP
 
 
 def test_stricter_alpha_lets_a_drop_pass() -> None:
     before, now = values(n=100), noisy(0.02, n=100, spread=0.1)
     p = judged(before, now).p
     assert p is not None and 0.01 < p < 0.05
-    assert judged(before, now).verdict is Verdict.REGRESSED
-    assert judged(before, now, GateRule(alpha=0.01)).verdict is Verdict.UNJUDGED
+    assert judged(before, now).verdict is Verdict.REGRESSION
+    assert judged(before, now, GateRule(alpha=0.01)).verdict is Verdict.INCONCLUSIVE
 
 
 def test_improvement_is_listed() -> None:
     check = judged(values(), noisy(-0.03))
-    assert check.verdict is Verdict.IMPROVED
+    assert check.verdict is Verdict.NO_DROP
     assert check.reason.startswith("rose 3.00 points, p 0.0005")
     assert check.p is not None and check.p > 0.9, "p is one-sided, for a drop"
 
@@ -114,12 +111,12 @@ def test_difference_of_the_last_bits_is_nothing_however_it_points() -> None:
         jobs = [[job(f"T{n}", values(n) + shift) for n in range(8)] for shift in (0.0, sign * 1e-9)]
         report = judge(snapshot(*jobs[0]), snapshot(*jobs[1]), GateRule(max_drop=0.0) if sign > 0 else RULE)
         assert report.passed
-        assert {check.verdict for check in report.checks} == {Verdict.OK}
+        assert {check.verdict for check in report.checks} == {Verdict.NO_DROP}
         assert min(check.p for check in report.suites) < 0.05 or sign > 0
 
 
 def test_task_of_which_nothing_but_the_score_is_stored_is_judged_by_it() -> None:
-    for drop, verdict in ((0.009, Verdict.OK), (0.011, Verdict.REGRESSED)):
+    for drop, verdict in ((0.009, Verdict.NO_DROP), (0.011, Verdict.REGRESSION)):
         now = job("A", values(), units=None, score=0.5 - drop)
         (check,) = judge(snapshot(job("A", values(), score=0.5)), snapshot(now), RULE).checks
         assert (check.verdict, check.p) == (verdict, None)
@@ -128,7 +125,7 @@ def test_task_of_which_nothing_but_the_score_is_stored_is_judged_by_it() -> None
 
 def test_too_few_units_are_too_small_to_judge() -> None:
     check = judged(np.ones(3), np.zeros(3))
-    assert check.verdict is Verdict.UNJUDGED
+    assert check.verdict is Verdict.INCONCLUSIVE
     assert "can't be tested: too few units" in check.reason
 
 
@@ -162,17 +159,17 @@ def test_noise_of_clustering_pairs_experiments_by_id() -> None:
 def test_clustering_fails_beyond_max_drop_and_four_standard_errors_only() -> None:
     before = np.full(10, 0.5)
     scatter = np.array([1, -1] * 5) * 0.03  # of the mean: 3 * sqrt(10 / 9) / sqrt(10) = 1 point
-    for drop, verdict in ((0.009, Verdict.OK), (0.039, Verdict.UNJUDGED), (0.041, Verdict.REGRESSED)):
+    for drop, verdict in ((0.009, Verdict.NO_DROP), (0.039, Verdict.INCONCLUSIVE), (0.041, Verdict.REGRESSION)):
         check = judged(before, before - drop + scatter, kind="algorithm")
         assert (check.verdict, check.p) == (verdict, None), drop
     assert "more than 4 standard errors of its experiments, 4.00" in check.reason
-    assert judged(before, before - 0.009, kind="algorithm").verdict is Verdict.OK
-    assert judged(before, before - 0.011, kind="algorithm").verdict is Verdict.REGRESSED, "no noise at all"
+    assert judged(before, before - 0.009, kind="algorithm").verdict is Verdict.NO_DROP
+    assert judged(before, before - 0.011, kind="algorithm").verdict is Verdict.REGRESSION, "no noise at all"
 
 
 def test_few_experiments_of_clustering_never_fail() -> None:
     check = judged(np.full(4, 0.9), np.full(4, 0.1), kind="algorithm")
-    assert check.verdict is Verdict.UNJUDGED
+    assert check.verdict is Verdict.INCONCLUSIVE
     assert "fewer than 5 experiments" in check.reason
 
 
@@ -181,7 +178,7 @@ def test_clustering_is_in_no_suite_and_no_correction() -> None:
     now = [job("A", values(1)), job("B", values(2)), job("C", np.full(10, 0.1), kind="algorithm")]
     report = judge(snapshot(*before), snapshot(*now), RULE)
     (suite,) = report.suites
-    assert (suite.name, suite.change, suite.verdict) == ("mean of 2 tasks", 0.0, Verdict.OK)
+    assert (suite.name, suite.change, suite.verdict) == ("mean of 2 tasks", 0.0, Verdict.NO_DROP)
     assert [check.name for check in report.failures] == ["C"]
 
 
@@ -200,16 +197,16 @@ def test_p_is_adjusted_over_all_tasks_models_and_suites() -> None:
     assert len(found) == 12
     assert alone is not None
     assert found["model", "A"].p == pytest.approx(12 * alone, rel=0.25)
-    assert found["model", "A"].verdict is Verdict.UNJUDGED
+    assert found["model", "A"].verdict is Verdict.INCONCLUSIVE
 
 
 def test_small_drops_everywhere_fail_as_a_suite() -> None:
     before = [job(f"T{n}", values(n)) for n in range(12)]
     now = [job(f"T{n}", values(n) - 0.006 + 0.1 * (values(100 + n) - 0.5)) for n in range(12)]
     report = judge(snapshot(*before), snapshot(*now), RULE)
-    assert {check.verdict for check in report.tasks} <= {Verdict.OK, Verdict.SMALL, Verdict.UNJUDGED}
+    assert {check.verdict for check in report.tasks} <= {Verdict.NO_DROP, Verdict.NO_DROP, Verdict.INCONCLUSIVE}
     (suite,) = report.suites
-    assert suite.verdict is Verdict.REGRESSED
+    assert suite.verdict is Verdict.REGRESSION
     assert suite.baseline is not None and suite.score is not None and suite.change is not None
     assert suite.score - suite.baseline == pytest.approx(suite.change)
     assert suite.detectable is not None and suite.detectable < -suite.change
@@ -220,7 +217,7 @@ def test_small_drops_everywhere_fail_as_a_suite() -> None:
 def test_suite_improvement_is_listed() -> None:
     before = [job(f"T{n}", values(n)) for n in range(12)]
     now = [job(f"T{n}", values(n) + 0.02 + 0.1 * (values(100 + n) - 0.5)) for n in range(12)]
-    assert judge(snapshot(*before), snapshot(*now), RULE).suites[0].verdict is Verdict.IMPROVED
+    assert judge(snapshot(*before), snapshot(*now), RULE).suites[0].verdict is Verdict.NO_DROP
 
 
 def test_models_have_a_suite_each() -> None:
@@ -230,12 +227,6 @@ def test_models_have_a_suite_each() -> None:
         ("a", "mean of 2 tasks"),
         ("b", "mean of 2 tasks"),
     ]
-
-
-def test_power_of_a_suite_is_a_normal_test_s() -> None:
-    interval = Interval(-1.959964, 1.959964, "percentile")  # a standard error of 1
-    assert suite_detectable(interval, 0.05) == pytest.approx(1.644854 + 0.841621, abs=1e-5)
-    assert suite_detectable(None, 0.05) is None
 
 
 # --------------------------------------------------------------------------------------------- what can't be compared
@@ -265,7 +256,7 @@ def test_new_task_passes_and_new_failed_task_fails() -> None:
     before = snapshot(job("A", values()))
     report = judge(before, snapshot(job("A", values()), job("B", values())), RULE)
     assert report.passed
-    assert [check.verdict for check in report.tasks] == [Verdict.OK, Verdict.NEW]
+    assert [check.verdict for check in report.tasks] == [Verdict.NO_DROP, Verdict.NEW]
     failed = job("B", values(), score=None, fault="never ended", units=None)
     assert not judge(before, snapshot(job("A", values()), failed), RULE).passed
 
