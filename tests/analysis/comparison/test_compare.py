@@ -57,7 +57,7 @@ def test_differences_of_stored_samples_are_tested_and_adjusted(query_run: Write)
     assert comparison.rows[0].cells[1].difference is None
     suite = comparison.aggregates[0].cells[0].difference
     assert suite is not None and (suite.value, suite.n_tasks) == (pytest.approx(18.75), 2)
-    assert any(note.startswith("a - b over 2 tasks with samples: +18.75") for note in comparison.notes)
+    assert any(note.startswith("a - b on these 2 tasks with samples: +18.75") for note in comparison.notes)
 
 
 def test_frame_is_long_and_holds_every_metric(query_run: Write) -> None:
