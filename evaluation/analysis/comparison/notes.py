@@ -130,8 +130,8 @@ def _seeds(comparison: Comparison) -> Iterator[str]:
     if len(seeds) > 1:
         told = "; ".join(f"{seed} for {listed_briefly(labels)}" for seed, labels in seeds.items())
         yield (
-            f"Seeds are mixed: {told}. Training sets of classification and sets of clustering were drawn differently, so "
-            "part of each difference is that draw."
+            f"Seeds are mixed: {told}. Training sets of classification and sets of clustering were drawn "
+            "differently, so part of each difference is that draw."
         )
 
 

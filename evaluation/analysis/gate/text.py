@@ -99,9 +99,9 @@ def workflow_commands(report: GateReport) -> list[str]:
     open_ = [
         check
         for check in report.checks
-        if check not in report.failures and check.change is not None and -check.change > report.rule.max_drop
+        if check.verdict is Verdict.INCONCLUSIVE and check.change is not None and -check.change > report.rule.max_drop
     ]
-    if open_:
+    if open_ and not report.rule.require_conclusive:
         names = ", ".join(f"{check.label} on {check.name} ({check.change:+.2f})" for check in open_)
         lines.append(f"::warning title=Inconclusive::{_escape_data(f'dropped, but inconclusive: {printable(names)}')}")
     return lines
