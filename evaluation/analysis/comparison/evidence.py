@@ -115,6 +115,7 @@ class Evidence:
             interval=_interval_points(found.interval, sign) if found.interval is not None else None,
             p_drop=p_drop,
             error=100 * found.error,
+            lower_bound=0.0 if sign < 0 else 100 * found.lower_bound,
             other_tasks=replace(others, interval=_interval_points(others.interval, sign)) if others else None,
         )
 
@@ -154,4 +155,6 @@ def _points(found: Difference) -> Difference:
         interval=_interval_points(found.interval) if found.interval is not None else None,
         error=None if found.error is None else 100 * found.error,
         lower_bound=None if found.lower_bound is None else 100 * found.lower_bound,
+        residuals=None,
+        unit_ids=(),
     )

@@ -93,14 +93,14 @@ def compare_all_pairs(sources: Sequence[Source], tasks: Sequence[str], evidence:
     runs = [source for source in sources if source.store is not None]
     if len(runs) < 2 or not tasks or not evidence.options.intervals:
         return None
-    from evaluation.analysis.statistics.contributions import Estimate, score_covariance
+    from evaluation.analysis.statistics.contributions import score_covariance
     from evaluation.analysis.statistics.paired_tests import paired_estimate
     from evaluation.analysis.statistics.rank_tests import borda_tests, corrected_pairs, groups, rank_intervals
-    from evaluation.analysis.statistics.suite_tests import suite_of_estimates
+    from evaluation.analysis.statistics.suite_tests import TaskError, mean_difference
 
     k, alpha = len(runs), evidence.options.alpha
     scores = np.array([[source.results[task].score for task in tasks] for source in runs], float)  # (K, tasks)
-    estimates: dict[tuple[int, int], list[Estimate]] = {(i, j): [] for i in range(k) for j in range(i + 1, k)}
+    estimates: dict[tuple[int, int], list[TaskError]] = {(i, j): [] for i in range(k) for j in range(i + 1, k)}
     covariances, n_tested = [np.zeros((k, k)) for _ in tasks], 0
     for at, task in enumerate(tasks):
         samples = [evidence.sample(source, task) for source in runs]
@@ -112,13 +112,14 @@ def compare_all_pairs(sources: Sequence[Source], tasks: Sequence[str], evidence:
         except ComparisonError:
             continue  # other data under `--mixed`: the cells say so
         n_tested += 1
+        unit_ids = tuple(part.ids for part in known[0].units.parts)
         for pair, own in found.items():
-            estimates[pair].append(own)
+            estimates[pair].append(TaskError(own.point, own.error, own.df, own.n_changed, own.residuals, unit_ids))
         covariances[at] = 1e4 * score_covariance([own.contributions for own in known])
     if not n_tested:
         return None
     differences, p = np.zeros((k, k)), np.full((k, k), np.nan)
-    suites = {pair: suite_of_estimates(own, confidence=evidence.options.confidence) for pair, own in estimates.items()}
+    suites = {pair: mean_difference(own, confidence=evidence.options.confidence) for pair, own in estimates.items()}
     for (i, j), suite in suites.items():
         differences[i, j], differences[j, i] = suite.value, -suite.value
         p[i, j] = p[j, i] = suite.p_two_sided

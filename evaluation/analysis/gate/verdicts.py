@@ -142,9 +142,8 @@ def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
 def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRule) -> Check:
     key = (label, "")
     difference, p = family.suites[key], family.p_drop[key]
-    assert difference.interval is not None, key
     members = [case for case in cases if case.label == label and (label, case.task) in family.p_drop]
-    drop, low = -100 * difference.value, 100 * difference.interval.low
+    drop, low = -100 * difference.value, 100 * difference.lower_bound
     if p < rule.alpha and drop > NEGLIGIBLE:
         verdict, reason = Verdict.REGRESSION, f"the mean dropped {drop:.2f} points, {_p(p)}"
     elif low >= -rule.max_drop:

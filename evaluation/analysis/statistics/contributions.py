@@ -94,6 +94,7 @@ class Estimate:
         df: Degrees of freedom of the error.
         added: (K,) what each cluster adds to the point.
         weights: (K,) what each would add if all its values were 1; they sum to 1.
+        residuals: (K,) how far each cluster moves the point; the error follows from them and the experiments.
         n_changed: Clusters that add anything; of a difference, those on which the two models differ.
         n_effective: As many clusters of equal weight say as much as these (Kish 1965).
         experiments_differ: Whether repeated experiments are part of the error.
@@ -104,6 +105,7 @@ class Estimate:
     df: float
     added: Floats
     weights: Floats
+    residuals: Floats
     n_changed: int
     n_effective: float
     experiments_differ: bool
@@ -131,7 +133,8 @@ def estimate(found: Contributions) -> Estimate:
 
     added, weights = by_cluster(found.values), by_cluster([np.ones(len(own)) for own in found.values])
     added[np.abs(added) < _ROUNDING * weights] = 0.0
-    error_squared, df = _variance(by_cluster(_residuals(found.values)))
+    residuals = by_cluster(_residuals(found.values))
+    error_squared, df = variance(residuals)
     spread = [(own, error_squared_of) for own in found.experiments if (error_squared_of := _experiments_variance(own))]
     for own, squared in spread:
         df = _satterthwaite([(error_squared, df), (squared / n_parts**2, len(own) - 1)])
@@ -142,6 +145,7 @@ def estimate(found: Contributions) -> Estimate:
         df=df,
         added=added,
         weights=weights,
+        residuals=residuals,
         n_changed=int(np.count_nonzero(added)),
         n_effective=float(1.0 / np.sum(weights**2)),
         experiments_differ=bool(spread),
@@ -176,8 +180,8 @@ def _residuals(values: Sequence[Floats]) -> list[Floats]:
     return [np.where(np.abs(own) < _ROUNDING * max(scale, 1.0), 0.0, own) for own in found]
 
 
-def _variance(residuals: Floats) -> tuple[float, float]:
-    """The variance of a sum from (K,) residuals, and its degrees of freedom.
+def variance(residuals: Floats) -> tuple[float, float]:
+    """Returns the variance of a sum from (K,) residuals, and its degrees of freedom.
 
     These follow from the residuals' own fourth moment: few clusters that carry most of the variance, by their weight or
     because most others do not change, count as the few they are.

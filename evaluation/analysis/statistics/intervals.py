@@ -54,7 +54,7 @@ def wilson_interval(
     room = share * (1.0 - share)
     if room > 1e-12 and own_error < 1e-12:  # every example has the same value
         return Interval(point, point, "Wilson")
-    n_effective = n if room <= 1e-12 else room / own_error**2
+    n_effective = n if room <= 1e-12 else room / own_error**2 * n / max(n - 1, 1)  # the error divides by n - 1
     squared = quantile**2
     centre = (share + squared / (2.0 * n_effective)) / (1.0 + squared / n_effective)
     reach = quantile / (1.0 + squared / n_effective) * np.sqrt(room / n_effective + squared / (4.0 * n_effective**2))

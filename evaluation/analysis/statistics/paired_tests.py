@@ -7,13 +7,13 @@ Student's t where there are many, so that they never contradict each other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
-from evaluation.analysis.statistics.contributions import Contributions, Estimate, contributions, estimate
+from evaluation.analysis.statistics.contributions import Contributions, Estimate, Floats, contributions, estimate
 from evaluation.analysis.statistics.intervals import (
     Interval,
     t_interval,
@@ -61,6 +61,9 @@ class Difference:
         n_effective: As many independent units of equal weight say as much as these.
         lower_bound: A cautious lower limit of the true difference: the interval's, or one from the share of units that
             can have changed where too few did for an interval; None where nothing can be said.
+        residuals: (K,) how far each independent unit moves the difference, for the mean over tasks; None once that is
+            made.
+        unit_ids: Equal for tasks with the same ids, whose units the mean over tasks takes as the same.
     """
 
     value: float
@@ -75,6 +78,8 @@ class Difference:
     n_clusters: int = 0
     n_effective: float = 0.0
     lower_bound: float | None = None
+    residuals: Floats | None = field(default=None, repr=False, compare=False)
+    unit_ids: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
 
 
 def sample(units: Units) -> Sample:
@@ -122,6 +127,8 @@ def compare(first: Sample, second: Sample, *, confidence: float = 0.95, resampli
         df=found.df,
         n_clusters=found.n_clusters,
         n_effective=found.n_effective,
+        residuals=found.residuals,
+        unit_ids=tuple(part.ids for part in first.units.parts),
     )
     if first.units.kind == "algorithm":
         plain = replace(plain, note="algorithm noise only")
@@ -130,8 +137,7 @@ def compare(first: Sample, second: Sample, *, confidence: float = 0.95, resampli
         interval = t_interval(found.point, found.error, found.df, confidence)
         return replace(plain, interval=interval, lower_bound=interval.low)
     if found.n_changed == 0 and not found.experiments_differ:
-        nothing = Interval(0.0, 0.0, "t")
-        return replace(plain, interval=nothing, p_two_sided=1.0, p_drop=1.0, lower_bound=0.0, note="no unit differs")
+        return replace(plain, p_two_sided=1.0, p_drop=1.0, lower_bound=0.0, note="no unit differs")
     interval, p_drop, p_rise = _tested(found, confidence, resampling)
     tested = replace(plain, p_two_sided=min(1.0, 2 * min(p_drop, p_rise)), p_drop=p_drop)
     if found.n_clusters < MIN_UNITS:

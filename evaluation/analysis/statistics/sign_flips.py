@@ -69,8 +69,9 @@ def flip_test(contributions: Floats, weights: Floats, confidence: float, resampl
     sums, shares = (subsets @ np.stack([contributions, weights], axis=1)).T
     # A sum with these signs flipped is no higher than the observed one where what is flipped sums to at least 0.
     slack = _slack(contributions)
+    sums[np.abs(sums) <= slack] = 0.0
     n = len(subsets) + 1  # the observed signs are one of the patterns
-    drop, rise = 1 + int(np.count_nonzero(sums >= -slack)), 1 + int(np.count_nonzero(sums <= slack))
+    drop, rise = 1 + int(np.count_nonzero(sums >= 0)), 1 + int(np.count_nonzero(sums <= 0))
     means = np.sort(sums / shares)
     tail = max(int((1.0 - confidence) / 2.0 * n + 1e-9), 1) - 1
     interval = Interval(float(means[tail]), float(means[-1 - tail]), "sign flips")
