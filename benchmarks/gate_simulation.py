@@ -1,8 +1,8 @@
 """Simulates the gate and the intervals: false alarms, power, coverage. Prints the figures of docs/statistics.md.
 
-Each figure comes with its simulation error (one standard error). Gates are simulated from the means and variances of
-normal examples, tested as the package tests many examples (Student's t, the package's correction); intervals and
-languages run through the package's own functions on drawn examples. Ends with one JSON line.
+Each figure comes with its simulation error (one standard error). Gates are simulated from
+normal examples, tested as the package tests many of them (Student's t, then the package's correction); intervals and
+languages run through the package's own functions. Ends with one JSON line.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import argparse
 import json
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.special import stdtr
+from scipy.special import expit, stdtr
 
 from evaluation.analysis.statistics.corrections import holm_in_families
 from evaluation.analysis.statistics.paired_tests import compare_units, score_interval
@@ -28,63 +29,67 @@ N_EXAMPLES, SPREAD = 100, 0.2
 """Examples per task, and the standard deviation of one example's difference."""
 
 
-def difference_sums(
-    rng: Generator, sets: int, models: int, tasks: int, group: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(sets, models, tasks) mean differences of equal models and their standard errors, from normal examples.
+def simulated_gate(
+    rng: Generator, models: int, tasks: int, group: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Mean differences (models, tasks) of equal models, their standard errors, and (2, models) of the means over tasks.
+
+    The last are the variance of each mean and the sum of its squared parts, which gives its degrees of freedom.
 
     Args:
         rng: Draws.
-        sets: Simulated gates.
-        models: Per gate.
+        models: Of the gate.
         tasks: Per model.
-        group: Tasks that share half of the variance of each example, such as tasks on the same documents.
+        group: Tasks on the same sentences, which share half of the variance of each; their mean counts them once.
     """
-    shape = (sets, models, tasks)
-    # Means and variances of normal examples, drawn from their own distributions.
-    own = rng.normal(0, SPREAD / np.sqrt(N_EXAMPLES), shape)
+    values = rng.normal(0, SPREAD, (models, tasks, N_EXAMPLES))
+    n_groups = -(-tasks // group)
     if group > 1:
-        n_groups = -(-tasks // group)
-        shared = np.repeat(rng.normal(0, SPREAD / np.sqrt(N_EXAMPLES), (sets, models, n_groups)), group, axis=2)
-        own = np.sqrt(0.5) * own + np.sqrt(0.5) * shared[..., :tasks]
-    errors = SPREAD * np.sqrt(rng.chisquare(N_EXAMPLES - 1, shape) / (N_EXAMPLES - 1) / N_EXAMPLES)
-    return own, errors
+        shared = np.repeat(rng.normal(0, SPREAD, (models, n_groups, N_EXAMPLES)), group, axis=1)[:, :tasks]
+        values = np.sqrt(0.5) * (values + shared)
+    residuals = values - values.mean(axis=2, keepdims=True)
+    scale = N_EXAMPLES * (N_EXAMPLES - 1)
+    errors = np.sqrt((residuals**2).sum(axis=2) / scale)
+    starts = np.arange(0, tasks, group)
+    of_groups = np.add.reduceat(residuals, starts, axis=1)  # (models, groups, examples)
+    variances = (of_groups**2).sum(axis=2) / scale / tasks**2
+    return values.mean(axis=2), errors, np.stack([variances.sum(axis=1), (variances**2).sum(axis=1)])
 
 
-def failed_gates(means: NDArray[np.float64], errors: NDArray[np.float64], alpha: float) -> NDArray[np.bool_]:
-    """(sets, 2) whether a task and whether a mean fails each gate."""
+def fails(means: NDArray[Any], errors: NDArray[Any], of_means: NDArray[Any], alpha: float) -> bool:
+    """Whether a task or a mean fails the gate."""
     df = N_EXAMPLES - 1
-    n_tasks = means.shape[2]
-    task_p = stdtr(df, means / errors)
-    variance = (errors**2).sum(axis=2)
-    suite, suite_error = means.mean(axis=2), np.sqrt(variance) / n_tasks
-    suite_p = stdtr(variance**2 / (errors**4 / df).sum(axis=2), suite / suite_error)
-    failed = np.zeros((len(means), 2), bool)
-    for at in range(len(means)):
-        if task_p[at].min() * 2 > alpha and suite_p[at].min() * 2 > alpha:
-            continue  # no correction makes p smaller
-        tasks, suites = holm_in_families([task_p[at].ravel().tolist(), suite_p[at].ravel().tolist()])
-        failed[at, 0] = np.any((np.array(tasks) < alpha) & (means[at].ravel() < -MAX_DROP))
-        failed[at, 1] = np.any((np.array(suites) < alpha) & (suite[at] < -NEGLIGIBLE))
-    return failed
+    suite, (variance, squares) = means.mean(axis=1), of_means
+    task_p = stdtr(df, means / errors).ravel()
+    suite_p = stdtr(variance**2 * df / squares, suite / np.sqrt(variance))
+    tasks, suites = (np.array(own) for own in holm_in_families([task_p.tolist(), suite_p.tolist()]))
+    return bool(
+        np.any((tasks < alpha) & (means.ravel() < -MAX_DROP)) or np.any((suites < alpha) & (suite < -NEGLIGIBLE))
+    )
 
 
 def simulate_gates(rng: Generator, sets: int) -> dict[str, list[float]]:
     """False alarms of equal models, and power where one model loses on all tasks or on one."""
-    found = {}
+    found: dict[str, list[float]] = {}
     for models, tasks in LAYOUTS:
-        name = f"{models} x {tasks}"
-        for alpha in (0.05, 0.01):
-            for group, how in ((1, "independent"), (4, "groups of 4")):
-                failed = failed_gates(*difference_sums(rng, sets, models, tasks, group), alpha).any(axis=1)
-                found[f"false alarms, {name}, alpha {alpha:g}, {how}"] = share(failed)
-        for drop in (0.003, 0.01, 0.025):
-            for where, which in (("all tasks", slice(None)), ("one task", 0)):
-                means, errors = difference_sums(rng, sets, models, tasks, 1)
-                means[:, 0, which] -= drop
-                found[f"power, {name}, -{100 * drop:g} on {where}"] = share(
-                    failed_gates(means, errors, 0.05).any(axis=1)
-                )
+        failed: dict[str, list[bool]] = {}
+        for group, how in ((1, "independent"), (4, "groups of 4")):
+            for _ in range(sets):
+                means, errors, of_means = simulated_gate(rng, models, tasks, group)
+                for alpha in (0.05, 0.01):
+                    failed.setdefault(f"false alarms, alpha {alpha:g}, {how}", []).append(
+                        fails(means, errors, of_means, alpha)
+                    )
+                if group > 1:
+                    continue
+                for drop in (0.003, 0.01, 0.025):
+                    for where, which in (("all tasks", slice(None)), ("one task", slice(1))):
+                        lower = means.copy()
+                        lower[0, which] -= drop
+                        failed.setdefault(f"power, -{100 * drop:g} on {where}", []).append(
+                            fails(lower, errors, of_means, 0.05)
+                        )
+        found |= {f"{models} x {tasks}: {name}": share(np.array(own)) for name, own in failed.items()}
     return found
 
 
@@ -103,12 +108,14 @@ def simulate_intervals(rng: Generator, sets: int) -> dict[str, list[float]]:
     """Coverage of 95 % intervals, and how often they are withheld."""
     found = {}
     for n in (10, 50, 300):
-        scores, dense, sparse = [], [], []
+        scores: list[bool] = []
+        dense: list[bool | None] = []
+        sparse: list[bool | None] = []
         for _ in range(sets):
-            both = np.clip(rng.normal(0.55, 0.25, n) + rng.normal(0, 0.15, (2, n)), 0, 1)
+            both = expit(rng.normal(0.5, 1.5, n) + rng.normal(0, 1.0, (2, n)))
             interval = score_interval(as_units(both[0]))
             assert interval is not None
-            scores.append(interval.low <= CLIPPED_MEAN <= interval.high)
+            scores.append(interval.low <= TRUE_SCORE <= interval.high)
             first = (rng.random(n) < 0.6).astype(float)
             turned = np.where(rng.random(n) < 0.05, 1 - first, first)
             for pair, into, truth in ((both, dense, 0.0), ((first, turned), sparse, 0.05 * (0.6 - 0.4))):
@@ -122,7 +129,7 @@ def simulate_intervals(rng: Generator, sets: int) -> dict[str, list[float]]:
     return found
 
 
-CLIPPED_MEAN = float(np.clip(np.random.default_rng(1).normal(0.55, np.hypot(0.25, 0.15), 20_000_000), 0, 1).mean())
+TRUE_SCORE = float(expit(np.random.default_rng(1).normal(0.5, np.hypot(1.5, 1.0), 5_000_000)).mean())
 """The true score of the simulated queries."""
 
 

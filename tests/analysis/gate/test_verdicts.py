@@ -273,6 +273,23 @@ def test_notes_name_other_weights_settings_and_versions() -> None:
     assert judge(before, before, RULE).notes == ("old: the same weights and tokenizer as in the baseline.",)
 
 
+# ----------------------------------------------------------------------------------------------------- corrections fire
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+@pytest.mark.parametrize(("models", "tasks"), [(1, 1), (1, 7), (3, 7), (3, 15), (1, 56), (12, 56)])
+def test_smallest_reachable_p_of_every_layout_is_far_below_alpha(models: int, tasks: int, alpha: float) -> None:
+    """Of 30 queries that all drop, corrected over the whole gate: of a task, and of a model's mean."""
+    labels = [f"m{at}" for at in range(models)]
+    before = [job(f"T{at}", values(at, 30), label=label) for label in labels for at in range(tasks)]
+    falling = [job(f"T{at}", 0.5 * values(at, 30), label=labels[0]) for at in range(tasks)]
+    report = judge(snapshot(*before), snapshot(*falling, *before[tasks:]), GateRule(alpha=alpha), n_resamples=500)
+    failing = {(check.label, check.name) for check in report.failures}
+    assert len(failing) == tasks + (tasks > 1), report.failures
+    worst = max(check.p for check in report.failures if check.p is not None)
+    assert worst < 0.01 * alpha
+
+
 # ----------------------------------------------------------------------------------------------------------------- rule
 
 

@@ -49,7 +49,7 @@ def column(label: str, **changes: object) -> Column:
 
 def example() -> Comparison:
     """Three columns with everything that a table can show."""
-    difference = Difference(2.5, Interval(1.0, 4.0, "BCa"), 0.001, 0.9, 40, 1.5)
+    difference = Difference(2.5, Interval(1.0, 4.0, "t"), 0.001, 0.9, 40)
     match = PublishedMatch(50.0, "model card", "e5", 2.5, "differs", ("weights: ours are rounded to 4 bits",))
     first = Row(
         "T_1",
