@@ -1,4 +1,4 @@
-"""What a run tells those who watch it."""
+"""What a run tells its reporters: progress, notices, results. Shows nothing itself."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 from evaluation.encoding.encoder import Progress
 from evaluation.jobs import Job
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What a run left behind.
+    """The result of a run.
 
     Attributes:
         folder: The run's folder.
-        records: Of all the run's jobs, in the config's order; jobs that were interrupted are missing.
-        n_executed: Jobs that ran now; the others were stored already.
+        records: Records of all jobs that were chosen, in the config's order.
+        n_executed: Number of jobs that ran now; the others were stored before.
     """
 
     folder: Path
@@ -28,12 +28,12 @@ class RunOutcome:
 
     @property
     def failed(self) -> list[JobRecord]:
-        """Records of jobs that have an error in place of a score."""
+        """The records of jobs that have an error in place of a score."""
         return [record for record in self.records if record.state == "failed"]
 
 
 class WorkerProgress(NamedTuple):
-    """One of several workers: its name, what it has in hand, and its texts and tokens so far."""
+    """The progress of one worker: its name, its current job, and its texts and tokens so far."""
 
     name: str
     doing: str
@@ -42,10 +42,10 @@ class WorkerProgress(NamedTuple):
 
 
 class Reporter:
-    """Is told what happens, and shows nothing. All methods are called from the running thread."""
+    """Receives the events of a run and shows nothing. All methods are called from the running thread."""
 
     def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """All jobs of the run, and how many of them are stored already."""
+        """The run begins: all its jobs, and how many of them are stored already."""
 
     def job_started(self, job: Job) -> None:
         """A job begins."""
@@ -54,13 +54,13 @@ class Reporter:
         """A batch went through the model."""
 
     def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
-        """Where jobs run elsewhere: how far all workers are, about once a second."""
+        """The progress of all workers, about once per second, where jobs run on workers."""
 
     def notice(self, sentence: str) -> None:
-        """Something that the user should know of."""
+        """A sentence that the user should read."""
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
         """A job was stored, with a score or an error."""
 
     def run_ended(self, outcome: RunOutcome) -> None:
-        """All jobs are through; the run's folder is still this process's."""
+        """All jobs have ended; this process still holds the run's folder."""

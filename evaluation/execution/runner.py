@@ -13,15 +13,19 @@ from evaluation.config.models import RunConfig
 from evaluation.errors import MissingExtraError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
+from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
-from evaluation.hub.client import is_offline
+from evaluation.hub.cache import is_offline
 from evaluation.jobs import Job, build_plan
 from evaluation.planning.actuals import Estimates
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.mteb_files import export_mteb_files
+from evaluation.records.run_manifest import JobState, ListedJob, PlanAndTruth, RunManifest
+from evaluation.records.store import RunStore
 
 
 class Executor(Protocol):
@@ -82,6 +86,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     options, reporter = options or RunOptions(), reporter or Reporter()
     with StopSignals() as signals:
         with signals.allowed():
+            fetch_undecided(config, options.models)
             jobs = build_plan(config, only=options.only, models=options.models)
             jobs = [job for job in jobs if options.chosen is None or _key(job) in options.chosen]
             _check_options(jobs)
@@ -119,11 +124,12 @@ def _run_jobs(
     before = store.read_run_or_set_aside()
     with signals.allowed():
         ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs])
-        ledger.note_costs({(job["label"], job["task"]): job.get("cost", {}) for job in (before or {}).get("jobs", ())})
+        ledger.note_costs({job.key: job.cost for job in (before.jobs if before else ())})
         if before is not None and (options.only or options.models or options.chosen is not None):
-            ledger.keep_others(before["jobs"], build_plan(config), executor.fingerprint)
+            ledger.keep_others(before.jobs, build_plan(config), executor.fingerprint)
     stored = {} if options.fresh else ledger.stored_records()
-    store.export(stored.values(), ran_now=False)
+    export_mteb_files(store, stored.values(), ran_now=False)
+    announce_protocols(config, jobs, reporter)
     reporter.run_started(jobs, len(stored))
     estimates = Estimates(config, [job for job in jobs if _key(job) not in stored])
     ledger.note_costs({_key(job): estimates.beside(job, None) for job in jobs})
@@ -141,14 +147,14 @@ def _run_jobs(
         if signals.came and done.record.state == "failed":  # a library made its own error of the interruption
             raise KeyboardInterrupt
         record = stored[_key(job)] = store.save(done.record, done.tables, done.mteb_files)
-        store.export([record], ran_now=True)
+        export_mteb_files(store, [record], ran_now=True)
         ledger.note_costs({_key(job): estimates.beside(job, record)})
         ledger.note(job, record)
         outcome.n_executed += 1
         estimates.learn(job, record)
         reporter.job_ended(job, record)
     outcome.records = [stored[_key(job)] for job in jobs]
-    unchanged = (before or {}).get("executor")
+    unchanged = before.executor if before else None
     ledger.finish(executor.facts() if waiting or unchanged is None else unchanged)
     reporter.run_ended(outcome)
     return outcome
@@ -177,21 +183,20 @@ class _Ledger:
 
     def __init__(self, config: RunConfig, store: RunStore, jobs: list[tuple[Job, str]]) -> None:
         self.jobs, self._store = jobs, store
-        self._others: list[dict[str, Any]] = []
+        self._others: list[ListedJob] = []
         self._order = [_key(job) for job, _ in jobs]
-        self._costs: dict[tuple[str, str], Mapping[str, Any]] = {}
-        self._states = {_key(job): "waiting" for job, _ in jobs}
-        self._content: dict[str, Any] = {
-            "schema_version": 1,
-            "name": config.name,
-            "config": config.model_dump(mode="json"),
-            "config_file": config.source and config.source.as_posix(),
-            "versions": versions(),
-            "source": source_state(),
-            "hardware": hardware(),
-            "started": _now(),
-            "ended": None,
-        }
+        self._costs: dict[tuple[str, str], PlanAndTruth] = {}
+        self._states: dict[tuple[str, str], JobState] = {_key(job): "waiting" for job, _ in jobs}
+        self._manifest = RunManifest(
+            name=config.name,
+            config=config.model_dump(mode="json"),
+            config_file=config.source.as_posix() if config.source else None,
+            versions=versions(),
+            source=source_state(),
+            hardware=hardware(),
+            started=_now(),
+            jobs=(),
+        )
 
     def stored_records(self) -> dict[tuple[str, str], JobRecord]:
         """Done records of these jobs; failed and damaged ones run again."""
@@ -203,13 +208,11 @@ class _Ledger:
                 self._states[_key(job)] = record.state
         return found
 
-    def note_costs(self, costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
-        """Keep plan and truth of jobs that have any; stored jobs keep those of the start that ran them."""
-        self._costs |= {key: cost for key, cost in costs.items() if cost}
+    def note_costs(self, costs: Mapping[tuple[str, str], PlanAndTruth | None]) -> None:
+        """Keeps plan and truth of jobs that have any; stored jobs keep those of the start that ran them."""
+        self._costs |= {key: cost for key, cost in costs.items() if cost is not None}
 
-    def keep_others(
-        self, listed: Sequence[dict[str, Any]], all_jobs: Sequence[Job], identify: Callable[[Job], str]
-    ) -> None:
+    def keep_others(self, listed: Sequence[ListedJob], all_jobs: Sequence[Job], identify: Callable[[Job], str]) -> None:
         """Go on listing what earlier starts did of the config's jobs that this start does not choose.
 
         Of a label that runs now only what has the same identity still: one label is one model under one protocol.
@@ -219,8 +222,8 @@ class _Ledger:
         labels = {label for label, _ in chosen}
         others = {_key(job): job for job in all_jobs if _key(job) not in chosen}
         for job in listed:
-            other = others.get((job["label"], job["task"]))
-            if other and (job["label"] not in labels or job["fingerprint"] == identify(other)):
+            other = others.get(job.key)
+            if other and (job.label not in labels or job.fingerprint == identify(other)):
                 self._others.append(job)
 
     def note(self, job: Job, record: JobRecord) -> None:
@@ -230,26 +233,26 @@ class _Ledger:
 
     def finish(self, executor: Mapping[str, Any]) -> None:
         """All jobs are through; `executor`: where they ran."""
-        self._content |= {"ended": _now(), "executor": dict(executor)}
+        self._manifest = self._manifest.model_copy(update={"ended": _now(), "executor": dict(executor)})
         self.write()
 
     def write(self) -> None:
         """Store run.json."""
         listed = [
-            {
-                "label": job.model.label,
-                "task": job.task.name,
-                "type": job.task.type,
-                "protocol": job.rules.protocol,
-                "fingerprint": identity,
-                "state": self._states[_key(job)],
-                "cost": self._costs.get(_key(job), {}),
-            }
+            ListedJob(
+                label=job.model.label,
+                task=job.task.name,
+                type=job.task.type,
+                protocol=job.rules.protocol,
+                fingerprint=identity,
+                state=self._states[_key(job)],
+                cost=self._costs.get(_key(job)),
+            )
             for job, identity in self.jobs
         ]
         place = {key: number for number, key in enumerate(self._order)}
-        in_order = sorted([*listed, *self._others], key=lambda job: place[job["label"], job["task"]])
-        self._store.write_run({**self._content, "jobs": in_order})
+        in_order = sorted([*listed, *self._others], key=lambda job: place[job.key])
+        self._store.write_run(self._manifest.model_copy(update={"jobs": tuple(in_order)}))
 
 
 def _key(job: Job) -> tuple[str, str]:

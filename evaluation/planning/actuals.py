@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from evaluation.config.models import RunConfig
 from evaluation.errors import EvaluationError
@@ -11,7 +10,8 @@ from evaluation.jobs import Job
 from evaluation.planning.estimate import SPECIAL_TOKENS, JobCost, estimate, find_shape
 from evaluation.planning.history import Calibration
 from evaluation.planning.workload import workload
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
+from evaluation.records.run_manifest import Cost, PlanAndTruth
 from evaluation.system.machine import place_name
 
 
@@ -37,36 +37,36 @@ class Estimates:
         cost = self._costs.get((job.model.label, job.task.name))
         return None if cost is None else cost.new_tokens
 
-    def beside(self, job: Job, record: JobRecord | None) -> dict[str, Any]:
-        """Expected tokens and seconds of a job, and the true ones once it ran."""
+    def beside(self, job: Job, record: JobRecord | None) -> PlanAndTruth | None:
+        """Expected tokens and seconds of a job, and the true ones once it ran; None where nothing was expected."""
         cost = self._costs.get((job.model.label, job.task.name))
         if cost is None:
-            return {}
-        plan = {name: getattr(cost, name) for name in ("texts", "unique_texts", "tokens", "new_tokens", "seconds")}
-        if record is None or not record.timing:
-            return {"plan": plan}
-        sides = list(record.audit.get("sides", {}).values())
-        truth = {
-            "texts": sum(side["texts"] for side in sides),
-            "unique_texts": sum(side["unique_texts"] for side in sides),
-            "tokens": sum(side["tokens_kept"] for side in sides),
-            "new_tokens": record.timing.get("tokens"),
-            "seconds": record.timing.get("total_s"),
-        }
-        return {"plan": plan, "truth": truth}
+            return None
+        plan = Cost(**{name: getattr(cost, name) for name in Cost.model_fields})
+        if record is None or record.timing is None or record.audit is None:
+            return PlanAndTruth(plan=plan)
+        sides = record.audit.sides.values()
+        truth = Cost(
+            texts=sum(side.texts for side in sides),
+            unique_texts=sum(side.unique_texts for side in sides),
+            tokens=sum(side.tokens_kept for side in sides),
+            new_tokens=record.timing.tokens,
+            seconds=record.timing.total_s,
+        )
+        return PlanAndTruth(plan=plan, truth=truth)
 
     def learn(self, job: Job, record: JobRecord) -> None:
         """Keep characters a token and the time beside encoding of a job that ended with a score."""
         shape = find_shape(self._config, job.model)
         is_elsewhere = self._config.runtime.executor != "local"  # and so is what it takes there
-        if record.state != "done" or shape is None or job.limit is not None or is_elsewhere:
+        if record.timing is None or record.audit is None or shape is None or job.limit is not None or is_elsewhere:
             return
         task = job.task.source or job.task.name
-        beside = record.timing["total_s"] - record.timing["encoding_s"]
+        beside = record.timing.total_s - record.timing.encoding_s
         self._calibration.note_scoring(place_name(self._config.runtime.device), task, beside)
-        sides = record.audit["sides"].values()
-        n_texts = sum(side["unique_texts"] for side in sides)
-        characters, tokens = sum(side["characters"] for side in sides), sum(side["tokens"] for side in sides)
+        sides = record.audit.sides.values()
+        n_texts = sum(side.unique_texts for side in sides)
+        characters, tokens = sum(side.characters for side in sides), sum(side.tokens for side in sides)
         groups = workload(job.task, job.rules, None) or []
         if groups:
             tokens -= SPECIAL_TOKENS * n_texts

@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 
 from evaluation.config.models import Limit
 from evaluation.protocols import Side, TaskRules, document_text, instructed_query
-from evaluation.tasks.index import TaskEntry, TaskIndex, load_index, load_statistics
+from evaluation.tasks.index import TaskIndex, load_index
+from evaluation.tasks.index_entries import TaskEntry
+from evaluation.tasks.installed_mteb import load_statistics
 from evaluation.tasks.local.folders import RetrievalSplit, TableSplit
-from evaluation.tasks.selection import TRAINED_TYPES, TaskChoice, read_choice
+from evaluation.tasks.selection import TaskChoice, read_choice
+from evaluation.tasks.types import RETRIEVAL_TYPES, TRAINED_TYPES
 
 Script = Literal["english", "code", "other"]
 """What a text is to a tokenizer made for English: its own language, a programming language, or anything else."""
 
 _GRID = 256
-_SIDED = frozenset({"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"})
 _CODE = frozenset({"python", "javascript", "java", "go", "php", "ruby", "sql", "shell", "c++", "c", "rust", "r"})
 _SAME_CORPUS: Mapping[str, str] = {"ClimateFEVER": "FEVER", "ClimateFEVER.v2": "FEVER"}
 """Tasks that search another task's corpus (mteb's statistics differ by 25 of 5.4 million documents)."""
@@ -123,7 +125,7 @@ def _split_groups(
 ) -> Iterator[TextGroup]:
     """The groups of one split and subset."""
     script = _script_of(entry, place.partition("/")[2])
-    if choice.type in _SIDED:
+    if choice.type in RETRIEVAL_TYPES:
         family, is_cut = _family(entry.name, index)
         corpus = _SAME_CORPUS.get(family, family)
         queries, documents = numbers["queries_text_statistics"], numbers["documents_text_statistics"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fake_runs import job_record
 
 from evaluation import run
 from evaluation.commands.run_benchmark.plan import fitting, plan_run
@@ -18,7 +19,7 @@ from evaluation.execution.local_executor import LocalExecutor
 from evaluation.jobs import build_plan
 from evaluation.planning.estimate import find_shape, speed_name
 from evaluation.planning.history import Calibration
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.store import RunStore
 from evaluation.system.machine import place_name
 
 COMMIT = "c" * 40
@@ -95,20 +96,9 @@ def test_stored_jobs_of_a_served_model_are_done(on_hub: RunConfig) -> None:
     changes = {"model": "far-away", "revision": None, "backend": "openai", "endpoint": endpoint}
     served = on_hub.with_models((model.model_copy(update=changes),))
     first, second = build_plan(served)
-    record = JobRecord(
-        state="done",
-        fingerprint=LocalExecutor(served).fingerprint(first),
-        label=model.label,
-        protocol="none",
-        task="First",
-        type="STS",
-        via="local",
-        splits=("test",),
-        subsets=("default",),
-        metric="cosine_spearman",
-        main_score=0.5,
-    )
-    RunStore(served.run_folder).save(record)
+    record = job_record(model.label, "First", type="STS", protocol="none", metric="cosine_spearman")
+    fingerprint = LocalExecutor(served).fingerprint(first)
+    RunStore(served.run_folder).save(record.model_copy(update={"fingerprint": fingerprint}))
     cost = plan_run(served, [first, second])
     assert {job.task: (job.state, job.seconds) for job in cost.jobs} == {
         "First": ("done", 0.0),

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.analysis.comparison.sources import Source, TaskResult
+from evaluation.analysis.comparison.columns import ScoredModel
+from evaluation.analysis.comparison.comparability import marks
 from evaluation.analysis.comparison.types import ComparisonOptions
+from evaluation.analysis.run_view import TaskScore
 from evaluation.errors import ComparisonError
-from evaluation.records.store import RunStore
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.intervals import Interval
     from evaluation.analysis.statistics.paired_tests import Difference, Sample
     from evaluation.analysis.statistics.suite_tests import SuiteDifference
-    from evaluation.analysis.statistics.units import Units
 
-NO_SAMPLES = "no samples are stored, so no interval"
 ALGORITHM = "algorithm"
 
 
@@ -31,10 +29,10 @@ class Evidence:
 
     def __init__(self, options: ComparisonOptions) -> None:
         self.options = options
-        self._samples: dict[tuple[str, str], tuple[Sample | None, str]] = {}
+        self._samples: dict[tuple[str, str], Sample | None] = {}
         self._differences: dict[tuple[str, str, str], Difference] = {}
 
-    def interval(self, source: Source, task: str) -> tuple[Interval | None, str]:
+    def interval(self, source: ScoredModel, task: str) -> tuple[Interval | None, str]:
         """Returns the interval of a score, in points; or None and the reason."""
         found, note = self._sample(source, task)
         if found is None:
@@ -46,7 +44,7 @@ class Evidence:
             return None, f"fewer than {MIN_UNITS} independent units: no interval"
         return _interval_points(interval), "algorithm noise only" if found.units.kind == ALGORITHM else ""
 
-    def difference(self, first: Source, second: Source, task: str) -> tuple[Difference | None, str]:
+    def difference(self, first: ScoredModel, second: ScoredModel, task: str) -> tuple[Difference | None, str]:
         """Returns the difference first - second on a task, in points; or None and the reason.
 
         Raises:
@@ -67,13 +65,13 @@ class Evidence:
                 resampling=Resampling(options.n_resamples, options.seed),
             )
         except ComparisonError as error:
-            if _same_data(first.results[task], second.results[task]):
+            if _same_data(first.tasks[task], second.tasks[task]):
                 raise
             return None, f"no test: {error}"
         self._differences[first.label, second.label, task] = found
         return _points(found), found.note
 
-    def suite(self, first: Source, second: Source, tasks: Sequence[str]) -> SuiteDifference | None:
+    def suite(self, first: ScoredModel, second: ScoredModel, tasks: Sequence[str]) -> SuiteDifference | None:
         """Returns the mean difference first - second over tasks, in points; None with fewer than two tested tasks.
 
         It is made of the tasks' differences: ask for those before.
@@ -87,20 +85,21 @@ class Evidence:
         found = suite_difference(differences, confidence=self.options.confidence)
         return self.in_points(found) if found.n_tasks > 1 else None
 
-    def sample(self, source: Source, task: str) -> Sample | None:
+    def sample(self, source: ScoredModel, task: str) -> Sample | None:
         """Returns the units of a column's task with their contributions; None where there are none."""
         return self._sample(source, task)[0]
 
-    def _sample(self, source: Source, task: str) -> tuple[Sample | None, str]:
+    def _sample(self, source: ScoredModel, task: str) -> tuple[Sample | None, str]:
         """The sample of a column's task, an aggregate's parts together, or None and the reason."""
+        found = source.tasks.get(task)
+        if not self.options.intervals or source.view is None or found is None or found.score is None:
+            return None, ""
         key = (source.label, task)
         if key not in self._samples:
-            result = source.results.get(task)
-            if not self.options.intervals or source.store is None or result is None or result.score is None:
-                self._samples[key] = (None, "")
-            else:
-                self._samples[key] = _load(source.store, result)
-        return self._samples[key]
+            from evaluation.analysis.statistics.paired_tests import sample
+
+            self._samples[key] = None if found.units is None else sample(found.units)
+        return self._samples[key], found.why_no_units
 
     @staticmethod
     def in_points(found: SuiteDifference, sign: int = 1) -> SuiteDifference:
@@ -120,27 +119,8 @@ class Evidence:
         )
 
 
-def _load(store: RunStore, result: TaskResult) -> tuple[Sample | None, str]:
-    from evaluation.analysis.statistics.paired_tests import sample
-    from evaluation.analysis.statistics.units import aggregate_units, load_units
-
-    loaded: list[Units] = []
-    for record in result.records:
-        folder: Path = store.job_folder(record.label, record.task, record.fingerprint)
-        if any(not (folder / name).is_file() for name in record.files if name.startswith("samples")):
-            return None, NO_SAMPLES
-        units = load_units(folder, record)
-        if units is None:
-            return None, NO_SAMPLES
-        loaded.append(units)
-    try:
-        return sample(aggregate_units(result.task, loaded) if len(loaded) > 1 else loaded[0]), ""
-    except ComparisonError as error:
-        return None, str(error)
-
-
-def _same_data(first: TaskResult, second: TaskResult) -> bool:
-    return all(first.identity.get(aspect) == second.identity.get(aspect) for aspect in ("dataset", "split", "limit"))
+def _same_data(first: TaskScore, second: TaskScore) -> bool:
+    return not {"dataset", "split", "limit"} & set(marks(first.conditions, second.conditions))
 
 
 def _interval_points(interval: Interval, sign: int = 1) -> Interval:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
+from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.types import Column, Comparison
+from evaluation.analysis.number_formats import brackets, p_equation, points
+from evaluation.analysis.run_view import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")
@@ -76,16 +78,16 @@ def _suites(comparison: Comparison) -> Iterator[str]:
             found = cell.difference
             if found is None:
                 continue
-            span = f" [{found.interval.low:+.2f}, {found.interval.high:+.2f}]" if found.interval else ""
-            p = f", p = {found.p_two_sided:.2g}" if found.p_two_sided is not None else ""
+            interval = f" {brackets(found.interval.low, found.interval.high, signed=True)}" if found.interval else ""
+            p = f", {p_equation(found.p_two_sided)}" if found.p_two_sided is not None else ""
             sentence = (
                 f"{column.label} - {comparison.baseline} on these {found.n_tasks} tasks with samples: "
-                f"{found.value:+.2f}{span}{p}"
+                f"{points(found.value, signed=True)}{interval}{p}"
             )
             if (others := found.other_tasks) is not None:
                 sentence += (
-                    f"; on tasks like these [{others.interval.low:+.2f}, {others.interval.high:+.2f}], "
-                    f"p = {others.p_two_sided:.2g} (t over {others.n_tasks} tasks)"
+                    f"; on tasks like these {brackets(others.interval.low, others.interval.high, signed=True)}, "
+                    f"{p_equation(others.p_two_sided)} (t over {others.n_tasks} tasks)"
                 )
             yield f"{sentence}."
 
@@ -123,8 +125,9 @@ def _seeds(comparison: Comparison) -> Iterator[str]:
     """Columns whose experiments were drawn with different seeds."""
     seeds: dict[object, list[str]] = {}
     for position, column in enumerate(comparison.columns):
-        records = [record for row in comparison.rows for record in row.cells[position].records]
-        for seed in dict.fromkeys(record.provenance.get("seed") for record in records):
+        stored = [row.cells[position].stored for row in comparison.rows]
+        records = [record for task in stored if task is not None for record in task.records]
+        for seed in dict.fromkeys(record.provenance.seed for record in records):
             if seed is not None:
                 seeds.setdefault(seed, []).append(column.label)
     if len(seeds) > 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.analysis.comparison.sources import Source
+from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.types import Aggregate, Row
 from evaluation.errors import ComparisonError
 
@@ -74,7 +74,7 @@ class Standings:
         return next((pair for pair in self.pairs if {pair.first, pair.second} == {first, second}), None)
 
 
-def common_tasks(sources: Sequence[Source], rows: Sequence[Row], aggregates: Sequence[Aggregate]) -> list[str]:
+def common_tasks(sources: Sequence[ScoredModel], rows: Sequence[Row], aggregates: Sequence[Aggregate]) -> list[str]:
     """Returns the tasks of the comparison's mean on which every run has a score; all rows without such a mean."""
     whole = next((aggregate for aggregate in aggregates if aggregate.kind == "mean"), None)
     missing = {task for cell in whole.cells for task in cell.missing} if whole else set()
@@ -83,14 +83,14 @@ def common_tasks(sources: Sequence[Source], rows: Sequence[Row], aggregates: Seq
         for row in rows
         if row.task not in missing
         and all(
-            cell.score is not None for cell, source in zip(row.cells, sources, strict=True) if source.store is not None
+            cell.score is not None for cell, source in zip(row.cells, sources, strict=True) if source.view is not None
         )
     ]
 
 
-def compare_all_pairs(sources: Sequence[Source], tasks: Sequence[str], evidence: Evidence) -> Standings | None:
+def compare_all_pairs(sources: Sequence[ScoredModel], tasks: Sequence[str], evidence: Evidence) -> Standings | None:
     """Tests every pair of runs; None with fewer than two of them, or where no task can be tested for all."""
-    runs = [source for source in sources if source.store is not None]
+    runs = [source for source in sources if source.view is not None]
     if len(runs) < 2 or not tasks or not evidence.options.intervals:
         return None
     from evaluation.analysis.statistics.contributions import score_covariance
@@ -99,7 +99,7 @@ def compare_all_pairs(sources: Sequence[Source], tasks: Sequence[str], evidence:
     from evaluation.analysis.statistics.suite_tests import TaskError, mean_difference
 
     k, alpha = len(runs), evidence.options.alpha
-    scores = np.array([[source.results[task].score for task in tasks] for source in runs], float)  # (K, tasks)
+    scores = np.array([[source.tasks[task].points for task in tasks] for source in runs], float)  # (K, tasks)
     estimates: dict[tuple[int, int], list[TaskError]] = {(i, j): [] for i in range(k) for j in range(i + 1, k)}
     covariances, n_tested = [np.zeros((k, k)) for _ in tasks], 0
     for at, task in enumerate(tasks):

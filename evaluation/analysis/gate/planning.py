@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evaluation.analysis.gate.rule import GateRule
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.clusters import cluster_numbers
 from evaluation.analysis.statistics.paired_tests import compare_units
 from evaluation.analysis.statistics.power import examples_for, spread_of_changes, visible_drop

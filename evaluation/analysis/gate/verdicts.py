@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from evaluation.analysis.gate.family import Family, Key, compare_all
-from evaluation.analysis.gate.matching import Case, differing, match, paired_labels
+from evaluation.analysis.gate.matching import Case, match, paired_labels
 from evaluation.analysis.gate.rule import NEGLIGIBLE, NOISE_ERRORS, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.number_formats import p_equation
+from evaluation.analysis.run_view import differing
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.statistics.paired_tests import MIN_UNITS, Difference
 from evaluation.analysis.statistics.power import examples_to_rule_out
@@ -189,7 +191,7 @@ def _rounded(n: float) -> str:
 
 
 def _p(value: float) -> str:
-    return f"p {value:.4f} after Holm" if value >= 0.0001 else "p < 0.0001 after Holm"
+    return f"{p_equation(value)} after Holm"
 
 
 def _points(value: float | None) -> float | None:
@@ -216,7 +218,7 @@ def _notes(baseline: Snapshot, run: Snapshot) -> list[str]:
         notes.append(f"{name}: {how} in the baseline.")
         settings = differing(old.get("settings", {}), new.get("settings", {}))
         if settings:
-            notes.append(f"{name}: {'; '.join(settings)}.")
+            notes.append(f"{name}: {'; '.join(settings.values())}.")
     versions = [
         f"{name} {baseline.versions.get(name, 'none')} -> {run.versions.get(name, 'none')}"
         for name in dict.fromkeys([*baseline.versions, *run.versions])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Comparison
-from evaluation.analysis.report.chart_data import format_p
+from evaluation.analysis.number_formats import p_equation, span
 from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 _NAMED = 3
@@ -166,9 +166,8 @@ def _certainty(found: _Test | None, gap: float, comparison: Comparison) -> tuple
         parts.append(f"{gap:+.2f}{' on these tasks' if difference.n_tasks > 1 else ''}")
     if difference.interval is not None:
         low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
-        parts.append(f"{comparison.options.confidence:.0%} interval {low:+.2f} to {high:+.2f}")
-    p = format_p(found.p)
-    parts.append((f"p {p}" if p.startswith("<") else f"p = {p}") + found.corrected)
+        parts.append(f"{comparison.options.confidence:.0%} interval {span(low, high, signed=True)}")
+    parts.append(p_equation(found.p) + found.corrected)
     return found.p < comparison.options.alpha, ", ".join(parts)
 
 
@@ -182,7 +181,7 @@ def _other_tasks(found: _Test, best: str) -> str:
         verdict = f"{best} may or may not be ahead"
     else:
         verdict = f"{best} is ahead" if low > 0 else f"{best} is behind"
-    return f"On other tasks like these {verdict}: {low:+.2f} to {high:+.2f} (t over {others.n_tasks} tasks)."
+    return f"On other tasks like these {verdict}: {span(low, high, signed=True)} (t over {others.n_tasks} tasks)."
 
 
 def _tally(comparison: Comparison, best: str, other: str) -> str:

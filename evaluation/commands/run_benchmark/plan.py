@@ -11,9 +11,10 @@ from rich.table import Table
 
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import StoreError, UsageError
-from evaluation.hub.client import snapshot_folder
+from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import is_folder_name
+from evaluation.models.default_protocol import protocol_of
 from evaluation.models.sizes import is_builtin
 from evaluation.planning.estimate import (
     DEVICES,
@@ -44,7 +45,17 @@ def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> 
     _measure_missing(config, jobs, calibration)
     states, notes = ({}, []) if fresh else _states(config, jobs)
     cost = estimate(config, jobs, calibration, states)
-    return replace(cost, notes=[*notes, *cost.notes])
+    return replace(cost, notes=[*_protocols(config, jobs), *notes, *cost.notes])
+
+
+def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:
+    """Returns a line per model with its protocol, and one per warning about it."""
+    lines, running = [], {job.model.label for job in jobs}
+    for model in config.models:
+        if model.label in running:
+            protocol = protocol_of(config, model)
+            lines += [protocol.sentence(model.label), *(f"warning: {text}" for text in protocol.warnings)]
+    return lines
 
 
 def fitting(cost: PlanCost, hours: float) -> frozenset[tuple[str, str]]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from evaluation.analysis.gate.rule import GateReport, GateRule, Verdict
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.gate.verdicts import judge
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 
 Arrays = dict[str, np.ndarray]
@@ -187,7 +188,7 @@ def test_model_that_is_run_again_passes_whatever_the_layout() -> None:
 
 
 def test_fifty_six_equal_tasks_raise_no_pile_of_warnings() -> None:
-    from evaluation.analysis.gate.text import workflow_commands
+    from evaluation.analysis.tables.gate_text import workflow_commands
 
     rng = np.random.default_rng(3)
     sides = [

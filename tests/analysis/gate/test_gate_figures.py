@@ -15,8 +15,9 @@ from scipy.stats import binom
 from evaluation import load_config, run
 from evaluation.analysis.gate.baseline_file import load_baseline
 from evaluation.analysis.gate.rule import GateRule, Verdict
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot, read_run
+from evaluation.analysis.gate.snapshots import Snapshot, read_run
 from evaluation.analysis.gate.verdicts import judge
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.contributions import contributions
 from evaluation.analysis.statistics.paired_tests import compare_units
 from evaluation.analysis.statistics.units import UnitPart, Units, score

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from evaluation.analysis.gate.junit import render_junit
 from evaluation.analysis.gate.rule import Check, GateReport, GateRule, Verdict
-from evaluation.analysis.gate.text import header, headline, remarks, render_markdown, rows, workflow_commands
+from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parents[2] / "support" / "junit.xsd")
 NASTY = "a|b `c` <script>alert(1)</script> [x](y) & \"q\" 'r' 100%, ::error::z\x1b[31m\x00\ud800 *é*"
@@ -41,12 +41,21 @@ FINE = report(check(Verdict.NO_DROP, reason=""), check(Verdict.INCONCLUSIVE, "Be
 # --------------------------------------------------------------------------------------------------------------- table
 
 
-def test_table_has_a_row_a_check_and_a_model_column_where_needed() -> None:
-    assert header(FINE)[0] == "Task"
-    assert header(EVERYTHING)[:2] == ["Model", "Task"]
-    assert rows(FINE)[0] == ["Task", "50.00", "47.00", "-3.00", "-4.12 to -2.00", "0.0012", "no drop beyond max-drop"]
-    assert rows(report(check(Verdict.MISSING)))[0] == ["Task", "-", "-", "-", "-", "-", "MISSING"]
-    assert rows(report(check(Verdict.NO_DROP, p=0.00009)))[0][5] == "<0.0001"
+def header(report: GateReport) -> list[str]:
+    return [cell.text for cell in gate_table(report).header]
+
+
+def rows(report: GateReport) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in gate_table(report).rows]
+
+
+def test_table_has_a_row_per_check_and_a_model_column_where_needed() -> None:
+    assert header(FINE)[:2] == ["Task", "Verdict"]
+    assert header(EVERYTHING)[:3] == ["Model", "Task", "Verdict"]
+    expected = ["Task", "no drop beyond max-drop", "50.00", "47.00", "-3.00", "-4.12 to -2.00", "0.0012"]
+    assert rows(FINE)[0] == expected
+    assert rows(report(check(Verdict.MISSING)))[0] == ["Task", "MISSING", "-", "-", "-", "-", "-"]
+    assert rows(report(check(Verdict.NO_DROP, p=0.00009)))[0][6] == "< 0.0001"
     assert all(len(row) == len(header(EVERYTHING)) for row in rows(EVERYTHING))
     assert len(rows(EVERYTHING)) == len(Verdict) + 2
 
@@ -72,7 +81,7 @@ def test_remarks_begin_with_failures() -> None:
 
 
 def test_markdown_shows_everything_as_it_is() -> None:
-    text = render_markdown(EVERYTHING)
+    text = gate_markdown(EVERYTHING)
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert "<script>" not in html and "<a " not in html and "<code>" not in html
     tree = ET.fromstring(f"<div>{html}</div>")
@@ -89,7 +98,7 @@ def test_markdown_shows_everything_as_it_is() -> None:
 
 
 def test_markdown_of_a_clean_run_has_no_failures() -> None:
-    text = render_markdown(report(check(Verdict.NO_DROP, reason="")))
+    text = gate_markdown(report(check(Verdict.NO_DROP, reason="")))
     assert text.startswith(
         "## PASSED: results/now against results/before.json; of 1 checks 1 without a drop beyond 1.00\n"
     )
@@ -112,7 +121,7 @@ def test_annotations_name_failures_and_doubts() -> None:
 
 def test_annotations_are_one_line_whatever_they_hold() -> None:
     (found,) = workflow_commands(report(check(Verdict.MISSING, "a:b,c", "50%", reason="100%\r\n::error::x")))
-    assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0D%0A::error::x"
+    assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0A%0A::error::x"
 
 
 # --------------------------------------------------------------------------------------------------------------- junit
@@ -158,7 +167,7 @@ def test_junit_tells_failures_errors_and_skipped_apart() -> None:
     }
     failure = next(root.iter("failure"))
     assert failure.get("type") == "regression" and failure.get("message") == "said of Task0"
-    assert failure.text == ("50.00 -> 47.00 points, 95 % interval of the change -4.12 to -2.00, p 0.0012 after Holm")
+    assert failure.text == ("50.00 -> 47.00 points, 95 % interval of the change -4.12 to -2.00, p = 0.0012 after Holm")
 
 
 def test_inconclusive_that_fails_the_gate_is_a_failure_of_junit() -> None:
