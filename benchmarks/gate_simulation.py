@@ -125,6 +125,8 @@ def simulate_intervals(rng: Generator, sets: int) -> dict[str, list[float]]:
         for name, covered in (("difference", dense), ("difference, 5 % changed", sparse)):
             printed = np.array([one for one in covered if one is not None], bool)
             withheld = 1 - len(printed) / len(covered)
+            if not len(printed):
+                continue  # no interval at all
             found[f"coverage, {name}, n {n} (withheld {withheld:.0%})"] = share(printed)
     return found
 
@@ -151,8 +153,6 @@ def simulate_languages(rng: Generator, sets: int) -> dict[str, list[float]]:
 
 def share(hits: NDArray[np.bool_]) -> list[float]:
     """A share and its standard error."""
-    if not len(hits):
-        return [float("nan"), float("nan")]
     rate = float(hits.mean())
     return [round(rate, 4), round(float(np.sqrt(max(rate * (1 - rate), 1e-9) / len(hits))), 4)]
 
