@@ -11,9 +11,11 @@ from evaluation.analysis.comparison.means import competition_ranks
 
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.published import PublishedMatch
+    from evaluation.analysis.comparison.standings import Standings
     from evaluation.analysis.run_view import RunView, TaskScore
-    from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.statistics.intervals import Interval
+    from evaluation.analysis.statistics.paired_tests import Difference
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
     from evaluation.records.job_record import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
@@ -113,8 +115,8 @@ class Cell:
         score: Main score in points; None where there is none, never 0.
         interval: Confidence interval of the score, in points; None where no samples are stored.
         delta: Score minus the baseline's; None for the baseline itself.
-        difference: The same with interval and test, without draws; None without samples of both.
-        p_adjusted: Holm-adjusted over the column's tasks, two-sided.
+        difference: The same with interval and test; None without samples of both.
+        p_adjusted: Two-sided, after Holm's correction over all tests of the table.
         significant: p_adjusted is below the comparison's alpha.
         trained: Whether the task's training data is among the model's; None where that is not known.
         marks: In what the cell differs from the baseline's, or from the row's first score: "protocol", "dataset",
@@ -173,8 +175,7 @@ class AggregateCell:
         n_tasks: Tasks of the set, missing ones included.
         missing: Tasks of the set without a score here: the value is over the others, and not a fair comparison.
         delta: Value minus the baseline's, where both are over the same tasks; None otherwise and for ranks.
-        difference: Over the tasks whose samples are stored, with interval and test over tasks and their units;
-            for kinds "mean" and "common" only.
+        difference: Over the tasks whose samples are stored, with interval and test; for kinds "mean" and "common" only.
         published: Published averages of the same model over the same benchmark, where asked for and known.
     """
 
@@ -230,6 +231,7 @@ class Comparison:
         mixed: Rows whose columns differ in protocol, dataset or metric version were allowed.
         notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
         runs: The stored runs that were compared.
+        standings: All models against each other on the tasks that all have; None where that cannot be tested.
     """
 
     name: str
@@ -242,6 +244,7 @@ class Comparison:
     options: ComparisonOptions
     notes: tuple[str, ...]
     runs: tuple[RunView, ...] = ()
+    standings: Standings | None = None
 
     def column(self, label: str) -> int:
         """The position of a label; KeyError if no column has it."""
