@@ -72,7 +72,7 @@ def test_rerun_passes(check: Run, tmp_path: Path, before: Path) -> None:
 def test_regression_is_exit_1_and_the_rule_is_declared(check: Run, tmp_path: Path, before: Path) -> None:
     code, out, _ = check(write_run(tmp_path / "now", suite(-0.04, weights="cccc")), "--baseline", before)
     assert code == 1
-    assert "E5-small, Retrieve: regressed: dropped 4.00 points, more than 1.00, p 0.0004 after Holm." in out
+    assert "E5-small, Retrieve: regressed: dropped 4.00 points, more than 1.00, p = 0.0004 after Holm." in out
     for said in ("drops by more than 1.00 points", "after Holm", "below 0.05", "Shows drops from", "95 % interval"):
         assert said in out
     assert "E5-small: other weights and tokenizer as in the baseline." in out
@@ -261,7 +261,7 @@ def test_github_actions_gets_annotations_and_its_page_is_added_to(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     code, out, _ = check(now, "--baseline", before, "--summary", page)
     assert code == 1
-    assert "\n::error title=E5-small%2C Retrieve::regressed: dropped 4.00 points, more than 1.00, p 0.0004" in out
+    assert "\n::error title=E5-small%2C Retrieve::regressed: dropped 4.00 points, more than 1.00, p = 0.0004" in out
     text = page.read_text(encoding="utf-8")
     assert text.startswith("earlier\n## FAILED")
 

@@ -58,9 +58,21 @@ def _write_rankings(record: JobRecord, file: Path, output: Path) -> list[Path]:
         rankings.setdefault((row["split"], row["subset"]), []).append(line)
     for (split, subset), lines in rankings.items():
         name = f"{record.task}.{split}" + ("" if subset == "default" else f".{subset}")
-        written.append(output / record.label / f"{name.replace('/', '__')}.run")
+        target = output / _file_name(record.label) / _file_name(f"{name.replace('/', '__')}.run")
+        written.append(target)
         write_text(written[-1], "".join(lines))
     return written
+
+
+def _file_name(name: str) -> str:
+    """The name if it can't lead out of a folder.
+
+    Raises:
+        UsageError: It can, as only names in a run that was tampered with do.
+    """
+    if name.startswith(".") or set(name) & set("/\\\0"):
+        raise UsageError(f"{name!r} can't be the name of a file, so nothing is written for it: the run is damaged.")
+    return name
 
 
 def _refuse_limited(record: JobRecord, run: Path) -> None:
@@ -79,7 +91,7 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         The files.
 
     Raises:
-        UsageError: No job has a score, or the run is limited.
+        UsageError: No job has a score, the run is limited, or a label would lead out of `output`.
         DamagedFileError: A stored file is missing or is not what was written.
     """
     by_label: dict[str, list[JobRecord]] = {}
@@ -91,7 +103,7 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         raise UsageError(f"{run} holds no score.")
     written = []
     for label, records in by_label.items():
-        target = output / f"{label}.md"
+        target = output / _file_name(f"{label}.md")
         write_text(target, model_card(records))
         written.append(target)
     return written

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import MISSING, brackets, points
-from evaluation.analysis.statistics.resampling import Interval
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.resampling import Interval
 
 LEGEND = {
     "significant": "differs significantly from the baseline",

@@ -1,4 +1,4 @@
-"""The heavier half of check-regression: reads, judges, prints, writes."""
+"""The work of check-regression: reads runs, judges them, prints and writes the verdicts."""
 
 from __future__ import annotations
 

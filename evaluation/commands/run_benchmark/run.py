@@ -18,6 +18,7 @@ from evaluation.analysis.comparison.columns import ScoredModel, models_of
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
 from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.tables.comparison_table import comparison_tables
+from evaluation.analysis.tables.csv_json import frame_csv
 from evaluation.analysis.tables.formats import print_tables, render_markdown
 from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
@@ -187,7 +188,7 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
     from evaluation.analysis.frame import records_frame
 
     for name, text in {
-        "summary.csv": records_frame(records).to_csv(index=False),
+        "summary.csv": frame_csv(records_frame(records)),
         "summary.md": render_markdown(run_tables(folder)),
     }.items():
         file = folder / name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import Documents
+from evaluation.adapters.embedding import CorpusSearch, Documents
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.cache import shard_name
 from evaluation.encoding.encoder import Encoded, cut_into_shards, hash_shard
@@ -89,21 +89,13 @@ class SpreadEncoder:
         self.encoding_time_s += time.perf_counter() - started
         return self._encoded([shard for shard, _ in in_order], sum(map(len, unique)))._replace(vectors=vectors[inverse])
 
-    def search_corpus(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        corpus: Iterable[Documents],
-        *,
-        prefix: str,
-        unit_length: bool,
-        on_encoded: Callable[[Sequence[str], Encoded], None],
-    ) -> tuple[list[list[str]], NDArray[np.float32]]:
+    def search_corpus(self, search: CorpusSearch) -> tuple[list[list[str]], NDArray[np.float32]]:
         """Exact search of a streamed corpus; see `adapters.embedding.CorpusSearcher`.
 
         Raises:
             EvaluationError: A worker's, or that none is left.
         """
+        queries, k, corpus, prefix, unit_length, on_encoded = search
         started = time.perf_counter()
         merged = MergedSearch(len(queries), k)
         query = ray.put(CorpusQuery(queries, k, unit_length))

@@ -68,7 +68,7 @@ def test_large_and_significant_drop_fails() -> None:
     assert check.change == pytest.approx(-3.0)
     assert check.p is not None and check.p < 0.001
     assert check.interval is not None and check.interval[0] < -3.0 < check.interval[1] < 0
-    assert check.reason.startswith("dropped 3.00 points, more than 1.00, p 0.0005")
+    assert check.reason.startswith("dropped 3.00 points, more than 1.00, p = 0.0005")
 
 
 def test_significant_drop_within_max_drop_passes_and_is_said() -> None:
@@ -105,7 +105,7 @@ def test_stricter_alpha_lets_a_drop_pass() -> None:
 def test_improvement_is_listed() -> None:
     check = judged(values(), noisy(-0.03))
     assert check.verdict is Verdict.IMPROVED
-    assert check.reason.startswith("rose 3.00 points, p 0.0005")
+    assert check.reason.startswith("rose 3.00 points, p = 0.0005")
     assert check.p is not None and check.p > 0.9, "p is one-sided, for a drop"
 
 
@@ -214,7 +214,7 @@ def test_small_drops_everywhere_fail_as_a_suite() -> None:
     assert suite.baseline is not None and suite.score is not None and suite.change is not None
     assert suite.score - suite.baseline == pytest.approx(suite.change)
     assert suite.detectable is not None and suite.detectable < -suite.change
-    assert suite.reason.startswith(f"the mean dropped {-suite.change:.2f} points, p 0.0")
+    assert suite.reason.startswith(f"the mean dropped {-suite.change:.2f} points, p = 0.0")
     assert not report.passed
 
 

@@ -18,14 +18,14 @@ def test_clear_winner_by_how_much_how_sure_over_what() -> None:
     made = comparison({"old": [50.0, 40.0], "new": [56.0, 44.0]}, suite={"new": (2.0, 8.0, 0.0004)})
     assert said(made) == (
         "new is better than old by 5.00 points: 50.00 against 45.00 points on average over all 2 tasks, protocol e5 "
-        "(+5.00, 95% interval +2.00 to +8.00, p < 0.001)."
+        "(+5.00, 95% interval +2.00 to +8.00, p = 0.0004)."
     )
 
 
 def test_baseline_that_wins_is_compared_with_the_runner_up_and_signs_turn() -> None:
     made = comparison({"old": [56.0, 44.0], "new": [50.0, 40.0]}, suite={"new": (-8.0, -2.0, 0.01)})
     assert said(made).startswith("old is better than new by 5.00 points: 50.00 against 45.00")
-    assert "(+5.00, 95% interval +2.00 to +8.00, p = 0.010)" in said(made)
+    assert "(+5.00, 95% interval +2.00 to +8.00, p = 0.0100)" in said(made)
 
 
 def test_too_close_to_call_is_said_so() -> None:
@@ -54,7 +54,7 @@ def test_single_task_is_its_own_mean() -> None:
     made = replace(comparison({"old": [50.0], "new": [56.0]}, p_adjusted={"new": [0.01]}), aggregates=())
     assert said(made) == (
         "new is better than old by 6.00 points: 56.00 against 50.00 points on Task0, protocol e5 "
-        "(+6.00, 95% interval +5.00 to +7.00, p = 0.010)."
+        "(+6.00, 95% interval +5.00 to +7.00, p = 0.0100)."
     )
 
 

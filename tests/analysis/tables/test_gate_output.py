@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 
 from evaluation.analysis.gate.junit import render_junit
 from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
-from evaluation.analysis.tables.gate_text import header, headline, remarks, render_markdown, rows, workflow_commands
+from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parents[2] / "support" / "junit.xsd")
 NASTY = "a|b `c` <script>alert(1)</script> [x](y) & \"q\" 'r' 100%, ::error::z\x1b[31m\x00\ud800 *é*"
@@ -34,6 +34,16 @@ EVERYTHING = report(
     suites=(check(Verdict.OK, "mean of 7 tasks", reason=""),),
     notes=("Versions differ: mteb 1 -> 2.", NASTY),
 )
+
+
+def header(found: GateReport) -> list[str]:
+    return [cell.text for cell in gate_table(found).header]
+
+
+def rows(found: GateReport) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in gate_table(found).rows]
+
+
 FINE = report(check(Verdict.OK, reason=""), check(Verdict.IMPROVED, "Better"))
 
 
@@ -43,9 +53,9 @@ FINE = report(check(Verdict.OK, reason=""), check(Verdict.IMPROVED, "Better"))
 def test_table_has_a_row_a_check_and_a_model_column_where_needed() -> None:
     assert header(FINE)[0] == "Task"
     assert header(EVERYTHING)[:2] == ["Model", "Task"]
-    assert rows(FINE)[0] == ["Task", "50.00", "47.00", "-3.00", "-4.12 to -2.00", "0.0012", "1.50", "ok"]
-    assert rows(report(check(Verdict.MISSING)))[0] == ["Task", "-", "-", "-", "-", "-", "-", "MISSING"]
-    assert rows(report(check(Verdict.OK, p=0.00009)))[0][5] == "<0.0001"
+    assert rows(FINE)[0] == ["Task", "ok", "50.00", "47.00", "-3.00", "-4.12 to -2.00", "0.0012", "1.50"]
+    assert rows(report(check(Verdict.MISSING)))[0] == ["Task", "MISSING", "-", "-", "-", "-", "-", "-"]
+    assert rows(report(check(Verdict.OK, p=0.00009)))[0][6] == "< 0.0001"
     assert all(len(row) == len(header(EVERYTHING)) for row in rows(EVERYTHING))
     assert len(rows(EVERYTHING)) == len(Verdict) + 2
 
@@ -68,7 +78,7 @@ def test_remarks_begin_with_failures() -> None:
 
 
 def test_markdown_shows_everything_as_it_is() -> None:
-    text = render_markdown(EVERYTHING)
+    text = gate_markdown(EVERYTHING)
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert "<script>" not in html and "<a " not in html and "<code>" not in html
     tree = ET.fromstring(f"<div>{html}</div>")
@@ -85,7 +95,7 @@ def test_markdown_shows_everything_as_it_is() -> None:
 
 
 def test_markdown_of_a_clean_run_has_no_failures() -> None:
-    text = render_markdown(report(check(Verdict.OK, reason="")))
+    text = gate_markdown(report(check(Verdict.OK, reason="")))
     assert text.startswith("## PASSED: results/now against results/before.json, 1 checks\n")
     assert "Failures" not in text and "Remarks" not in text and "differs" not in text.lower().partition("rule")[0]
 
@@ -153,7 +163,7 @@ def test_junit_tells_failures_errors_and_skipped_apart() -> None:
     failure = next(root.iter("failure"))
     assert failure.get("type") == "regressed" and failure.get("message") == "said of Task0"
     assert failure.text == (
-        "50.00 -> 47.00 points, 95 % interval of the change -4.12 to -2.00, p 0.0012 after Holm, "
+        "50.00 -> 47.00 points, 95 % interval of the change -4.12 to -2.00, p = 0.0012 after Holm, "
         "shows drops from 1.50 points"
     )
 
