@@ -1,6 +1,6 @@
-"""How long a token takes on this device: two layers of a model's shape with random weights, timed for a few seconds.
+"""Measures how long a token takes on this device: two layers of a model's shape, timed for a few seconds.
 
-The weights go through the same forward pass as a real checkpoint's; a whole model takes its number of layers times
+Random weights go through the same forward pass as a real checkpoint's; a whole model takes its number of layers times
 that. Knows nothing of tasks or plans.
 """
 
@@ -29,16 +29,19 @@ _SECONDS_A_LENGTH = 0.8
 def measure_speed(
     shape: ModelShape, *, device: str, dtype: str, seconds: float = _SECONDS_A_LENGTH
 ) -> dict[int, float]:
-    """Tokens of a text -> seconds a token and layer: the median pass, so that a short disturbance does not stay.
+    """Measure, for several lengths of a text, the seconds per token and layer: the median pass of each.
 
     Args:
-        shape: Of the model; its width and inner width count.
+        shape: Of the model; only its width and inner width matter.
         device: As a config names it.
-        dtype: As a config names it.
+        dtype: As a config names it; `auto` is float16 on CUDA, for the checkpoint is not read here.
         seconds: Spent on each length, after one batch to warm up.
 
+    Returns:
+        Tokens of a text -> seconds per token and layer.
+
     Raises:
-        ModelError: A device that this machine does not have.
+        ModelError: This machine does not have the device.
     """
     found = resolve_device(device)
     settings = EncoderSettings(
@@ -60,7 +63,7 @@ def measure_speed(
 
 
 def timed_passes(act: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds of each call in some time, one at least, after one to warm up."""
+    """Time calls for some seconds, at least one call, after one to warm up; seconds of each."""
     act()
     taken: list[float] = []
     while not taken or sum(taken) < seconds:
@@ -71,7 +74,7 @@ def timed_passes(act: Callable[[], object], seconds: float) -> list[float]:
 
 
 def _random_checkpoint(folder: Path, shape: ModelShape) -> Checkpoint:
-    """A BERT of two layers whose weights keep activations small."""
+    """Write a BERT of two layers whose weights keep activations small."""
     width, inner = shape.width, shape.inner_width
     config = {
         "model_type": "bert",

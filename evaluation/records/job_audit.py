@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from evaluation.config.models import Pooling
 from evaluation.protocols import Side, TaskRules
 from evaluation.records.sealed_models import StoredModel
 
@@ -50,7 +49,7 @@ class SideAudit(StoredModel):
 class VectorRules(StoredModel):
     """How texts became vectors; the same for all sides of a job."""
 
-    pooling: Pooling
+    pooling: str
     """How token vectors became one vector."""
     normalize: bool
     """Whether vectors were brought to length one before the task saw them."""
@@ -58,17 +57,33 @@ class VectorRules(StoredModel):
     """Tokens that the model reads of a text, special ones included."""
     dtype: Literal["float32", "bfloat16", "float16"]
     """Precision of weights and activations."""
+    truncate_dim: int | None = None
+    """Dimensions kept of a vector; None: all."""
 
 
 class Proof(StoredModel):
-    """The comparison of the fast forward pass with the reference library."""
+    """The comparison of our forward pass with the checkpoint's own library on probe texts."""
 
-    outcome: str
-    """Which forward pass was proved and used."""
-    reason: str = ""
-    """Why, where the fast one was not used."""
-    distances: dict[str, float] = {}
-    """Largest differences that were found, by name."""
+    outcome: Literal["fast", "library"]
+    """Which forward pass ran the model: ours, or the library's."""
+    reason: str
+    """Why, as a sentence."""
+    reference: str
+    """The library and the precision that vectors were compared with."""
+    n_texts: int
+    """Probe texts."""
+    cosine_distance: float | None
+    """The largest found; None where nothing was compared."""
+    length_difference: float | None
+    """The largest relative difference of vector lengths; None where nothing was compared."""
+    cosine_limit: float | None
+    """The largest distance allowed."""
+    length_limit: float | None
+    """The largest relative difference allowed."""
+    versions: dict[str, str]
+    """Of the libraries."""
+    seconds: float
+    """That the proof took when it was made."""
 
 
 class JobAudit(StoredModel):

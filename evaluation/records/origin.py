@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from evaluation.config.models import Pooling
 from evaluation.records.sealed_models import StoredModel
 
 
@@ -13,7 +12,7 @@ class ModelSettings(StoredModel):
 
     backend: Literal["transformers", "sentence-transformers", "openai"]
     """What ran the model."""
-    pooling: Pooling
+    pooling: str
     """How token vectors became one vector."""
     max_length: int
     """Tokens that the model reads of a text."""
@@ -25,6 +24,16 @@ class ModelSettings(StoredModel):
     """Tokens per batch."""
     trust_remote_code: bool = False
     """Whether code of the checkpoint ran."""
+    forward: Literal["ours", "library"] = "ours"
+    """Which forward pass ran: this program's, or that of the checkpoint's library."""
+    truncate_dim: int | None = None
+    """Dimensions kept of a vector; None: all."""
+    unit_before_cut: bool = False
+    """Whether vectors were brought to length one before they were cut."""
+    include_prompt: bool = True
+    """Whether the tokens of a prefix were pooled."""
+    routed: bool = False
+    """Whether queries and documents took different ways through the model."""
 
 
 class ModelProvenance(StoredModel):
@@ -55,7 +64,7 @@ class DatasetProvenance(StoredModel):
     """Hash of the rows as they were loaded; None where they were not hashed."""
 
 
-class Source(StoredModel):
+class Checkout(StoredModel):
     """The program's own checkout."""
 
     commit: str | None = None
@@ -99,7 +108,7 @@ class Provenance(StoredModel):
     """Named attributes that were set on mteb's task class."""
     versions: dict[str, str] = {}
     """Distribution -> installed version, python included."""
-    source: Source = Source()
+    source: Checkout = Checkout()
     """The program's own commit."""
     hardware: Hardware | None = None
     """The machine."""

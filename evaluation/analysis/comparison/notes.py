@@ -1,23 +1,24 @@
-"""The sentences below a comparison: protocols, what is mixed, limited or missing, and how intervals were made."""
+"""Writes the sentences below a comparison: protocols, what is mixed, limited or missing, how intervals were made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
+from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.types import Column, Comparison
 from evaluation.analysis.number_formats import brackets, p_equation, points
+from evaluation.analysis.run_view import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")
 
 
 def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> tuple[str, ...]:
-    """All sentences, those that a reader must not miss first.
+    """All sentences, the most important first.
 
     Args:
-        comparison: Still without notes.
-        mixed_sentences: What its columns differ in.
+        comparison: The comparison, still without notes.
+        mixed_sentences: In what its columns differ.
     """
     return tuple(
         [

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.analysis.run_view import RunView
 from evaluation.config.models import BUILTIN_PREFIX, RunConfig
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Hardware, Source
+from evaluation.records.origin import Checkout, Hardware
 from evaluation.records.run_manifest import ListedJob, RunManifest
-from evaluation.records.store import RunStore
 from evaluation.system.inert_text import printable
 
 
@@ -74,14 +74,9 @@ class RunOrigin:
     warnings: tuple[str, ...]
 
 
-def run_origin(folder: Path) -> RunOrigin:
-    """Reads a run's provenance.
-
-    Raises:
-        StoreError: The folder is not a run.
-    """
-    store = RunStore(folder)
-    run, records = store.read_run(), store.current_records()
+def run_origin(view: RunView) -> RunOrigin:
+    """Returns the provenance of a run."""
+    run, records = view.manifest, view.records
     config, is_rooted = rooted_config(pinned_config(run.config, records), run.config_file)
     return RunOrigin(
         name=run.name,
@@ -180,7 +175,7 @@ def reproduction_command(config: Mapping[str, Any], commit: str | None) -> str:
     return f"{head}printf %s {text} > {file} && run-benchmark {file} --output reproduced"
 
 
-def _commit(source: Source) -> str:
+def _commit(source: Checkout) -> str:
     if not source.commit:
         return "unknown (not run from a checkout)"
     return f"{source.commit} with uncommitted changes" if source.dirty else source.commit

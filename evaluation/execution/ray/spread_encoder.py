@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,13 +17,14 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import Documents
+from evaluation.adapters.embedding import CorpusSearch, Documents
 from evaluation.encoding.batching import unique_texts
-from evaluation.encoding.cache import hash_texts, shard_name
-from evaluation.encoding.encoder import Encoded, cut_into_shards
+from evaluation.encoding.cache import shard_name
+from evaluation.encoding.encoder import Encoded, cut_into_shards, hash_shard
 from evaluation.execution.ray.pool import Call, Work, WorkerPool
 from evaluation.execution.ray.worker import CorpusPart, CorpusQuery, EncodedShard, pack_texts
 from evaluation.execution.resolving import ResolvedModel
+from evaluation.models.facts import Route, TextRole
 from evaluation.search.exact import MergedSearch
 
 About = TypeVar("About")
@@ -69,7 +70,7 @@ class SpreadEncoder:
         self.tokens_encoded = 0
         self.encoding_time_s = 0.0
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
         """Encode texts, each with the prefix in front, as `Encoder.encode` does.
 
         Raises:
@@ -80,33 +81,26 @@ class SpreadEncoder:
         if not unique:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         pieces = cut_into_shards(unique, self.settings)
-        works = ((number, self._encoding(piece)) for number, piece in enumerate(pieces))
+        role = TextRole(prefix, route)
+        works = ((number, self._encoding(piece, role)) for number, piece in enumerate(pieces))
         found = {number: (shard, vectors) for number, shard, vectors in self._spread(works)}
         in_order = [found[number] for number in range(len(pieces))]
         vectors = np.concatenate([vectors for _, vectors in in_order])
         self.encoding_time_s += time.perf_counter() - started
         return self._encoded([shard for shard, _ in in_order], sum(map(len, unique)))._replace(vectors=vectors[inverse])
 
-    def search_corpus(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        corpus: Iterable[Documents],
-        *,
-        prefix: str,
-        unit_length: bool,
-        on_encoded: Callable[[Sequence[str], Encoded], None],
-    ) -> tuple[list[list[str]], NDArray[np.float32]]:
+    def search_corpus(self, search: CorpusSearch) -> tuple[list[list[str]], NDArray[np.float32]]:
         """Exact search of a streamed corpus; see `adapters.embedding.CorpusSearcher`.
 
         Raises:
             EvaluationError: A worker's, or that none is left.
         """
+        queries, k, corpus, prefix, unit_length, on_encoded = search
         started = time.perf_counter()
         merged = MergedSearch(len(queries), k)
         query = ray.put(CorpusQuery(queries, k, unit_length))
         blocks: deque[_Block] = deque()
-        works = self._searches(corpus, prefix, query, merged, blocks)
+        works = self._searches(corpus, TextRole(prefix, "document"), query, merged, blocks)
         for (block, number, n_documents), shard, candidates in self._spread(works):
             merged.add(candidates, n_documents)
             block.shards[number] = shard
@@ -119,12 +113,12 @@ class SpreadEncoder:
         return merged.document_ids(positions), scores
 
     def _searches(
-        self, corpus: Iterable[Documents], prefix: str, query: Any, merged: MergedSearch, blocks: deque[_Block]
+        self, corpus: Iterable[Documents], role: TextRole, query: Any, merged: MergedSearch, blocks: deque[_Block]
     ) -> Iterator[tuple[tuple[_Block, int, int], Work]]:
         """Work for each shard of each block; the blocks are put down too."""
         for ids, texts in corpus:
             start = merged.announce(ids)
-            unique, inverse = unique_texts([prefix + text for text in texts])
+            unique, inverse = unique_texts([role.prefix + text for text in texts])
             by_text = np.argsort(inverse, kind="stable")  # documents, in the order of the distinct texts
             pieces = cut_into_shards(unique, self.settings)
             ends = np.cumsum([len(piece) for piece in pieces])
@@ -138,16 +132,17 @@ class SpreadEncoder:
                     (inverse[documents] - (ends[number] - len(piece))).astype(np.int32),
                     pack_texts([ids[document] for document in documents]),
                     documents + start,
+                    role,
                 )
                 yield (block, number, len(documents)), self._searching(piece, part, query, merged)
 
-    def _encoding(self, piece: Sequence[str]) -> Work:
+    def _encoding(self, piece: Sequence[str], role: TextRole) -> Work:
         packed = ray.put(pack_texts(piece))
 
         def call(worker: Any, *, is_copy: bool) -> Any:
-            return worker.encode.options(concurrency_group="work").remote(self._label, packed, is_copy=is_copy)
+            return worker.encode.options(concurrency_group="work").remote(self._label, packed, role, is_copy=is_copy)
 
-        return self._work(call, piece)
+        return self._work(call, piece, role)
 
     def _searching(self, piece: Sequence[str], part: CorpusPart, query: Any, merged: MergedSearch) -> Work:
         held = ray.put(part)
@@ -156,10 +151,10 @@ class SpreadEncoder:
             search = worker.search.options(concurrency_group="work")
             return search.remote(self._label, held, query, merged.bounds, is_copy=is_copy)
 
-        return self._work(call, piece)
+        return self._work(call, piece, part.role)
 
-    def _work(self, call: Call, piece: Sequence[str]) -> Work:
-        shard = (self._label, shard_name(hash_texts(piece)))
+    def _work(self, call: Call, piece: Sequence[str], role: TextRole) -> Work:
+        shard = (self._label, shard_name(hash_shard(piece, role, self.settings)))
         return Work(call, self._name, self._label, self._urgency, is_shard=True, shard=shard)
 
     def _spread(self, works: Iterator[tuple[About, Work]]) -> Iterator[tuple[About, EncodedShard, Any]]:

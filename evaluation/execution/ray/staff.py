@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import ray
 
 from evaluation.config.models import RayConfig, RunConfig
-from evaluation.encoding.settings import EncoderSettings
 from evaluation.execution.provenance import metric_versions
 from evaluation.execution.ray.worker import ShardName, Worker, WorkerFacts, WorkerState
 from evaluation.execution.resolving import ResolvedModel
@@ -102,7 +101,7 @@ class Staff:
             if worker.is_ready:
                 worker.asked[worker.actor.state.remote()] = "state"
             elif self.models.done():
-                worker.asked[worker.actor.settle.remote(self._settings())] = "facts"
+                worker.asked[worker.actor.settle.remote(self._proven())] = "facts"
             elif worker.models is None:
                 worker.asked[worker.actor.resolve.remote()] = "models"
         self._decide()
@@ -161,9 +160,9 @@ class Staff:
         if _n_missing(best) == 0 or all_answered or time.monotonic() - self._first_answer > _DECIDE_S:
             self.models.set_result(best)
 
-    def _settings(self) -> dict[str, EncoderSettings]:
+    def _proven(self) -> dict[str, ResolvedModel]:
         models, _ = self.models.result()
-        return {label: model.settings for label, model in models.items() if isinstance(model, ResolvedModel)}
+        return {label: model for label, model in models.items() if isinstance(model, ResolvedModel)}
 
     def _take_facts(self, worker: Hired, found: WorkerFacts) -> None:
         models, _ = self.models.result()

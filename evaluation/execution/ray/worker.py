@@ -25,6 +25,7 @@ from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
+from evaluation.models.facts import TextRole
 from evaluation.records.origin import Hardware
 from evaluation.search.exact import ExactSearch
 from evaluation.search.top_k import Candidates
@@ -59,12 +60,14 @@ class CorpusPart(NamedTuple):
         rows: (N,) int32 text of each document.
         ids: N ids, from `pack_texts`.
         positions: (N,) int64.
+        role: How the texts are put to the model.
     """
 
     texts: pa.Array
     rows: NDArray[np.int32]
     ids: pa.Array
     positions: NDArray[np.int64]
+    role: TextRole
 
 
 class CorpusQuery(NamedTuple):
@@ -137,14 +140,14 @@ class Worker:
         told = {label: str(item) if isinstance(item, EvaluationError) else item for label, item in found.items()}
         return told, hardware()
 
-    def settle(self, settings: Mapping[str, EncoderSettings]) -> WorkerFacts:
-        """Take the settings that all workers share, and say what is here."""
-        self._executor = LocalExecutor(self._config, self._advanced, settings=settings)
+    def settle(self, proven: Mapping[str, ResolvedModel]) -> WorkerFacts:
+        """Take the models as all workers run them, and say what is here."""
+        self._executor = LocalExecutor(self._config, self._advanced, proven=proven)
         weights: dict[str, str] = {}
         shards: set[ShardName] = set()
         try:
-            for label in settings:
-                resolve_device(settings[label].device)
+            for label in proven:
+                resolve_device(proven[label].settings.device)
                 resolved = self._executor.resolve(self._models[label])
                 if isinstance(resolved, ResolvedModel):
                     weights[label] = resolved.checkpoint.weights_hash
@@ -160,11 +163,11 @@ class Worker:
             return self._executor.execute(job)
 
     def encode(
-        self, label: str, packed: pa.Array, *, is_copy: bool = False
+        self, label: str, packed: pa.Array, role: TextRole, *, is_copy: bool = False
     ) -> tuple[EncodedShard, NDArray[np.float32]]:
-        """A shard of U distinct texts, and their (U, D) vectors, raw pooled."""
+        """Encode a shard of U distinct texts; (U, D) vectors, raw pooled."""
         with self._at_work():
-            return self._encode(label, packed, is_copy=is_copy)
+            return self._encode(label, packed, role, is_copy=is_copy)
 
     def search(
         self,
@@ -177,7 +180,7 @@ class Worker:
     ) -> tuple[EncodedShard, Candidates]:
         """Encode the documents of a shard and search them; `bounds` (Q,): scores that are too low to count."""
         with self._at_work():
-            shard, vectors = self._encode(label, part.texts, is_copy=is_copy)
+            shard, vectors = self._encode(label, part.texts, part.role, is_copy=is_copy)
             vectors = (l2_normalize(vectors) if query.unit_length else vectors)[part.rows]
             search = ExactSearch(query.vectors, query.k, device=self._settings(label).device, bounds=bounds)
             search.add(vectors, unpack_texts(part.ids))
@@ -204,13 +207,15 @@ class Worker:
                 if self._n_at_work == 0:
                     self._busy_s += time.monotonic() - self._busy_since
 
-    def _encode(self, label: str, packed: pa.Array, *, is_copy: bool) -> tuple[EncodedShard, NDArray[np.float32]]:
+    def _encode(
+        self, label: str, packed: pa.Array, role: TextRole, *, is_copy: bool
+    ) -> tuple[EncodedShard, NDArray[np.float32]]:
         texts = unpack_texts(packed)
         with self._loading:
             encoder = self._executor.load(self._models[label])
         assert isinstance(encoder, Encoder), "what a server encodes is not spread"
         self._mine.tokens = 0
-        vectors, lengths = encoder.encode_shard(texts, wait=not is_copy)
+        vectors, lengths = encoder.encode_shard(texts, role, wait=not is_copy)
         return EncodedShard(lengths, tuple(texts[:2]), self._mine.tokens), vectors
 
     def _settings(self, label: str) -> EncoderSettings:

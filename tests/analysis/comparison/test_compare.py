@@ -16,9 +16,10 @@ from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.statistics.paired_tests import score_interval
-from evaluation.analysis.statistics.units import aggregate_units
+from evaluation.analysis.statistics.units import Units, aggregate_units, load_units
 from evaluation.errors import ComparisonError, DamagedFileError
 from evaluation.protocols import TaskRules
+from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_sealed_json
 
@@ -94,6 +95,36 @@ def test_samples_that_were_never_stored_cost_the_interval_and_are_said(write_run
     assert not cell.significant
     assert comparison.rows[0].cells[1].interval is not None
     assert any("a: no samples are stored, so no interval: T1" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize("options", [None, BARE])
+@pytest.mark.parametrize("name", ["record.json", "samples.parquet"])
+def test_stored_files_that_are_gone_are_refused_by_name(
+    query_run: Write, name: str, options: ComparisonOptions | None
+) -> None:
+    run = query_run("r", {"a": {"T1": HIGH, "T2": LOW}})
+    (file,) = run.glob(f"jobs/a/T2/*/{name}")
+    file.unlink()
+    with pytest.raises(DamagedFileError) as caught:
+        compare(run, options=options)
+    assert f"{file} is damaged: it is missing" in str(caught.value)
+
+
+def test_samples_are_read_once(query_run: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evaluation.analysis import run_view
+
+    read: list[str] = []
+
+    def load(folder: Path, record: JobRecord) -> Units | None:
+        read.append(record.label)
+        return load_units(folder, record)
+
+    monkeypatch.setattr(run_view, "load_units", load)
+    run = query_run("r", {"a": {"T1": HIGH}, "b": {"T1": LOW}})
+    cells = compare(run, baseline="b").rows[0].cells
+    units = [cell.stored.read_units(job) for cell in cells if cell.stored for job in cell.stored.jobs]
+    assert [found is not None for found in units] == [True, True]
+    assert sorted(read) == ["a", "b"]
 
 
 def test_broken_samples_are_refused_by_name(query_run: Write) -> None:
@@ -241,14 +272,29 @@ def test_protocols_of_a_configs_own_are_compared_by_their_rules(write_run: Write
         compare([first, run("other", "Q: ")], options=BARE)
 
 
-def test_the_table_of_a_run_shows_no_mean_of_some_parts() -> None:
-    from evaluation.analysis.tables.run_table import task_scores
+def test_the_table_of_a_run_shows_no_mean_of_some_parts(write_run: Write) -> None:
+    from evaluation.analysis.comparison.columns import models_of
+    from evaluation.analysis.run_view import read_run_view
     from evaluation.tasks.index import load_index
 
     parts = load_index().task("CQADupstackRetrieval").parts
     records = [query_record("a", part, [0.5], aggregate="CQADupstackRetrieval") for part in parts]
-    assert task_scores(records) == {("CQADupstackRetrieval", "a"): pytest.approx(50)}
-    assert task_scores(records[:3]) == {}
+    view = read_run_view(write_run("r", [(record, [0.5]) for record in records]))
+    (whole,), (some,) = models_of(view), models_of(view, {(record.label, record.task) for record in records[:3]})
+    assert {name: task.points for name, task in whole.tasks.items()} == {"CQADupstackRetrieval": pytest.approx(50)}
+    assert {name: task.points for name, task in some.tasks.items()} == {"CQADupstackRetrieval": None}
+
+
+def test_a_protocols_rules_belong_to_its_name(write_run: Write) -> None:
+    """Two runs under e5 of different versions of this program, say."""
+    jobs = [
+        (query_record(label, "T1", LOW, audit=job_audit(TaskRules("e5", query_prefix=prefix))), LOW)
+        for label, prefix in (("a", "query: "), ("b", "Q: "))
+    ]
+    with pytest.raises(
+        ComparisonError, match="differ in protocol on every task: protocol's query_prefix 'query: ' .a.; .* 'Q: ' .b."
+    ):
+        compare(write_run("r", jobs))
 
 
 def test_a_limited_run_is_never_unmarked(query_run: Write) -> None:

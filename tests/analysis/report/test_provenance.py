@@ -25,9 +25,10 @@ from evaluation.analysis.report.provenance import (
     run_origin,
 )
 from evaluation.analysis.report.report import write_report
+from evaluation.analysis.run_view import read_run_view
 from evaluation.config.loading import load_config
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Source
+from evaluation.records.origin import Checkout
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG: dict[str, Any] = {
@@ -43,7 +44,7 @@ CONFIG: dict[str, Any] = {
 
 def record(label: str, *, error: str | None = None, commit: str = "c1") -> JobRecord:
     model = {"declared": "x", "name": "x", "revision": "r" * 40}
-    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Source(commit=commit))
+    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Checkout(commit=commit))
 
 
 def write(folder: Path, *records: JobRecord, **changes: Any) -> Path:
@@ -123,12 +124,14 @@ def test_command_of_a_forged_run_writes_its_config_and_nothing_else(tmp_path: Pa
 
 @pytest.mark.parametrize("config", [{"models": 3, "tasks": "x"}, {"models": [3, {}], "tasks": [None, {"data": 3}]}])
 def test_config_of_any_shape_is_shown(tmp_path: Path, config: dict[str, Any]) -> None:
-    assert run_origin(write(tmp_path, record("hub"), config=config)).command.endswith("--output reproduced")
+    assert run_origin(read_run_view(write(tmp_path, record("hub"), config=config))).command.endswith(
+        "--output reproduced"
+    )
 
 
 def test_models_that_bring_their_own_code_are_named(tmp_path: Path) -> None:
     own = {**CONFIG, "models": [{**CONFIG["models"][0], "trust_remote_code": True}]}
-    assert run_origin(write(tmp_path, record("hub"), config=own)).trusted_code == ("hub",)
+    assert run_origin(read_run_view(write(tmp_path, record("hub"), config=own))).trusted_code == ("hub",)
     page = write_report([tmp_path / "harbours"], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "This command runs code from the repositories of hub (trust_remote_code)" in page
 
@@ -189,7 +192,9 @@ def test_yaml_reads_back() -> None:
 
 def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", error="the folder <b>harbour</b> is empty"))
-    assert run_origin(folder).failures == (("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),)
+    assert run_origin(read_run_view(folder)).failures == (
+        ("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,10 +205,10 @@ def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_stands_against_reproducing_is_said(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in " ".join(run_origin(write(tmp_path, record("hub"), **changes)).warnings)
-    assert run_origin(write(tmp_path / "clean", record("hub"))).warnings == ()
+    assert sentence in " ".join(run_origin(read_run_view(write(tmp_path, record("hub"), **changes))).warnings)
+    assert run_origin(read_run_view(write(tmp_path / "clean", record("hub")))).warnings == ()
 
 
 def test_jobs_of_several_commits_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", commit="c2"))
-    assert run_origin(folder).warnings == ("Its jobs ran at 2 different commits.",)
+    assert run_origin(read_run_view(folder)).warnings == ("Its jobs ran at 2 different commits.",)
