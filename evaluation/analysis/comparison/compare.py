@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from evaluation.analysis.comparison.all_pairs import common_tasks, compare_all_pairs
 from evaluation.analysis.comparison.columns import ScoredModel, chosen, column, position_of, read_columns
 from evaluation.analysis.comparison.comparability import differences, faults, marks
 from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
+from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
