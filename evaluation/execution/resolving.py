@@ -20,7 +20,7 @@ from evaluation.encoding.endpoint import endpoint_checkpoint
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.models.checkpoint import Checkpoint, locate
 from evaluation.models.facts import CheckpointFacts
-from evaluation.models.proof import Proof, Proven, files_hash, library_versions, prove, read_proof, write_proof
+from evaluation.models.proof import Proof, Proven, library_versions, prove, read_proof, write_proof
 from evaluation.models.reference import ReferenceSettings
 from evaluation.system.machine import processor_name
 
@@ -68,7 +68,9 @@ class ResolvedModel:
 
     def on_this_machine(self, found: Checkpoint) -> ResolvedModel:
         """The same model with the files that were found here, as it was proved elsewhere."""
-        here = {name: getattr(found, name) for name in ("folder", "revision", "weights_hash", "tokenizer_hash")}
+        here = {
+            name: getattr(found, name) for name in ("folder", "revision", "weights_hash", "tokenizer_hash", "content")
+        }
         return replace(self, checkpoint=replace(self.checkpoint, **here))
 
 
@@ -124,6 +126,7 @@ def _proven(checkpoint: Checkpoint, wanted: EncoderSettings, asked: ReferenceSet
 
         by_library = wanted.backend == "sentence-transformers"
         proven = prove(checkpoint.folder, checkpoint.name, asked, load_fast, library_asked=by_library)
+        checkpoint.verify_unchanged()
         write_proof(key, proven)
     return proven
 
@@ -146,9 +149,8 @@ def _proof_key(checkpoint: Checkpoint, wanted: EncoderSettings, asked: Reference
     return {
         "weights": checkpoint.weights_hash,
         "tokenizer": checkpoint.tokenizer_hash,
-        "files": files_hash(checkpoint.folder),
         "settings": {**asdict(asked), "dtype": wanted.dtype, "backend": wanted.backend, "tokens": wanted.max_tokens},
-        "versions": library_versions(),
+        "versions": dict(library_versions()),
         "device": _device_kind(wanted.device),
         "own_code": _own_code_hash(),
     }

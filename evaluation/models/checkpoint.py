@@ -19,7 +19,7 @@ from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 from evaluation.models.content import FolderContent, is_tokenizer_file, is_vocabulary
 from evaluation.models.facts import UNLIMITED
-from evaluation.models.refusals import module_entries, read_json
+from evaluation.models.refusals import check_files, module_entries, read_json
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*README.md"]
@@ -131,14 +131,12 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     Raises:
         ModelError: A file that is needed is missing or not understood.
     """
-    modules = [(name.rsplit(".", 1)[-1], path) for name, path in module_entries(folder)]
+    check_files(folder, name)
+    modules = [(kind.rsplit(".", 1)[-1], path) for kind, path in module_entries(folder)]
     kinds = [kind for kind, _ in modules]
     transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
     config = _read_json(transformer / "config.json", required=not modules)
     content = FolderContent.read(folder)
-    if not any(name.endswith(".safetensors") for name in content.hashes):
-        hint = " (its pickled weights are not read)" if list(folder.glob("*.bin")) else ""
-        raise ModelError(f"{folder} holds no *.safetensors file{hint}; convert the model with save_pretrained.")
     if not any(is_vocabulary(name) for name in content.hashes):
         raise ModelError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, sentencepiece.bpe.model).")
     positions = _max_positions(folder, config)

@@ -15,8 +15,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from evaluation.errors import DamagedFileError, EncodingError, EvaluationError, ModelError, StoreError
 from evaluation.models.facts import CheckpointFacts, Route, TextRole
-from evaluation.models.memory import check_fits, fits
+from evaluation.models.memory import check_fits, fits, needed_bytes
 from evaluation.models.reference import Reference, ReferenceSettings, load_reference, reason_of
 from evaluation.system.atomic_files import read_sealed_json, set_aside, write_sealed_json
 from evaluation.system.cache_folder import user_cache_dir
@@ -38,6 +40,7 @@ HALF_TOLERANCE = {"bfloat16": 1e-3, "float16": 1e-4}
 """In half precision, where the library's float32 does not fit into memory."""
 
 _LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "peft")
+_SMALL = 2**26  # bytes of weights that need not be let go at once
 _LONGEST_VECTOR = 1_024  # tokens of a probe whose vectors are compared; of longer ones the ids alone
 _LONGEST_TEXT = 40_000  # words of the probe beyond the maximum length
 _PARAGRAPH = (
@@ -130,23 +133,14 @@ class _Probed(NamedTuple):
 # ----------------------------------------------------------------------------------------------------------- the store
 
 
-def library_versions() -> dict[str, str]:
+@cache
+def library_versions() -> Mapping[str, str]:
     """Installed versions of the libraries that decide an embedding."""
     found = {}
     for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-    return found
-
-
-def files_hash(folder: Path) -> str:
-    """Hash of the small files of a checkpoint, which say how its weights are used; the weights have a hash already."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in {".json", ".txt", ".model", ".py", ".jinja", ".metadata"} and file.is_file():
-            digest.update(f"{file.relative_to(folder).as_posix()} ".encode())
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    return MappingProxyType(found)
 
 
 def read_proof(key: Mapping[str, Any]) -> Proven | None:
@@ -213,7 +207,7 @@ def prove(
         length_difference=None,
         cosine_limit=None,
         length_limit=None,
-        versions=library_versions(),
+        versions=dict(library_versions()),
         seconds=0.0,
     )
     obstacle = "backend: sentence-transformers asks for it." if library_asked else _obstacle(facts, probed)
@@ -236,11 +230,14 @@ def _by_library(folder: Path, name: str, settings: ReferenceSettings) -> tuple[C
     reference = load_reference(folder, name, settings)
     try:
         return reference.facts, _probe(reference)
-    except EncodingError as error:
+    except EvaluationError as error:
         raise ModelError(str(error)) from error
+    except Exception as error:  # whatever a library, or a repository's own code, makes of a probe text
+        raise ModelError(f"{name} can't be run by {reference.facts.library}: {reason_of(error)}") from error
     finally:
         del reference
-        gc.collect()
+        if needed_bytes(folder, "float32") > _SMALL:  # modules hold one another in circles
+            gc.collect()
         if settings.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
@@ -297,6 +294,8 @@ def _obstacle(facts: CheckpointFacts, probed: _Probed) -> str | None:
     """Why our own forward pass can't run a checkpoint, if it can't."""
     if facts.routed:
         return "queries and documents take different ways through it (Router)."
+    if facts.architecture.endswith(("Encoder", "EncoderModel")):
+        return f"its architecture is {facts.architecture}."
     if not facts.plain:
         return f"its modules are {', '.join(facts.modules)}."
     if facts.pooling not in {"mean", "cls", "last"}:

@@ -8,7 +8,7 @@ of a truncation, as in the library. Plain transformers folders are pooled as E5'
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any, Protocol, cast
 
 import torch
 
-from evaluation.errors import EncodingError, ModelError
+from evaluation.errors import EncodingError, EvaluationError, ModelError
 from evaluation.models.facts import UNLIMITED, CheckpointFacts, Similarity, TextRole
-from evaluation.models.refusals import adapter_folder, check_dense_encoder
+from evaluation.models.refusals import adapter_folder, check_dense_encoder, module_entries
 
 _PLAIN_LENGTH = 512  # of E5's scripts, where a tokenizer declares none
 _SHORT_POOLING = {"lasttoken": "last"}
@@ -75,8 +75,8 @@ def load_reference(folder: Path, name: str, settings: ReferenceSettings) -> Refe
     try:
         with _noting_missing_weights(missing):
             model: Reference = kind(folder, name, settings)
-    except ModelError:
-        raise
+    except EvaluationError as error:
+        raise ModelError(str(error)) from error
     except Exception as error:  # whatever a library, or a repository's own code, makes of broken files
         raise ModelError(f"{name} can't be loaded from {folder} by {kind.library}: {reason_of(error)}") from error
     if missing:
@@ -113,25 +113,26 @@ class _SentenceTransformers:
         ).eval()
         if adapter_folder(folder) is not None:
             _merge_adapters(self._model)
+        paths = [path for _, path in module_entries(folder)]
         kinds = tuple(type(module).__name__ for module in self._model)
+        if kinds[0] == "Transformer" and paths[0]:
+            kinds = (f"{paths[0]}/Transformer", *kinds[1:])
         normalize = kinds[-1] == "Normalize" and self._model.truncate_dim is None
         if normalize:
             delattr(self._model, list(self._model._modules)[-1])
-        if settings.pooling is not None:
-            self._replace_pooling(settings.pooling)
-        positions = _positions(self._model)
-        declared = self._model.max_seq_length
-        limit = UNLIMITED if declared is None or math.isinf(declared) else min(int(declared), UNLIMITED)
-        length = settings.max_length or min(limit, positions)
-        if length != limit:
-            self._model.max_seq_length = length
-        self._routed = any(type(module).__name__ == "Router" for module in self._model)
         poolings = [module for module in self._model.modules() if type(module).__name__ == "Pooling"]
+        declared = _pooling_name(poolings[0]) if len(poolings) == 1 else "none"
+        if settings.pooling not in {None, declared}:
+            self._replace_pooling(str(settings.pooling))
+        positions = _positions(self._model)
+        length = _limit_length(self._model, settings.max_length, name)
+        self._pools = kinds[-1] != "Transformer" and not kinds[-1].endswith("/Transformer")
+        self._routed = any(type(module).__name__ == "Router" for module in self._model)
         self.facts = CheckpointFacts(
             library="sentence-transformers",
             architecture=_architecture(self._model),
             modules=kinds,
-            pooling=_pooling_name(poolings[0]) if len(poolings) == 1 else "none",
+            pooling=settings.pooling or declared,
             max_length=length,
             max_positions=positions,
             include_prompt=all(getattr(module, "include_prompt", True) for module in poolings),
@@ -148,8 +149,6 @@ class _SentenceTransformers:
         self.facts = replace(self.facts, embedding_dim=int(width))
 
     def _replace_pooling(self, how: str) -> None:
-        from sentence_transformers.models import Pooling
-
         places = [key for key, module in self._model._modules.items() if type(module).__name__ == "Pooling"]
         if len(places) != 1:
             raise ModelError(
@@ -157,7 +156,8 @@ class _SentenceTransformers:
             )
         old: Any = self._model._modules[places[0]]
         width = getattr(old, "embedding_dimension", None) or old.word_embedding_dimension
-        setattr(self._model, places[0], Pooling(width, _LONG_POOLING.get(how, how), include_prompt=old.include_prompt))
+        new = type(old)(width, _LONG_POOLING.get(how, how), include_prompt=old.include_prompt)
+        setattr(self._model, places[0], new)
 
     def ids(self, texts: Sequence[str], role: TextRole) -> list[list[int]] | None:
         prepare = getattr(self._model, "preprocess", None) or self._model.tokenize
@@ -172,19 +172,23 @@ class _SentenceTransformers:
         module: Any = self._model[0]
         if self._routed and role.route in getattr(module, "sub_modules", {}):
             module = module.sub_modules[role.route][0]
-        return _full_lengths(module.tokenizer, [role.prefix + text for text in texts])
+        lengths = _full_lengths(module.tokenizer, [role.prefix + text for text in texts])
+        return lengths if _cuts_texts(module) else [min(length, self.facts.max_length) for length in lengths]
 
     def embed(self, texts: Sequence[str], role: TextRole) -> torch.Tensor:
-        encode = {
-            None: self._model.encode,
-            "query": self._model.encode_query,
-            "document": self._model.encode_document,
-        }[role.route if self._routed else None]
+        encode: Callable[..., torch.Tensor] = self._model.encode
+        if self._routed and role.route is not None:
+            encode = self._model.encode_query if role.route == "query" else self._model.encode_document
+        if not self._pools:
+            raise EncodingError(
+                f"{self.name} has no pooling module, so that it makes no vector of a text; "
+                "add the one it was trained with."
+            )
         with _sentences(self.name, self.library):
             found = encode(
                 list(texts), prompt=role.prefix, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False
             )
-        return cast(torch.Tensor, found).float()
+        return found.float()
 
 
 class _Transformers:
@@ -196,7 +200,8 @@ class _Transformers:
         self.name, self._device = name, settings.device
         trust: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code, "local_files_only": True}
         config = AutoConfig.from_pretrained(str(folder), **trust)
-        of_encoder = AutoModelForTextEncoding if config.is_encoder_decoder else AutoModel
+        encoder_only = config.is_encoder_decoder or str(config.architectures).endswith("EncoderModel']")
+        of_encoder = AutoModelForTextEncoding if encoder_only else AutoModel
         self._tokenizer = AutoTokenizer.from_pretrained(str(folder), **trust)
         self._model = of_encoder.from_pretrained(str(folder), dtype=settings.dtype, use_safetensors=True, **trust)
         self._model = self._model.to(settings.device).eval()
@@ -253,6 +258,31 @@ def _pooled(hidden: torch.Tensor, mask: torch.Tensor, how: str) -> torch.Tensor:
         return hidden[torch.arange(len(mask)), last].float()
     kept = hidden.float().masked_fill(~mask[..., None].bool(), 0.0)
     return kept.sum(dim=1) / mask.sum(dim=1)[..., None]
+
+
+def _limit_length(model: Any, asked: int | None, name: str) -> int:
+    """Cut texts as asked, else as declared, but never beyond the positions; the tokens that are kept."""
+    cutting = [module for module in model.modules() if _cuts_texts(module)]
+    if not cutting:
+        if asked not in {None, UNLIMITED}:
+            raise ModelError(f"max_length {asked} can't be set: {name} reads every text to its end; leave it out.")
+        return UNLIMITED
+    limits = []
+    for module in cutting:
+        declared = module.max_seq_length
+        declared = UNLIMITED if declared is None or math.isinf(declared) else min(int(declared), UNLIMITED)
+        limits.append(min(declared, _positions(module)))
+    if asked not in {None, max(limits)}:  # routes keep lengths of their own otherwise
+        limits = [asked] * len(cutting)
+    for module, limit in zip(cutting, limits, strict=True):
+        if module.max_seq_length != limit:
+            module.max_seq_length = limit
+    return max(limits)
+
+
+def _cuts_texts(module: Any) -> bool:
+    """Whether it is a Transformer module of sentence-transformers; static embeddings read a text to its end."""
+    return hasattr(module, "do_lower_case") and hasattr(module, "max_seq_length")
 
 
 def _positions(model: torch.nn.Module) -> int:
@@ -312,6 +342,10 @@ def _sentences(name: str, library: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
+    except IndexError as error:
+        raise EncodingError(
+            f"{name} can't be run by {library}: its tokenizer gives ids, or more tokens, than it has embeddings for."
+        ) from error
     except Exception as error:
         raise EncodingError(f"{name} can't be run by {library}: {reason_of(error)}") from error
 
@@ -321,15 +355,16 @@ def _noting_missing_weights(missing: list[str]) -> Iterator[None]:
     """Collect the names of weights that transformers would fill in with random numbers, of which it only warns."""
     from transformers import PreTrainedModel
 
-    original = PreTrainedModel.__dict__["from_pretrained"]
+    patched: Any = PreTrainedModel
+    original = patched.__dict__["from_pretrained"]
 
     def noting(cls: type[Any], *arguments: Any, **options: Any) -> Any:
         model, report = original.__get__(None, cls)(*arguments, **{**options, "output_loading_info": True})
         missing.extend(sorted(name for name in report["missing_keys"] if "pooler." not in name))
         return model
 
-    PreTrainedModel.from_pretrained = classmethod(noting)
+    patched.from_pretrained = classmethod(noting)
     try:
         yield
     finally:
-        PreTrainedModel.from_pretrained = original
+        patched.from_pretrained = original

@@ -49,7 +49,6 @@ def check_dense_encoder(folder: Path, name: str, *, pooling: str | None = None) 
     Raises:
         ModelError: What it is, and what to do.
     """
-    _check_files(folder, name)
     kind = _other_kind(folder)
     if kind is not None:
         raise ModelError(f"{name} is {_OTHER_KINDS[kind]}; {_ASK}.")
@@ -96,7 +95,12 @@ def read_json(file: Path) -> Any:
         raise ModelError(f"{file} can't be read as JSON: {error}.") from error
 
 
-def _check_files(folder: Path, name: str) -> None:
+def check_files(folder: Path, name: str) -> None:
+    """Refuse a checkpoint without weights, or with git-lfs pointers in the place of its files.
+
+    Raises:
+        ModelError: Which file, and what to do.
+    """
     for file in _small_files(folder):
         if file.read_bytes().startswith(_LFS_POINTER):
             where = file.relative_to(folder).as_posix()

@@ -605,7 +605,7 @@ def test_limited_run_is_marked_and_exports_nothing(tiny_checkpoint: Path, tmp_pa
     file = suite(tmp_path, tiny_checkpoint, limit={"examples": 4, "queries": 2, "documents": 5})
     outcome = start(file)
     assert [record.state for record in outcome.records] == ["done", "done"]
-    assert all(record.limit == {"documents": 5, "queries": 2, "examples": 4} for record in outcome.records)
+    assert all(record.limit.model_dump() == {"documents": 5, "queries": 2, "examples": 4} for record in outcome.records)
     assert not (outcome.folder / "mteb").exists()
     assert results_frame(outcome.folder)["limited"].all()
     found = {record.task: samples(record, outcome.folder) for record in outcome.records}

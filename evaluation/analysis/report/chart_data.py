@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -140,6 +140,23 @@ def length_data(rows: Sequence[LengthRow]) -> Rows:
         }
         for row in rows
     ]
+
+
+def time_rows(seconds: Mapping[str, Mapping[str, float]]) -> tuple[str, list[str], Rows]:
+    """The unit that fits the longest time, the phases in order, and a row per model and phase; none where all is 0.
+
+    Args:
+        seconds: Label -> phase -> seconds over all tasks.
+    """
+    total = max((sum(phases.values()) for phases in seconds.values()), default=0.0)
+    unit, divisor = ("hours", 3600.0) if total > 7200 else ("minutes", 60.0) if total > 300 else ("seconds", 1.0)
+    phases = list(dict.fromkeys(phase for found in seconds.values() for phase in found))
+    rows: Rows = [
+        {"model": label, "phase": phase, "time": value / divisor, "order": phases.index(phase)}
+        for label, found in seconds.items()
+        for phase, value in found.items()
+    ]
+    return unit, phases, rows if total else []
 
 
 def _round(value: float | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from evaluation.analysis.comparison.columns import ScoredModel, models_of
+from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
+from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.tables.comparison_table import comparison_tables
+from evaluation.analysis.tables.csv_json import frame_csv
 from evaluation.analysis.tables.formats import print_tables, render_markdown
-from evaluation.analysis.tables.run_table import score_table
+from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
 from evaluation.commands.run_benchmark.progress import ConsoleReporter
 from evaluation.config.models import RunConfig
@@ -56,7 +61,7 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     messages = Console(stderr=True)
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)
-    print_tables([score_table(outcome.records)], Console())
+    print_tables(run_tables(outcome.folder, {(r.label, r.task) for r in outcome.records}), Console())
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
@@ -148,19 +153,43 @@ def _warnings_shown(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
-    """summary.csv, a row a job, split and subset, and summary.md, the table.
+def run_tables(folder: Path, keys: Collection[tuple[str, str]] | None = None) -> Sequence[Table]:
+    """The comparison of a run's own models, without intervals; none where nothing can be read.
+
+    A model that ran under e5 and under none is compared with itself under none.
 
     Args:
-        folder: The run's.
-        records: What they show.
-        only_stored: No job ran now, so that files that differ were damaged or never finished; this is said.
+        folder: The run's folder. Damaged jobs are left out.
+        keys: (label, task) of the jobs to show; None: all.
+    """
+    models = models_of(read_run_view(folder, skip_damaged=True), keys)
+    if not models:
+        return ()
+    options = ComparisonOptions(intervals=False)
+    return comparison_tables(compare_models(models, baseline=_without_prefix(models), mixed=True, options=options))
+
+
+def _without_prefix(models: Sequence[ScoredModel]) -> str | None:
+    """The label of the one model under none whose weights also ran under e5."""
+    weights = {m.label: origin.weights_sha256 for m in models for r in m.records[:1] if (origin := r.provenance.model)}
+    prefixed = {weights.get(model.label) for model in models if model.protocol == "e5"} - {None}
+    bare = [model.label for model in models if model.protocol == "none" and weights.get(model.label) in prefixed]
+    return bare[0] if len(bare) == 1 else None
+
+
+def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
+    """Writes summary.csv, a row per job, split and subset, and summary.md, the table.
+
+    Args:
+        folder: The run's folder.
+        records: The records that summary.csv shows.
+        only_stored: No job ran now, so that a file that differs was damaged or never finished; a warning says so.
     """
     from evaluation.analysis.frame import records_frame
 
     for name, text in {
-        "summary.csv": records_frame(records).to_csv(index=False),
-        "summary.md": render_markdown([score_table(records)]),
+        "summary.csv": frame_csv(records_frame(records)),
+        "summary.md": render_markdown(run_tables(folder)),
     }.items():
         file = folder / name
         if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
