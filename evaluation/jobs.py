@@ -34,8 +34,13 @@ class Job:
     seed: int
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Label and task name, which identify the job within its run."""
+        return self.model.label, self.task.name
+
+    @property
     def name(self) -> str:
-        """For people: label and task."""
+        """Label and task for display."""
         return f"{self.model.label} on {self.task.name}"
 
 

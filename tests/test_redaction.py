@@ -104,7 +104,7 @@ def test_errors_of_jobs_are_shown_without_markup(capsys: pytest.CaptureFixture[s
 
     stream = StringIO()
     reporter = ConsoleReporter(Console(file=stream, width=200))
-    reporter.run_started([], 0)
+    reporter.run_started([], 0, {})
     error = JobError(kind="DataError", message="the text '[link=x]\x1b]0;title\x07' is bad")
     shared = dict.fromkeys(("fingerprint", "label", "protocol", "task", "type", "via", "metric"), "x")
     reporter.job_ended(Named(), JobRecord(**shared, state="failed", splits=(), subsets=(), error=error))  # type: ignore[arg-type]

@@ -16,8 +16,8 @@ from evaluation.commands.run_benchmark.plan import fitting, plan_run
 from evaluation.config.models import EndpointConfig, RunConfig
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.jobs import build_plan
+from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import find_shape, speed_name
-from evaluation.planning.history import Calibration
 from evaluation.records.store import JobRecord, RunStore
 from evaluation.system.machine import place_name
 
@@ -114,7 +114,7 @@ def test_stored_jobs_of_a_served_model_are_done(on_hub: RunConfig) -> None:
         "First": ("done", 0.0),
         "Second": ("waiting", None),
     }
-    assert cost.notes == [f"{model.label} is served by http://127.0.0.1:9/v1: its tokens and time are not known here."]
+    assert cost.notes == [f"{model.label} is served by http://127.0.0.1:9/v1; its tokens and time are not known here."]
 
 
 @pytest.mark.parametrize("option", ["--plan", "--on=a100"])
