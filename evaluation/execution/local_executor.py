@@ -9,7 +9,6 @@ from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder
-from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EvaluationError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
@@ -24,7 +23,7 @@ class LocalExecutor:
         config: The run's config.
         on_progress: Called after each batch.
         on_start: Called before each job of `run`.
-        settings: Label -> settings that were resolved elsewhere, such as on another machine.
+        proven: Label -> model, for models that were resolved and proved on another machine.
     """
 
     def __init__(
@@ -33,10 +32,10 @@ class LocalExecutor:
         on_progress: Callable[[Progress], None] | None = None,
         *,
         on_start: Callable[[Job], None] | None = None,
-        settings: Mapping[str, EncoderSettings] | None = None,
+        proven: Mapping[str, ResolvedModel] | None = None,
     ) -> None:
         self._config, self._on_progress, self._on_start = config, on_progress, on_start
-        self._settings = settings or {}
+        self._proven = proven or {}
         self._resolved: dict[str, ResolvedModel | EvaluationError] = {}
         self._encoder: Encoder | None = None
 
@@ -67,12 +66,12 @@ class LocalExecutor:
     def resolve(self, model: ModelConfig) -> ResolvedModel | EvaluationError:
         """Returns the model with its settings, or why it can't be loaded. Each model is resolved once."""
         if model.label not in self._resolved:
-            settings = self._settings.get(model.label)
+            proven = self._proven.get(model.label)
             try:
                 self._resolved[model.label] = (
                     resolve_model(self._config, model)
-                    if settings is None
-                    else ResolvedModel(find_checkpoint(self._config, model), settings)
+                    if proven is None
+                    else proven.on_this_machine(find_checkpoint(self._config, model))
                 )
             except EvaluationError as error:
                 self._resolved[model.label] = error

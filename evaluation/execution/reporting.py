@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from evaluation.encoding.encoder import Progress
 from evaluation.jobs import Job
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 
 @dataclass(slots=True)

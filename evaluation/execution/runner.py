@@ -13,16 +13,20 @@ from evaluation.config.models import RunConfig
 from evaluation.errors import MissingExtraError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
+from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
-from evaluation.execution.stored_run import executor_of_stored_run
-from evaluation.hub.client import is_offline
+from evaluation.execution.stored_run import find_stored_run
+from evaluation.hub.cache import is_offline
 from evaluation.jobs import Job, build_plan
 from evaluation.planning.planned_costs import PlannedCosts
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.mteb_files import export_mteb_files
+from evaluation.records.run_manifest import JobState, ListedJob, PlanAndTruth, RunManifest
+from evaluation.records.store import RunStore
 
 
 class Executor(Protocol):
@@ -93,6 +97,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     options, reporter = options or RunOptions(), reporter or Reporter()
     with StopSignals() as signals:
         with signals.allowed():
+            fetch_undecided(config, options.models)
             jobs = build_plan(config, only=options.only, models=options.models)
             jobs = [job for job in jobs if options.chosen is None or job.key in options.chosen]
             _check_options(jobs)
@@ -110,20 +115,19 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
                 if options.is_partial:
                     ledger.keep_others(build_plan(config), executor.fingerprint)
             stored = {} if options.fresh else ledger.stored_records()
+            announce_protocols(config, jobs, reporter)
             return _run_jobs(jobs, stored, executor, ledger, reporter, signals)
 
 
-def _make_executor(
-    config: RunConfig, jobs: Sequence[Job], before: Mapping[str, Any] | None, reporter: Reporter
-) -> Executor:
-    """Returns the executor of the config; for ray a local one if an earlier start, `before`, has stored all jobs."""
+def _make_executor(config: RunConfig, jobs: Sequence[Job], before: RunManifest | None, reporter: Reporter) -> Executor:
+    """Returns the executor of the config; for ray a stand-in if an earlier start, `before`, has stored all jobs."""
     if config.runtime.executor == "local":
         return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
     if find_spec("ray") is None:
         raise MissingExtraError(
             "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
         )
-    stored = None if before is None else executor_of_stored_run(config, jobs, before)
+    stored = None if before is None else find_stored_run(config, jobs, before)
     if stored is not None:
         return stored
     prepare(config.runtime.ray.address)
@@ -142,7 +146,7 @@ def _run_jobs(
 ) -> RunOutcome:
     """Runs the jobs that are not stored, and stores each as it ends."""
     store, waiting = ledger.store, [job for job in jobs if job.key not in stored]
-    store.export(stored.values(), ran_now=False)
+    export_mteb_files(store, stored.values(), ran_now=False)
     tokens = ledger.plan(waiting)
     ledger.write()
     reporter.run_started(jobs, len(stored), tokens)
@@ -157,7 +161,7 @@ def _run_jobs(
         if signals.came and done.record.state == "failed":  # a library turned the interruption into its own error
             raise KeyboardInterrupt
         record = stored[job.key] = store.save(done.record, done.tables, done.mteb_files)
-        store.export([record], ran_now=True)
+        export_mteb_files(store, [record], ran_now=True)
         ledger.note(job, record)
         outcome.n_executed += 1
         reporter.job_ended(job, record)
@@ -192,7 +196,7 @@ class _Ledger:
         config: The run's config.
         store: The run's folder.
         jobs: The jobs of this start with their fingerprints.
-        before: The content of run.json after the last start, if there was one.
+        before: run.json after the last start, if there was one.
     """
 
     def __init__(
@@ -200,27 +204,26 @@ class _Ledger:
         config: RunConfig,
         store: RunStore,
         jobs: Sequence[tuple[Job, str]],
-        before: Mapping[str, Any] | None,
+        before: RunManifest | None,
     ) -> None:
-        self.store, self._config, self._jobs, self._before = store, config, jobs, before or {}
-        self._others: list[dict[str, Any]] = []
+        self.store, self._config, self._jobs = store, config, jobs
+        self._listed_before = before.jobs if before is not None else ()
+        self._others: list[ListedJob] = []
         self._order = [job.key for job, _ in jobs]
         self._planned: PlannedCosts | None = None
-        self._states = dict.fromkeys(self._order, "waiting")
-        self._costs = {(job["label"], job["task"]): job.get("cost", {}) for job in self._before.get("jobs", ())}
-        self._content: dict[str, Any] = {
-            "schema_version": 1,
-            "name": config.name,
-            "config": config.model_dump(mode="json"),
-            "config_file": config.source and config.source.as_posix(),
-            "versions": versions(),
-            "source": source_state(),
-            "hardware": hardware(),
-            "started": _now(),
-            "ended": None,
-        }
-        if "executor" in self._before:
-            self._content["executor"] = self._before["executor"]
+        self._states: dict[tuple[str, str], JobState] = dict.fromkeys(self._order, "waiting")
+        self._costs: dict[tuple[str, str], PlanAndTruth | None] = {job.key: job.cost for job in self._listed_before}
+        self._manifest = RunManifest(
+            name=config.name,
+            config=config.model_dump(mode="json"),
+            config_file=config.source.as_posix() if config.source else None,
+            versions=versions(),
+            source=source_state(),
+            hardware=hardware(),
+            started=_now(),
+            executor=before.executor if before is not None else None,
+            jobs=(),
+        )
 
     def stored_records(self) -> dict[tuple[str, str], JobRecord]:
         """Returns the records of jobs that are done; failed and damaged jobs run again."""
@@ -241,49 +244,54 @@ class _Ledger:
         chosen = {job.key for job, _ in self._jobs}
         labels = {label for label, _ in chosen}
         others = {job.key: job for job in all_jobs if job.key not in chosen}
-        for job in self._before.get("jobs", ()):
-            other = others.get((job["label"], job["task"]))
-            if other and (job["label"] not in labels or job["fingerprint"] == identify(other)):
-                self._others.append(job)
+        for listed in self._listed_before:
+            other = others.get(listed.key)
+            if other and (listed.label not in labels or listed.fingerprint == identify(other)):
+                self._others.append(listed)
 
     def plan(self, waiting: Sequence[Job]) -> dict[tuple[str, str], int]:
         """Notes the expected costs of jobs that will run; returns their tokens, where they are known."""
         self._planned = PlannedCosts(self._config, waiting)
-        self._costs |= {job.key: cost for job in waiting if (cost := self._planned.compare(job, None))}
+        for job in waiting:
+            self._note_cost(job, None)
         return self._planned.new_tokens()
 
     def note(self, job: Job, record: JobRecord) -> None:
         """Notes the state and the actual cost of a job that has ended."""
         assert self._planned is not None, "the run was planned"
         self._states[job.key] = record.state
-        self._costs |= {job.key: cost} if (cost := self._planned.compare(job, record)) else {}
+        self._note_cost(job, record)
         self._planned.calibrate(job, record)
         self.write()
 
     def finish(self, executor: Mapping[str, Any] | None) -> None:
         """Notes that all jobs have ended, and where they ran; None: no job ran."""
-        if executor is not None or "executor" not in self._content:
-            self._content["executor"] = dict(executor or {"kind": self._config.runtime.executor})
-        self._content["ended"] = _now()
+        facts = executor or self._manifest.executor or {"kind": self._config.runtime.executor}
+        self._manifest = self._manifest.model_copy(update={"ended": _now(), "executor": dict(facts)})
         self.write()
 
     def write(self) -> None:
         """Stores run.json."""
         listed = [
-            {
-                "label": job.model.label,
-                "task": job.task.name,
-                "type": job.task.type,
-                "protocol": job.rules.protocol,
-                "fingerprint": fingerprint,
-                "state": self._states[job.key],
-                "cost": self._costs.get(job.key, {}),
-            }
+            ListedJob(
+                label=job.model.label,
+                task=job.task.name,
+                type=job.task.type,
+                protocol=job.rules.protocol,
+                fingerprint=fingerprint,
+                state=self._states[job.key],
+                cost=self._costs.get(job.key),
+            )
             for job, fingerprint in self._jobs
         ]
         place = {key: number for number, key in enumerate(self._order)}
-        in_order = sorted([*listed, *self._others], key=lambda job: place[job["label"], job["task"]])
-        self.store.write_run({**self._content, "jobs": in_order})
+        in_order = sorted([*listed, *self._others], key=lambda job: place[job.key])
+        self.store.write_run(self._manifest.model_copy(update={"jobs": tuple(in_order)}))
+
+    def _note_cost(self, job: Job, record: JobRecord | None) -> None:
+        cost = self._planned.compare(job, record) if self._planned is not None else None
+        if cost is not None:
+            self._costs[job.key] = cost
 
 
 def _now() -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from evaluation.config.models import ModelConfig, RunConfig
-from evaluation.encoding.settings import EncoderSettings
-from evaluation.errors import StoreError
-from evaluation.execution.local_executor import LocalExecutor
-from evaluation.hub.client import snapshot_folder
-from evaluation.jobs import Job
+from evaluation.errors import EvaluationError, StoreError
+from evaluation.execution.job_running import JobOutcome
+from evaluation.execution.provenance import metric_versions, versions
+from evaluation.execution.resolving import find_checkpoint
+from evaluation.hub.cache import snapshot_folder
+from evaluation.jobs import Job, fingerprint
 from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.sizes import is_builtin
+from evaluation.records.run_manifest import RunManifest
 from evaluation.records.store import RunStore
 
 
 def stored_states(
-    config: RunConfig, jobs: Sequence[Job], executor: LocalExecutor
+    config: RunConfig, jobs: Sequence[Job], identify: Callable[[Job], str]
 ) -> tuple[dict[tuple[str, str], str], list[str]]:
     """Returns the states of jobs that are not waiting, and a sentence for each stored file that is damaged.
 
@@ -28,7 +30,7 @@ def stored_states(
     Args:
         config: The run's config.
         jobs: The jobs.
-        executor: Identifies the jobs.
+        identify: Returns the fingerprint of a job, whose model is given in a form that needs no network.
     """
     store = RunStore(config.run_folder)
     states, notes = dict[tuple[str, str], str](), []
@@ -38,7 +40,7 @@ def stored_states(
             states[job.key] = "unknown until fetched"
             continue
         try:
-            record = store.load(*job.key, executor.fingerprint(replace(job, model=model)))
+            record = store.load(*job.key, identify(replace(job, model=model)))
         except StoreError as error:
             states[job.key] = "damaged"
             notes.append(f"{error} {job.name} counts as not done.")
@@ -48,33 +50,71 @@ def stored_states(
     return states, notes
 
 
-def executor_of_stored_run(config: RunConfig, jobs: Sequence[Job], manifest: Mapping[str, Any]) -> LocalExecutor | None:
-    """Returns an executor that identifies the jobs as the cluster of an earlier start did, if all of them are stored.
+class StoredRun:
+    """Stands in for the cluster of a run whose jobs are all stored, so that no cluster has to be started.
 
-    Fingerprints hold settings that are resolved where a job runs, such as the dtype; run.json keeps those of a cluster.
-    With them a start that has nothing to run needs no cluster.
+    Args:
+        identities: Label -> identity of the model, as the cluster ran it.
+    """
+
+    def __init__(self, identities: Mapping[str, Mapping[str, Any]]) -> None:
+        self._identities = identities
+
+    def fingerprint(self, job: Job) -> str:
+        """Returns the job's fingerprint, its model as the cluster ran it."""
+        return fingerprint(job, self._identities[job.model.label], metric_versions())
+
+    def run(self, jobs: Sequence[Job], costs: Mapping[tuple[str, str], int]) -> Iterator[tuple[Job, JobOutcome]]:
+        """Yields nothing, because all jobs are stored."""
+        assert not jobs, jobs
+        yield from ()
+
+    def facts(self) -> dict[str, Any]:
+        """Returns nothing: what run.json says of the cluster stays."""
+        return {}
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+def find_stored_run(config: RunConfig, jobs: Sequence[Job], manifest: RunManifest) -> StoredRun | None:
+    """Returns a stand-in for the cluster of an earlier start, if all jobs are stored as that start ran them.
+
+    Fingerprints hold settings that are resolved where a job runs, such as the dtype. run.json keeps those of a cluster;
+    they hold as long as neither the config, the model's files nor the installed libraries change.
 
     Args:
         config: The run's config.
         jobs: The jobs of this start.
-        manifest: The content of run.json.
+        manifest: run.json after the last start.
     """
-    known = manifest.get("executor", {}).get("models", {})
-    wanted = {job.model.label: declared_model(config, job.model) for job in jobs}
-    if any(known.get(label, {}).get("declared") != declared for label, declared in wanted.items()):
+    facts = manifest.executor or {}
+    known: Mapping[str, Mapping[str, Any]] = facts.get("models", {})
+    models = {job.model.label: job.model for job in jobs}
+    if facts.get("versions") != versions() or not all(
+        _is_unchanged(config, model, known.get(label, {})) for label, model in models.items()
+    ):
         return None
-    try:
-        settings = {label: EncoderSettings(**known[label]["settings"]) for label in wanted}
-    except TypeError:  # written by another version
-        return None
-    executor = LocalExecutor(config, settings=settings)
-    states, _ = stored_states(config, jobs, executor)
-    return executor if all(states.get(job.key) == "done" for job in jobs) else None
+    stored = StoredRun({label: known[label]["identity"] for label in models})
+    states, _ = stored_states(config, jobs, stored.fingerprint)
+    return stored if all(states.get(job.key) == "done" for job in jobs) else None
 
 
 def declared_model(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
     """Returns all that a config says about how a model runs."""
     return {**model.model_dump(mode="json"), "device": config.runtime.device}
+
+
+def _is_unchanged(config: RunConfig, model: ModelConfig, known: Mapping[str, Any]) -> bool:
+    here = _on_this_machine(config, model)
+    if here is None or known.get("declared") != declared_model(config, model):
+        return False
+    try:
+        found = find_checkpoint(config, here)
+    except EvaluationError:
+        return False
+    identity = known["identity"]
+    return (found.weights_hash, found.tokenizer_hash) == (identity["weights"], identity["tokenizer"])
 
 
 def _on_this_machine(config: RunConfig, model: ModelConfig) -> ModelConfig | None:

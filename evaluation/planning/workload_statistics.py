@@ -24,11 +24,13 @@ from evaluation.planning.text_groups import (
     training_sample,
 )
 from evaluation.protocols import Side
-from evaluation.tasks.index import TaskEntry, TaskIndex, load_statistics
+from evaluation.tasks.index import TaskIndex
+from evaluation.tasks.index_entries import TaskEntry
+from evaluation.tasks.installed_mteb import load_statistics
 from evaluation.tasks.selection import TaskChoice
+from evaluation.tasks.types import RETRIEVAL_TYPES, TRAINED_TYPES
 
 _GRID = 256
-_SIDED = frozenset({"Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking"})
 _CODE = frozenset({"python", "javascript", "java", "go", "php", "ruby", "sql", "shell", "c++", "c", "rust", "r"})
 _SAME_CORPUS: Mapping[str, str] = {"ClimateFEVER": "FEVER", "ClimateFEVER.v2": "FEVER"}
 """Tasks that search another task's corpus (mteb's statistics differ by 25 of 5.4 million documents)."""
@@ -56,11 +58,12 @@ def statistics_groups(choice: TaskChoice, index: TaskIndex) -> list[TextGroup] |
             return None
         for subset, counts in subsets.items():
             script = _script_of(entry, subset)
-            if choice.type in _SIDED:
+            if choice.type in RETRIEVAL_TYPES:
                 groups += _retrieval_groups(entry.name, index, counts, script)
             else:
                 groups += _text_groups(choice.type, entry, counts, script)
-            if (train := train_subsets.get(subset)) is not None and _is_trained(choice.type, entry):
+            is_trained = choice.type in TRAINED_TYPES and not entry.is_cross_validation
+            if is_trained and (train := train_subsets.get(subset)) is not None:
                 groups.append(_training_group(entry, f"{split}/{subset}", train, script))
         if entry.parallel_subsets and len(choice.subsets) > 1:
             groups = _each_language_once(groups, choice.subsets)
@@ -139,11 +142,6 @@ def _clustering_group(entry: TaskEntry, group: TextGroup) -> TextGroup:
     if entry.max_fraction_of_documents_to_embed is not None:
         return sample_group(group, int(entry.max_fraction_of_documents_to_embed * group.texts))
     return sample_group(group, entry.max_document_to_embed)
-
-
-def _is_trained(task_type: str, entry: TaskEntry) -> bool:
-    is_evaluated_alone = task_type in _SIDED or task_type in _TEXT_COLUMNS or task_type == "Clustering"
-    return not is_evaluated_alone and not entry.is_cross_validation
 
 
 def _training_group(entry: TaskEntry, place: str, train: Mapping[str, Any], script: Script) -> TextGroup:

@@ -66,14 +66,19 @@ def check_file(file: Path, sha256: str) -> None:
         StoreError: It can't be read.
     """
     try:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = sha256_of(file)
     except FileNotFoundError:
         raise DamagedFileError(file, "it is missing") from None
     except OSError as error:
         raise StoreError(f"{file} can't be read: {reason(error)}.") from error
     if digest != sha256:
         raise DamagedFileError(file, "its checksum is not that of what was written")
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file's content, 64 hex digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def set_aside(file: Path) -> None:

@@ -16,16 +16,16 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.text.reranking import OLD_FORMAT_RERANKING_TASKS, AbsTaskReranking
 
 from evaluation.errors import DataError
-from evaluation.hub.client import (
+from evaluation.hub.cache import (
     CARD_FILES,
     HubError,
     IncompleteSnapshotError,
     check_complete,
-    fetch,
     hub_cache,
     is_offline,
     snapshot_folder,
 )
+from evaluation.hub.client import fetch
 from evaluation.tasks.selection import TaskChoice
 
 ALL_FILES = ("*",)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from support.stored_runs import RULES, StoredJob, classification, clustering, retrieval, sts, write_run
+from support.fake_runs import RULES, FakeJob, classification, clustering, retrieval, sts, write_run
 
 import evaluation
 from evaluation.commands.check_regression.command import main
@@ -40,7 +40,7 @@ def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def suite(shift: float = 0.0, **changes) -> list[StoredJob]:
+def suite(shift: float = 0.0, **changes) -> list[FakeJob]:
     """Four tasks of one model; `shift` moves the queries' scores."""
     rng = np.random.default_rng(3)
     values, gold = rng.random(300), rng.integers(0, 5, 120)
@@ -123,7 +123,7 @@ def test_interrupted_run_fails_by_name(check: Run, tmp_path: Path, before: Path)
 
 
 REFUSED = {
-    "no such run": (lambda folder: [folder / "none"], "none is no run folder"),
+    "no such run": (lambda folder: [folder / "none"], "none is not a run folder"),
     "limited run": (lambda folder: [folder / "limited"], "limited is a limited run"),
     "negative max-drop": (lambda folder: [folder / "now", "--max-drop=-1"], "--max-drop -1: give points, 0 or more"),
     "alpha of nan": (lambda folder: [folder / "now", "--alpha", "nan"], "--alpha nan: give a level"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.stored_runs import retrieval, write_run
+from support.fake_runs import retrieval, write_run
 
 from evaluation.commands.export_results import main
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub_repositories import write_card
+from support.data import write_card
 from support.hub_server import Hub
 
 from evaluation import load_config
 from evaluation.errors import UsageError
 from evaluation.execution.downloads import locked_config
-from evaluation.hub.client import lock_file, snapshot_folder
+from evaluation.hub.cache import snapshot_folder
+from evaluation.hub.lock import lock_file
 from evaluation.jobs import build_plan
 
 pytestmark = pytest.mark.full

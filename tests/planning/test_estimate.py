@@ -188,5 +188,5 @@ def test_tokens_from_statistics_alone_are_near_the_truth(
     outcome = run(make_config(with_data, model, "e5"))
     assert [record.error for record in outcome.failed] == []
     for record in outcome.records:
-        truth = sum(side["tokens_kept"] for side in record.audit["sides"].values())
+        truth = sum(side.tokens_kept for side in record.audit.sides.values())
         assert planned[record.task] == pytest.approx(truth, rel=0.15), record.task

@@ -169,9 +169,9 @@ def test_driver_killed_and_started_again_encodes_no_finished_shard_again(
     assert_same_runs(outcome.folder, local_run)
     key = ("e5", "Search")
     before = sum(finished.get(tuple(row), 0) for row in hash_texts(texts_of(spread_run)).tolist())
-    now = records_of(outcome.folder)[key].timing["tokens"]
+    now = records_of(outcome.folder)[key].timing.tokens
     assert before > 6 * 200 * 60, "six shards"
-    assert now == records_of(local_run)[key].timing["tokens"] - before
+    assert now == records_of(local_run)[key].timing.tokens - before
     assert sum(worker["tokens"] for worker in facts["workers"]) >= now
 
 
@@ -221,4 +221,4 @@ def test_cluster_that_is_gone_fails_jobs_in_a_sentence(
     errors = [record.error for record in outcome.failed]
     assert errors
     assert all("no node of the Ray cluster" in error.message for error in errors if error)
-    assert RunStore(outcome.folder).read_run()["executor"]["redone"]
+    assert RunStore(outcome.folder).read_run().executor["redone"]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.analysis.comparison.sources import Source, TaskResult
+from evaluation.analysis.comparison.columns import ScoredModel
+from evaluation.analysis.comparison.comparability import marks
 from evaluation.analysis.comparison.types import ComparisonOptions
+from evaluation.analysis.run_view import TaskScore
 from evaluation.errors import ComparisonError
-from evaluation.records.store import RunStore
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
     from evaluation.analysis.statistics.resampling import Interval, KeptDraws, Resampling
     from evaluation.analysis.statistics.units import Units
 
-NO_SAMPLES = "no samples are stored, so no interval"
 ALGORITHM = "algorithm"
 
 
@@ -30,11 +29,10 @@ class Evidence:
 
     def __init__(self, options: ComparisonOptions) -> None:
         self.options = options
-        self._units: dict[tuple[str, str], tuple[Units | None, str]] = {}
         self._differences: dict[tuple[str, str, str], Difference] = {}
         self._kept: KeptDraws | None = None
 
-    def interval(self, source: Source, task: str) -> tuple[Interval | None, str]:
+    def interval(self, source: ScoredModel, task: str) -> tuple[Interval | None, str]:
         """The interval of a score, in points, or None and why there is none."""
         units, note = self.units(source, task)
         if units is None:
@@ -46,7 +44,7 @@ class Evidence:
             return None, "too few units for an interval"
         return _interval_points(found), "algorithm noise only" if units.kind == ALGORITHM else ""
 
-    def difference(self, first: Source, second: Source, task: str) -> tuple[Difference | None, str]:
+    def difference(self, first: ScoredModel, second: ScoredModel, task: str) -> tuple[Difference | None, str]:
         """The difference first - second on a task, in points, or None and why there is none.
 
         Raises:
@@ -67,13 +65,13 @@ class Evidence:
                 resampling=self._resampling(),
             )
         except ComparisonError as error:
-            if _same_data(first.results[task], second.results[task]):
+            if _same_data(first.tasks[task], second.tasks[task]):
                 raise
             return None, f"no test: {error}"
         self._differences[first.label, second.label, task] = found
         return _points(found), found.note
 
-    def suite(self, first: Source, second: Source, tasks: Sequence[str]) -> SuiteDifference | None:
+    def suite(self, first: ScoredModel, second: ScoredModel, tasks: Sequence[str]) -> SuiteDifference | None:
         """The mean difference first - second over tasks, in points; None with fewer than two tasks that were tested.
 
         It is made of the tasks' differences: ask for those before.
@@ -87,16 +85,12 @@ class Evidence:
         found = suite_difference(differences, confidence=self.options.confidence, seed=self.options.seed)
         return _suite_points(found) if found.n_tasks > 1 else None
 
-    def units(self, source: Source, task: str) -> tuple[Units | None, str]:
+    def units(self, source: ScoredModel, task: str) -> tuple[Units | None, str]:
         """The units of a column's task, an aggregate's parts together, or None and why there are none."""
-        key = (source.label, task)
-        if key not in self._units:
-            result = source.results.get(task)
-            if not self.options.intervals or source.store is None or result is None or result.score is None:
-                self._units[key] = (None, "")
-            else:
-                self._units[key] = _load(source.store, result)
-        return self._units[key]
+        found = source.tasks.get(task)
+        if not self.options.intervals or source.view is None or found is None or found.score is None:
+            return None, ""
+        return found.units, found.why_no_units
 
     def _resampling(self) -> Resampling:
         """With the draws of the models before, which on one task are the same."""
@@ -106,26 +100,8 @@ class Evidence:
         return Resampling(self.options.n_resamples, self.options.seed, self._kept)
 
 
-def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
-    from evaluation.analysis.statistics.units import aggregate_units, load_units
-
-    loaded = []
-    for record in result.records:
-        folder: Path = store.job_folder(record.label, record.task, record.fingerprint)
-        if any(not (folder / name).is_file() for name in record.files if name.startswith("samples")):
-            return None, NO_SAMPLES
-        units = load_units(folder, record)
-        if units is None:
-            return None, NO_SAMPLES
-        loaded.append(units)
-    try:
-        return aggregate_units(result.task, loaded) if len(loaded) > 1 else loaded[0], ""
-    except ComparisonError as error:
-        return None, str(error)
-
-
-def _same_data(first: TaskResult, second: TaskResult) -> bool:
-    return all(first.identity.get(aspect) == second.identity.get(aspect) for aspect in ("dataset", "split", "limit"))
+def _same_data(first: TaskScore, second: TaskScore) -> bool:
+    return not {"dataset", "split", "limit"} & set(marks(first.conditions, second.conditions))
 
 
 def _interval_points(interval: Interval) -> Interval:

@@ -1,22 +1,24 @@
-"""The sentences below a comparison: protocols, what is mixed, limited or missing, and how intervals were made."""
+"""Writes the sentences below a comparison: protocols, what is mixed, limited or missing, how intervals were made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
+from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.types import Column, Comparison
+from evaluation.analysis.number_formats import brackets, p_equation, points
+from evaluation.analysis.run_view import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")
 
 
 def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> tuple[str, ...]:
-    """All sentences, those that a reader must not miss first.
+    """All sentences, the most important first.
 
     Args:
-        comparison: Still without notes.
-        mixed_sentences: What its columns differ in.
+        comparison: The comparison, still without notes.
+        mixed_sentences: In what its columns differ.
     """
     return tuple(
         [
@@ -74,11 +76,11 @@ def _suites(comparison: Comparison) -> Iterator[str]:
             found = cell.difference
             if found is None:
                 continue
-            span = f" [{found.interval.low:+.2f}, {found.interval.high:+.2f}]" if found.interval else ""
-            p = f", p = {found.p_two_sided:.2g}" if found.p_two_sided is not None else ""
+            interval = f" {brackets(found.interval.low, found.interval.high, signed=True)}" if found.interval else ""
+            p = f", {p_equation(found.p_two_sided)}" if found.p_two_sided is not None else ""
             yield (
                 f"{column.label} - {comparison.baseline} over {found.n_tasks} tasks with samples: "
-                f"{found.value:+.2f}{span}{p}."
+                f"{points(found.value, signed=True)}{interval}{p}."
             )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import units_from_bytes, units_to_bytes
 from evaluation.errors import StoreError, UsageError
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from evaluation.analysis.gate.verdicts import Check, GateReport, Verdict
-from evaluation.system.redaction import printable
+from evaluation.analysis.number_formats import p_equation, points, span
+from evaluation.system.inert_text import printable
 
 
 def render_junit(report: GateReport) -> bytes:
@@ -73,11 +74,11 @@ def _counts(checks: Sequence[Check]) -> dict[str, str]:
 def _numbers(check: Check) -> str:
     parts = []
     if check.baseline is not None and check.score is not None:
-        parts.append(f"{check.baseline:.2f} -> {check.score:.2f} points")
+        parts.append(f"{points(check.baseline)} -> {points(check.score)} points")
     if check.interval is not None:
-        parts.append(f"95 % interval of the change {check.interval[0]:+.2f} to {check.interval[1]:+.2f}")
+        parts.append(f"95 % interval of the change {span(*check.interval, signed=True)}")
     if check.p is not None:
-        parts.append(f"p {check.p:.4f} after Holm")
+        parts.append(f"{p_equation(check.p)} after Holm")
     if check.detectable is not None:
-        parts.append(f"shows drops from {check.detectable:.2f} points")
+        parts.append(f"shows drops from {points(check.detectable)} points")
     return ", ".join(parts)

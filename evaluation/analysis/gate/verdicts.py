@@ -12,8 +12,10 @@ from enum import StrEnum
 from statistics import fmean
 
 from evaluation.analysis.gate.family import MIN_EXPERIMENTS, Family, Key, algorithm_noise, compare_all, suite_detectable
-from evaluation.analysis.gate.matching import Case, differing, match, paired_labels
+from evaluation.analysis.gate.matching import Case, match, paired_labels
 from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.number_formats import p_equation
+from evaluation.analysis.run_view import differing
 from evaluation.analysis.statistics.resampling import Interval
 from evaluation.errors import UsageError
 
@@ -268,7 +270,7 @@ def _more_than(drop: float, rule: GateRule) -> str:
 
 
 def _p(value: float) -> str:
-    return f"p {value:.4f} after Holm" if value >= 0.0001 else "p < 0.0001 after Holm"
+    return f"{p_equation(value)} after Holm"
 
 
 def _points(value: float | None) -> float | None:
@@ -294,7 +296,7 @@ def _notes(baseline: Snapshot, run: Snapshot) -> list[str]:
         notes.append(f"{name}: {'the same' if same else 'other'} weights and tokenizer as in the baseline.")
         settings = differing(old.get("settings", {}), new.get("settings", {}))
         if settings:
-            notes.append(f"{name}: {'; '.join(settings)}.")
+            notes.append(f"{name}: {'; '.join(settings.values())}.")
     versions = [
         f"{name} {baseline.versions.get(name, 'none')} -> {run.versions.get(name, 'none')}"
         for name in dict.fromkeys([*baseline.versions, *run.versions])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Comparison
-from evaluation.analysis.report.chart_data import format_p
+from evaluation.analysis.number_formats import p_equation, span
 from evaluation.analysis.statistics.paired_tests import SuiteDifference
 
 _NAMED = 3
@@ -142,9 +142,8 @@ def _certainty(
         parts.append(f"{gap:+.2f}")
     if difference.interval is not None:
         low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
-        parts.append(f"{comparison.options.confidence:.0%} interval {low:+.2f} to {high:+.2f}")
-    p = format_p(difference.p_two_sided)
-    parts.append(f"p {p}" if p.startswith("<") else f"p = {p}")
+        parts.append(f"{comparison.options.confidence:.0%} interval {span(low, high, signed=True)}")
+    parts.append(p_equation(difference.p_two_sided))
     return difference.p_two_sided < comparison.options.alpha, ", ".join(parts)
 
 

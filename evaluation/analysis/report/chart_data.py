@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from evaluation.analysis.comparison.types import Comparison
+from evaluation.analysis.number_formats import p_value, span
 from evaluation.analysis.report.input_audit import LengthRow
 from evaluation.analysis.report.wins import ScoredTask
 
@@ -24,7 +25,7 @@ def score_rows(comparison: Comparison) -> Rows:
             else {
                 "low": _round(cell.interval.low),
                 "high": _round(cell.interval.high),
-                "range": f"{cell.interval.low:.2f} to {cell.interval.high:.2f}",
+                "range": span(cell.interval.low, cell.interval.high),
             }
         )
         for row in comparison.rows
@@ -47,10 +48,10 @@ def difference_rows(comparison: Comparison) -> Rows:
                 entry |= {
                     "low": _round(interval.low),
                     "high": _round(interval.high),
-                    "range": f"{interval.low:+.2f} to {interval.high:+.2f}",
+                    "range": span(interval.low, interval.high, signed=True),
                 }
             if cell.p_adjusted is not None:
-                entry["p"] = format_p(cell.p_adjusted)
+                entry["p"] = p_value(cell.p_adjusted)
             if cell.difference and cell.difference.note:
                 entry["note"] = cell.difference.note
             rows.append(entry)
@@ -139,13 +140,6 @@ def length_data(rows: Sequence[LengthRow]) -> Rows:
         }
         for row in rows
     ]
-
-
-def format_p(p: float) -> str:
-    """A p value for people: two digits, never 0."""
-    if p < 0.001:
-        return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _round(value: float | None) -> float | None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.analysis.run_view import ListedJob, RunFile, read_run_file
+from evaluation.analysis.run_view import RunView
 from evaluation.config.models import BUILTIN_PREFIX, RunConfig
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import Checkout, Hardware
+from evaluation.records.run_manifest import ListedJob, RunManifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +70,15 @@ class RunOrigin:
     warnings: tuple[str, ...]
 
 
-def run_origin(folder: Path) -> RunOrigin:
-    """Read a run's provenance.
-
-    Raises:
-        StoreError: The folder is no run.
-    """
-    store = RunStore(folder)
-    run, records = read_run_file(store), store.current_records()
+def run_origin(view: RunView) -> RunOrigin:
+    """The provenance of a run."""
+    run, records = view.manifest, view.records
     config, is_rooted = rooted_config(pinned_config(run.config, records), run.config_file)
     return RunOrigin(
         name=run.name,
         config=config_yaml(config),
         config_file=run.config_file,
-        command=reproduction_command(config, run.source.get("commit")),
+        command=reproduction_command(config, run.source.commit),
         is_rooted=is_rooted,
         versions=run.versions,
         hardware=_hardware(run.hardware),
@@ -99,7 +96,7 @@ def run_origin(folder: Path) -> RunOrigin:
 def pinned_config(config: Mapping[str, Any], records: Sequence[JobRecord]) -> dict[str, Any]:
     """The stored config with the revisions of Hub models that its jobs resolved, without what is at its default."""
     pinned = copy.deepcopy(dict(config))
-    revisions = {record.label: record.provenance.get("model", {}).get("revision") for record in records}
+    revisions = {record.label: record.provenance.model and record.provenance.model.revision for record in records}
     for model in pinned.get("models", []):
         found = revisions.get(model["label"])
         from_hub = not str(model["model"]).startswith((BUILTIN_PREFIX, "/", ".", "~"))
@@ -165,22 +162,22 @@ def reproduction_command(config: Mapping[str, Any], commit: str | None) -> str:
     return f"{head}cat > {file} <<'END_OF_CONFIG' && run-benchmark {file} --output reproduced\n{text}END_OF_CONFIG"
 
 
-def _commit(source: Mapping[str, Any]) -> str:
-    commit = source.get("commit")
-    if not commit:
+def _commit(source: Checkout) -> str:
+    if not source.commit:
         return "unknown (not run from a checkout)"
-    return f"{commit} with uncommitted changes" if source.get("dirty") else str(commit)
+    return f"{source.commit} with uncommitted changes" if source.dirty else source.commit
 
 
-def _hardware(found: Mapping[str, Any]) -> dict[str, str]:
-    memory = found.get("memory_gib")
+def _hardware(found: Hardware | None) -> dict[str, str]:
+    if found is None:
+        return {}
     told = {
-        "System": found.get("system"),
-        "Processor": found.get("cpu"),
-        "Cores": found.get("cores"),
-        "Threads": found.get("threads"),
-        "Memory": f"{memory} GiB" if memory else None,
-        "GPU": ", ".join(found.get("cuda") or []) or "none",
+        "System": found.system,
+        "Processor": found.cpu,
+        "Cores": found.cores,
+        "Threads": found.threads,
+        "Memory": f"{found.memory_gib} GiB" if found.memory_gib else None,
+        "GPU": ", ".join(found.cuda) or "none",
     }
     return {name: str(value) for name, value in told.items() if value is not None}
 
@@ -188,20 +185,20 @@ def _hardware(found: Mapping[str, Any]) -> dict[str, str]:
 def _models(records: Sequence[JobRecord]) -> tuple[ModelOrigin, ...]:
     found: dict[str, ModelOrigin] = {}
     for record in records:
-        model = record.provenance.get("model")
-        if not model or record.label in found:
+        model = record.provenance.model
+        if model is None or record.label in found:
             continue
-        settings = {**model.get("settings", {})}
+        settings = model.settings.model_dump()
         told = [f"{key.replace('_', ' ')} {settings[key]}" for key in sorted(settings) if key != "trust_remote_code"]
         found[record.label] = ModelOrigin(
             label=record.label,
-            declared=str(model.get("declared", "")),
-            name=str(model.get("name", "")),
-            revision=str(model.get("revision") or "unknown"),
+            declared=model.declared,
+            name=model.name,
+            revision=model.revision or "unknown",
             protocol=record.protocol,
             settings=", ".join(told),
-            weights=str(model.get("weights_sha256") or "unknown"),
-            tokenizer=str(model.get("tokenizer_sha256") or "unknown"),
+            weights=model.weights_sha256,
+            tokenizer=model.tokenizer_sha256,
         )
     return tuple(found.values())
 
@@ -209,16 +206,16 @@ def _models(records: Sequence[JobRecord]) -> tuple[ModelOrigin, ...]:
 def _datasets(records: Sequence[JobRecord]) -> tuple[DatasetOrigin, ...]:
     found: dict[tuple[str, str], DatasetOrigin] = {}
     for record in records:
-        dataset = record.provenance.get("dataset")
-        if dataset:
-            revision = str(dataset.get("revision") or "unknown")
+        dataset = record.provenance.dataset
+        if dataset is not None:
+            revision = dataset.revision or "unknown"
             found[record.task, revision] = DatasetOrigin(
-                record.task, str(dataset.get("name")), revision, ", ".join(record.splits), ", ".join(record.subsets)
+                record.task, dataset.name, revision, ", ".join(record.splits), ", ".join(record.subsets)
             )
     return tuple(found.values())
 
 
-def _failures(run: RunFile, records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
+def _failures(run: RunManifest, records: Sequence[JobRecord]) -> tuple[tuple[str, str, str], ...]:
     errors = {(r.label, r.task): r.error.message for r in records if r.error is not None}
     ended = {(record.label, record.task) for record in records if record.state == "done"}
     return tuple(
@@ -228,14 +225,14 @@ def _failures(run: RunFile, records: Sequence[JobRecord]) -> tuple[tuple[str, st
     )
 
 
-def _warnings(run: RunFile, records: Sequence[JobRecord]) -> list[str]:
+def _warnings(run: RunManifest, records: Sequence[JobRecord]) -> list[str]:
     found = []
-    if run.source.get("dirty"):
+    if run.source.dirty:
         found.append("The checkout had uncommitted changes: the commit alone does not say what ran.")
-    commits = {record.provenance.get("source", {}).get("commit") for record in records if record.state == "done"}
+    commits = {record.provenance.source.commit for record in records if record.state == "done"}
     if len(commits) > 1:
         found.append(f"Its jobs were run at {len(commits)} different commits.")
-    metric_versions = {str(record.provenance.get("versions", {}).get("mteb")) for record in records if record.audit}
+    metric_versions = {str(record.provenance.versions.get("mteb")) for record in records if record.audit}
     if len(metric_versions) > 1:
         found.append(f"Its jobs were scored by different versions of mteb: {', '.join(sorted(metric_versions))}.")
     if run.config.get("limit"):

@@ -16,7 +16,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluation.analysis.comparison.compare import column_labels, compare
+from evaluation.analysis.comparison.columns import read_columns
+from evaluation.analysis.comparison.compare import compare_models
+from evaluation.analysis.comparison.published import load_published
 from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
 from evaluation.analysis.report.answer import Answer, answer
 from evaluation.analysis.report.chart_style import PAGE, PAPER, Look, save_figure, vega_bundle
@@ -25,9 +27,9 @@ from evaluation.analysis.report.input_audit import LengthRow, TaskAudit, audit_t
 from evaluation.analysis.report.provenance import RunOrigin, run_origin
 from evaluation.analysis.report.score_grid import Grid, flag_legend, score_grid
 from evaluation.analysis.report.wins import PASSAGES, Duel, ScoredTask, duel, query_texts, scored_task, shorten
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 from evaluation.system.atomic_files import write_text
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 PAGE_QUERIES, PAGE_VALUES = 300, 36_000
 """Queries of a task, and values in all, that the page's scatter plot holds; of more queries, a seeded sample."""
@@ -82,11 +84,13 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
         StoreError: A folder is no run.
         ComparisonError: An unknown label; runs that can't be compared.
     """
-    options = ComparisonOptions(published=True)
-    if baseline is None:
-        baseline = column_labels(runs)[0]
-    comparison = compare(runs, baseline=baseline, mixed=True, options=options)
-    origins = tuple(run_origin(folder) for folder in _run_folders(comparison))  # checks every stored file, so first
+    options, published = ComparisonOptions(published=True), load_published()
+    models = read_columns(runs, published.rows)
+    for view in dict.fromkeys(model.view for model in models if model.view is not None):
+        view.check_files()
+    baseline = baseline or models[0].label
+    comparison = compare_models(models, baseline=baseline, mixed=True, options=options, published=published)
+    origins = tuple(run_origin(view) for view in comparison.runs)
     records = _labelled_records(comparison)
     scored = _scored_tasks(comparison)
     pairs = _pairs(comparison, scored)
@@ -114,17 +118,14 @@ def _labelled_records(comparison: Comparison) -> list[JobRecord]:
     ]
 
 
-def _run_folders(comparison: Comparison) -> list[Path]:
-    return list(dict.fromkeys(column.folder for column in comparison.columns if column.folder is not None))
-
-
 def _scored_tasks(comparison: Comparison) -> list[ScoredTask]:
     found = [
-        scored_task(column.folder, column.label, record)
+        scored_task(column.folder, column.label, job.record, cell.stored.read_units(job))
         for row in comparison.rows
         for column, cell in zip(comparison.columns, row.cells, strict=True)
-        for record in cell.records
-        if column.folder is not None and record.state == "done" and TASK_CLASS_BY_TYPE.get(record.type) == _RANKED
+        for job in (cell.stored.jobs if cell.stored is not None else ())
+        if column.folder is not None and job.record is not None and job.record.state == "done"
+        if cell.stored is not None and TASK_CLASS_BY_TYPE.get(job.record.type) == _RANKED
     ]
     return [scored for scored in found if scored is not None]
 
@@ -151,10 +152,10 @@ def _seconds(records: Sequence[JobRecord]) -> dict[str, dict[str, float]]:
     """Label -> phase -> seconds over all tasks."""
     found: dict[str, dict[str, float]] = {}
     for record in records:
-        if record.timing:
+        if record.timing is not None:
             phases = found.setdefault(record.label, dict.fromkeys(_PHASES.values(), 0.0))
             for key, phase in _PHASES.items():
-                phases[phase] += max(float(record.timing.get(key) or 0.0), 0.0)
+                phases[phase] += max(float(getattr(record.timing, key)), 0.0)
     return found
 
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from evaluation.analysis.statistics.scorers import Statistic, score_part
 from evaluation.errors import StoreError
-from evaluation.records.store import JobRecord, stored_file
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE
+from evaluation.records.job_record import JobRecord
+from evaluation.records.tables import stored_file
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]
@@ -83,7 +84,7 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
     place = np.array([table["split"].to_pylist(), table["subset"].to_pylist()], object)
     parts = []
     for split, entries in record.scores.items():
-        for subset in (entry["hf_subset"] for entry in entries):
+        for subset in (entry.subset for entry in entries):
             rows = np.flatnonzero((place[0] == split) & (place[1] == subset))
             if not len(rows):
                 return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evaluation.analysis.statistics.sample_reading import Kind, read_samples
 from evaluation.analysis.statistics.scorers import Statistic, score_part
 from evaluation.errors import ComparisonError, StoreError
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 FORMAT: Final = "e5-evaluation units 1"
 SCORE_TOLERANCE: Final = 1e-9

@@ -8,29 +8,20 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from evaluation.analysis.gate.baseline_file import baseline_bytes, is_baseline, load_baseline
 from evaluation.analysis.gate.check import check_regression
 from evaluation.analysis.gate.junit import render_junit
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
-from evaluation.analysis.gate.text import (
-    header,
-    headline,
-    remarks,
-    render_markdown,
-    rows,
-    workflow_commands,
-)
 from evaluation.analysis.gate.verdicts import GateReport, GateRule, judge
+from evaluation.analysis.tables.formats import print_tables
+from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 from evaluation.commands.console import writing_to
 from evaluation.errors import UsageError
 from evaluation.system.atomic_files import reason, write_atomically
-from evaluation.system.redaction import printable
+from evaluation.system.inert_text import on_one_line
 
 _REGRESSION = 1
-_WIDE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ def gate(files: GateFiles, *, max_drop: float, alpha: float) -> None:
     if files.junit is not None:
         _write("--junit", files.junit, render_junit(report))
     if files.summary is not None:
-        _write_summary(files.summary, render_markdown(report))
+        _write_summary(files.summary, gate_markdown(report))
     _print(report)
     if not report.passed:
         raise typer.Exit(_REGRESSION)
@@ -106,21 +97,11 @@ def _replaced(file: Path) -> Snapshot | None:
 
 def _print(report: GateReport) -> None:
     console = Console()
-    bold = "bold" if console.is_terminal else ""
-    table = Table(show_edge=False, pad_edge=False, header_style=bold)
-    n_text = 2 if "Model" in header(report) else 1
-    for position, name in enumerate(header(report)):
-        is_text = position < n_text or name == "Verdict"
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=position == n_text - 1)
-    lines = rows(report)
-    for position, row in enumerate(lines):
-        table.add_row(*map(Text, row), end_section=position == len(report.tasks) - 1 and bool(report.suites))
-    console.width = max(console.width, _WIDE) if not console.is_terminal else console.width
-    console.print(table)
+    print_tables([gate_table(report)], console)
     plain = ["", *remarks(report), "", "Rule:", *(f"  {line}" for line in report.rule.sentences())]
     plain += [*report.notes, "", headline(report)]
     for line in plain:
-        console.print(printable(line), highlight=False, soft_wrap=True, markup=False)
+        console.print(on_one_line(line), highlight=False, soft_wrap=True, markup=False)
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in workflow_commands(report):
             typer.echo(line)

@@ -14,7 +14,8 @@ from evaluation.commands.console import writing_to
 from evaluation.commands.run_benchmark.run import quieten_libraries
 from evaluation.config.models import RunConfig
 from evaluation.errors import ConfigError, EvaluationError
-from evaluation.hub.client import LOCK_VERSION, HubError, hub_cache, is_offline, lock_file
+from evaluation.hub.cache import HubError, hub_cache, is_offline
+from evaluation.hub.lock import LOCK_VERSION, lock_file
 from evaluation.jobs import Job
 from evaluation.system.atomic_files import write_json
 

@@ -71,7 +71,7 @@ def run_benchmark(
     try:
         from evaluation.commands.run_benchmark.run import run_and_report
         from evaluation.execution.runner import RunOptions
-        from evaluation.hub.client import lock_file
+        from evaluation.hub.lock import lock_file
 
         options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
         run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)

@@ -12,6 +12,7 @@ from rich.table import Table
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import Job
+from evaluation.models.default_protocol import protocol_of
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.devices import DEVICES, UTILISATION, seconds_on
 from evaluation.planning.estimate import JobCost, RunCost, estimate, find_shape, jobs_that_fit, speed_name
@@ -32,7 +33,17 @@ def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> 
     _measure_missing(config, jobs, calibration)
     states, notes = ({}, []) if fresh else _states(config, jobs)
     cost = estimate(config, jobs, calibration, states)
-    return replace(cost, notes=[*notes, *cost.notes])
+    return replace(cost, notes=[*_protocols(config, jobs), *notes, *cost.notes])
+
+
+def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:
+    """Returns a line per model with its protocol, and one per warning about it."""
+    lines, running = [], {job.model.label for job in jobs}
+    for model in config.models:
+        if model.label in running:
+            protocol = protocol_of(config, model)
+            lines += [protocol.sentence(model.label), *(f"warning: {text}" for text in protocol.warnings)]
+    return lines
 
 
 def fitting(cost: RunCost, hours: float) -> frozenset[tuple[str, str]]:
@@ -127,7 +138,7 @@ def _states(config: RunConfig, jobs: Sequence[Job]) -> tuple[dict[tuple[str, str
     from evaluation.execution.local_executor import LocalExecutor
     from evaluation.execution.stored_run import stored_states
 
-    return stored_states(config, jobs, LocalExecutor(config))
+    return stored_states(config, jobs, LocalExecutor(config).fingerprint)
 
 
 def _total(jobs: Sequence[JobCost]) -> JobCost:

@@ -17,7 +17,7 @@ from evaluation.commands.run_benchmark.time_left import TimeLeft
 from evaluation.encoding.encoder import Progress as Step
 from evaluation.execution.reporting import Reporter, WorkerProgress
 from evaluation.jobs import Job
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 _LOG = logging.getLogger(__name__)
 _LINE_EVERY_S, _WORKERS_EVERY_S = 15.0, 5.0
@@ -115,12 +115,12 @@ class ConsoleReporter(Reporter):
     def job_ended(self, job: Job, record: JobRecord) -> None:
         """Writes a line per job."""
         self._n_ended += 1
-        self._left.job_ended((record.label, record.task), record.timing.get("tokens", 0))
+        self._left.job_ended((record.label, record.task), record.timing.tokens if record.timing else 0)
         self._live.update(self._bar, completed=self._n_ended, status="")
         count = f"[{self._n_ended}/{self._n_jobs}]"
         if record.state == "done" and record.main_score is not None:
-            seconds = record.timing["total_s"]
-            self._say(f"{count} {job.name}: {100 * record.main_score:.2f} {record.metric} ({seconds:.1f} s)")
+            seconds = f" ({record.timing.total_s:.1f} s)" if record.timing else ""
+            self._say(f"{count} {job.name}: {100 * record.main_score:.2f} {record.metric}{seconds}")
             for warning in record.warnings:
                 self._say(f"      warning: {warning}")
             for what, found in record.counts.items():

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, TextIO, cast
 import typer
 from rich.console import Console
 
+from evaluation.analysis.comparison.columns import ScoredModel, models_of
+from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
+from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.formats import print_tables, render_markdown
-from evaluation.analysis.tables.run_table import score_table
+from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
 from evaluation.commands.display import LosableStream
 from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import build_plan
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_text
 
 if TYPE_CHECKING:
@@ -58,7 +63,8 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)
     output = LosableStream(sys.stdout)
-    print_tables([score_table(outcome.records)], Console(file=cast(TextIO, output)))
+    tables = run_tables(outcome.folder, {(r.label, r.task) for r in outcome.records})
+    print_tables(tables, Console(file=cast(TextIO, output)))
     output.flush()
     if output.fault is not None and not isinstance(output.fault, BrokenPipeError):
         text = f"warning: the table can't be printed ({output.fault}); it is in {outcome.folder / 'summary.md'}."
@@ -154,19 +160,43 @@ def _warnings_shown(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def run_tables(folder: Path, keys: Collection[tuple[str, str]] | None = None) -> Sequence[Table]:
+    """The comparison of a run's own models, without intervals; none where nothing can be read.
+
+    A model that ran under e5 and under none is compared with itself under none.
+
+    Args:
+        folder: The run's folder. Damaged jobs are left out.
+        keys: (label, task) of the jobs to show; None: all.
+    """
+    models = models_of(read_run_view(folder, skip_damaged=True), keys)
+    if not models:
+        return ()
+    options = ComparisonOptions(intervals=False)
+    return comparison_tables(compare_models(models, baseline=_without_prefix(models), mixed=True, options=options))
+
+
+def _without_prefix(models: Sequence[ScoredModel]) -> str | None:
+    """The label of the one model under none whose weights also ran under e5."""
+    weights = {m.label: origin.weights_sha256 for m in models for r in m.records[:1] if (origin := r.provenance.model)}
+    prefixed = {weights.get(model.label) for model in models if model.protocol == "e5"} - {None}
+    bare = [model.label for model in models if model.protocol == "none" and weights.get(model.label) in prefixed]
+    return bare[0] if len(bare) == 1 else None
+
+
 def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
-    """Writes summary.csv, with a row per job, split and subset, and summary.md, the table.
+    """Writes summary.csv, a row per job, split and subset, and summary.md, the table.
 
     Args:
         folder: The run's folder.
-        records: The records to show.
-        only_stored: No job ran now, so files that differ were damaged or never finished, which is reported.
+        records: The records that summary.csv shows.
+        only_stored: No job ran now, so that a file that differs was damaged or never finished; a warning says so.
     """
     from evaluation.analysis.frame import records_frame
 
     for name, text in {
         "summary.csv": records_frame(records).to_csv(index=False),
-        "summary.md": render_markdown([score_table(records)]),
+        "summary.md": render_markdown(run_tables(folder)),
     }.items():
         file = folder / name
         if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -23,6 +22,7 @@ from evaluation.config.models import RunConfig
 from evaluation.errors import EvaluationError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, failed_job, run_job
 from evaluation.execution.local_executor import job_fingerprint
+from evaluation.execution.provenance import versions
 from evaluation.execution.ray.address import no_cluster
 from evaluation.execution.ray.pool import Work, WorkerPool
 from evaluation.execution.ray.spread_encoder import SpreadEncoder
@@ -96,11 +96,12 @@ class RayExecutor:
         """Returns what run.json says: the workers, how they run the models, what was spread and what was redone."""
         found, _ = self._models()
         models = {
-            model.label: {"declared": declared_model(self._config, model), "settings": asdict(resolved.settings)}
+            model.label: {"declared": declared_model(self._config, model), "identity": resolved.scoring_identity}
             for model in self._config.models
             if isinstance(resolved := found[model.label], ResolvedModel)
         }
-        return {"kind": "ray", "models": models, "spread": self._spread_jobs, **self._pool.facts()}
+        facts = {"models": models, "versions": versions(), "spread": self._spread_jobs}
+        return {"kind": "ray", **facts, **self._pool.facts()}
 
     def close(self) -> None:
         """Stops the workers, and a Ray that was started for them."""

@@ -16,12 +16,13 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import Documents
+from evaluation.adapters.embedding import CorpusSearch, Documents
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.encoder import Encoded, cut_into_shards
 from evaluation.execution.ray.pool import Work, WorkerPool
 from evaluation.execution.ray.worker import CorpusPart, CorpusQuery, EncodedShard, pack_texts
 from evaluation.execution.resolving import ResolvedModel
+from evaluation.models.facts import Route, TextRole
 from evaluation.search.exact import MergedSearch
 
 Subject = TypeVar("Subject")
@@ -61,7 +62,7 @@ class SpreadEncoder:
         self.tokens_encoded = 0
         self.encoding_time_s = 0.0
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
         """Encodes texts with a prefix, as `Encoder.encode` does.
 
         Raises:
@@ -72,51 +73,45 @@ class SpreadEncoder:
         if not unique:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         pieces = cut_into_shards(unique, self.settings)
-        works = ((number, self._work("encode", ray.put(pack_texts(piece)))) for number, piece in enumerate(pieces))
+        role = TextRole(prefix, route)
+        works = (
+            (number, self._work("encode", ray.put(pack_texts(piece)), role)) for number, piece in enumerate(pieces)
+        )
         found = {number: (shard, vectors) for number, shard, vectors in self._spread(works)}
         in_order = [found[number] for number in range(len(pieces))]
         vectors = np.concatenate([vectors for _, vectors in in_order])
         self.encoding_time_s += time.perf_counter() - started
         return self._encoded([shard for shard, _ in in_order], sum(map(len, unique)))._replace(vectors=vectors[inverse])
 
-    def search_corpus(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        corpus: Iterable[Documents],
-        *,
-        prefix: str,
-        unit_length: bool,
-        on_encoded: Callable[[Sequence[str], Encoded], None],
-    ) -> tuple[list[list[str]], NDArray[np.float32]]:
+    def search_corpus(self, search: CorpusSearch) -> tuple[list[list[str]], NDArray[np.float32]]:
         """Searches a streamed corpus exactly; see `adapters.embedding.CorpusSearcher`.
 
         Raises:
             EvaluationError: A worker failed, or none is left.
         """
         started = time.perf_counter()
-        merged = MergedSearch(len(queries), k)
-        query = ray.put(CorpusQuery(queries, k, unit_length))
+        merged = MergedSearch(len(search.queries), search.k)
+        query = ray.put(CorpusQuery(search.queries, search.k, search.unit_length))
         blocks: deque[_Block] = deque()
-        works = self._searches(corpus, prefix, query, merged, blocks)
+        works = self._searches(search.corpus, TextRole(search.prefix, "document"), query, merged, blocks)
         for (block, number, n_documents), shard, candidates in self._spread(works):
             merged.add(candidates, n_documents)
             block.shards[number] = shard
             while blocks and len(blocks[0].shards) == blocks[0].n_shards:  # reported in the corpus's order
                 first = blocks.popleft()
                 in_order = [first.shards[place] for place in range(first.n_shards)]
-                on_encoded(first.texts, self._encoded(in_order, first.n_characters))
+                search.on_encoded(first.texts, self._encoded(in_order, first.n_characters))
         scores, positions = merged.result()
         self.encoding_time_s += time.perf_counter() - started
         return merged.document_ids(positions), scores
 
     def _searches(
-        self, corpus: Iterable[Documents], prefix: str, query: Any, merged: MergedSearch, blocks: deque[_Block]
+        self, corpus: Iterable[Documents], role: TextRole, query: Any, merged: MergedSearch, blocks: deque[_Block]
     ) -> Iterator[tuple[tuple[_Block, int, int], Work]]:
         """Yields block, shard number, number of documents and work of each shard, and appends the blocks."""
         for ids, texts in corpus:
             start = merged.announce(ids)
-            unique, inverse = unique_texts([prefix + text for text in texts])
+            unique, inverse = unique_texts([role.prefix + text for text in texts])
             by_text = np.argsort(inverse, kind="stable")  # documents, in the order of the distinct texts
             pieces = cut_into_shards(unique, self.settings)
             ends = np.cumsum([len(piece) for piece in pieces])
@@ -130,6 +125,7 @@ class SpreadEncoder:
                     (inverse[documents] - (ends[number] - len(piece))).astype(np.int32),
                     pack_texts([ids[document] for document in documents]),
                     documents + start,
+                    role,
                 )
                 work = self._work("search", ray.put(part), query, bounds=lambda: merged.bounds)
                 yield (block, number, len(documents)), work

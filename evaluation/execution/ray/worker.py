@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,16 @@ from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
+from evaluation.models.facts import TextRole
+from evaluation.records.origin import Hardware
 from evaluation.search.exact import ExactSearch
 from evaluation.search.top_k import Candidates
-from evaluation.system.redaction import printable, redactor
+from evaluation.system.inert_text import printable
+from evaluation.system.redaction import redactor
 
 _LOG_LINES = 40
 
-ClusterModels = tuple[Mapping[str, ResolvedModel | str], Mapping[str, Any]]
+ClusterModels = tuple[Mapping[str, ResolvedModel | str], Hardware]
 """Each label's model as the workers run it, or why it can't be loaded; and the hardware of one of the nodes."""
 
 
@@ -55,12 +58,14 @@ class CorpusPart(NamedTuple):
         rows: (N,) int32 index of each document's text.
         ids: N ids, from `pack_texts`.
         positions: (N,) int64 positions in the corpus.
+        role: How the texts are put to the model.
     """
 
     texts: pa.Array
     rows: NDArray[np.int32]
     ids: pa.Array
     positions: NDArray[np.int64]
+    role: TextRole
 
 
 class CorpusQuery(NamedTuple):
@@ -115,7 +120,7 @@ class Worker:
         return models, hardware()
 
     def adopt(self, models: Mapping[str, ResolvedModel | str], versions: Mapping[str, str]) -> str:
-        """Uses the settings that all workers share.
+        """Runs the models from now on as all workers do.
 
         Args:
             models: The models as all workers run them.
@@ -127,8 +132,7 @@ class Worker:
         if metric_versions() != versions:
             return f"its node has other versions of the libraries that compute metrics: {metric_versions()}"
         expected = {label: model for label, model in models.items() if isinstance(model, ResolvedModel)}
-        settings = {label: model.settings for label, model in expected.items()}
-        self._executor = LocalExecutor(self._config, self._advanced, settings=settings)
+        self._executor = LocalExecutor(self._config, self._advanced, proven=expected)
         try:
             for label, model in expected.items():
                 resolve_device(model.settings.device)
@@ -146,7 +150,7 @@ class Worker:
         torch.set_num_threads(self._n_threads)  # applies to the calling thread; Ray has several
         return self._executor.execute(job)
 
-    def encode(self, label: str, packed: pa.Array) -> tuple[EncodedShard, NDArray[np.float32]]:
+    def encode(self, label: str, packed: pa.Array, role: TextRole) -> tuple[EncodedShard, NDArray[np.float32]]:
         """Encodes a shard of U distinct texts; returns their (U, D) raw pooled vectors too."""
         torch.set_num_threads(self._n_threads)
         texts = unpack_texts(packed)
@@ -154,14 +158,14 @@ class Worker:
             encoder = self._executor.load(self._models[label])
         assert isinstance(encoder, Encoder), "jobs of served models are not split into shards"
         self._shard.tokens = 0
-        vectors, lengths = encoder.encode_shard(texts)
+        vectors, lengths = encoder.encode_shard(texts, role)
         return EncodedShard(lengths, tuple(texts[:2]), self._shard.tokens), vectors
 
     def search(
         self, label: str, part: CorpusPart, query: CorpusQuery, bounds: NDArray[np.float32]
     ) -> tuple[EncodedShard, Candidates]:
         """Encodes and searches the documents of a shard; (Q,) `bounds` are scores too low to count."""
-        shard, vectors = self.encode(label, part.texts)
+        shard, vectors = self.encode(label, part.texts, part.role)
         vectors = (l2_normalize(vectors) if query.unit_length else vectors)[part.rows]
         search = ExactSearch(query.vectors, query.k, device=self._settings(label).device, bounds=bounds)
         search.add(vectors, unpack_texts(part.ids))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.stored_runs import classification, clustering, retrieval, sts, write_run
+from support.fake_runs import classification, clustering, retrieval, sts, write_run
 
 from evaluation.analysis.gate import baseline_file
 from evaluation.analysis.gate.baseline_file import baseline_bytes, is_baseline, load_baseline, parse_baseline

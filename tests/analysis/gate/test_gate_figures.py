@@ -12,8 +12,9 @@ from numpy.random import Generator
 from scipy.stats import binom
 
 from evaluation import load_config, run
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot, read_run
+from evaluation.analysis.gate.snapshots import Snapshot, read_run
 from evaluation.analysis.gate.verdicts import GateRule, Verdict, judge
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 
 pytestmark = pytest.mark.full

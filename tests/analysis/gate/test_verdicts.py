@@ -12,8 +12,9 @@ from scipy.stats import norm
 
 from evaluation.analysis.gate import verdicts as regression
 from evaluation.analysis.gate.family import algorithm_noise, suite_detectable
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.resampling import Interval
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.errors import UsageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from support.made_comparisons import column, comparison
+from support.fake_comparisons import column, comparison
 
 from evaluation.analysis.report.answer import answer
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from support.made_comparisons import column, comparison, speed
-from support.query_runs import query_record
+from support.fake_comparisons import column, comparison, speed
+from support.fake_runs import query_record
 
 from evaluation.analysis.report.chart_data import (
     bucket_names,

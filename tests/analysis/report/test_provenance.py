@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from support.fake_runs import FakeJob, job_record, write_run
 
 from evaluation import results_frame, run
 from evaluation.analysis.report.provenance import (
@@ -24,8 +25,10 @@ from evaluation.analysis.report.provenance import (
     run_origin,
 )
 from evaluation.analysis.report.report import write_report
+from evaluation.analysis.run_view import read_run_view
 from evaluation.config.loading import load_config
-from evaluation.records.store import JobError, JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import Checkout
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG: dict[str, Any] = {
@@ -39,40 +42,14 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def record(label: str, *, state: str = "done", commit: str = "c1", revision: str | None = "r" * 40) -> JobRecord:
-    error = JobError(kind="DataError", message="the folder <b>harbour</b> is empty") if state == "failed" else None
-    return JobRecord.model_validate(
-        {
-            "state": state,
-            "fingerprint": label.ljust(64, "0"),
-            "label": label,
-            "protocol": "e5",
-            "task": "STSBenchmark",
-            "type": "STS",
-            "via": "mteb",
-            "splits": ("test",),
-            "subsets": ("default",),
-            "metric": "cosine_spearman",
-            "main_score": 0.5 if error is None else None,
-            "audit": {"sides": {}},
-            "provenance": {
-                "model": {"declared": "x", "name": "x", "revision": revision, "weights_sha256": "w", "settings": {}},
-                "dataset": {"name": "mteb/stsb", "revision": "d" * 40},
-                "source": {"commit": commit},
-                "versions": {"mteb": "2.26.24"},
-            },
-            "error": error,
-        }
-    )
+def record(label: str, *, error: str | None = None, commit: str = "c1") -> JobRecord:
+    model = {"declared": "x", "name": "x", "revision": "r" * 40}
+    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Checkout(commit=commit))
 
 
 def write(folder: Path, *records: JobRecord, **changes: Any) -> Path:
-    store = RunStore(folder / "harbours")
-    for one in records:
-        store.save(one)
-    jobs = [{key: getattr(one, key) for key in ("label", "task", "state", "fingerprint")} for one in records]
-    store.write_run({"schema_version": 1, "name": "harbours", "config": CONFIG, "jobs": jobs, **changes})
-    return store.folder
+    jobs = [FakeJob(one, None) for one in records]
+    return write_run(folder / "harbours", jobs, **{"config": CONFIG, **changes})
 
 
 def test_revisions_that_were_found_are_pinned_for_hub_models_only() -> None:
@@ -171,8 +148,10 @@ def test_yaml_reads_back() -> None:
 
 
 def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
-    folder = write(tmp_path, record("hub"), record("own", state="failed"))
-    assert run_origin(folder).failures == (("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),)
+    folder = write(tmp_path, record("hub"), record("own", error="the folder <b>harbour</b> is empty"))
+    assert run_origin(read_run_view(folder)).failures == (
+        ("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,10 +162,10 @@ def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_stands_against_reproducing_is_said(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in " ".join(run_origin(write(tmp_path, record("hub"), **changes)).warnings)
-    assert run_origin(write(tmp_path / "clean", record("hub"))).warnings == ()
+    assert sentence in " ".join(run_origin(read_run_view(write(tmp_path, record("hub"), **changes))).warnings)
+    assert run_origin(read_run_view(write(tmp_path / "clean", record("hub")))).warnings == ()
 
 
 def test_jobs_of_several_commits_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", commit="c2"))
-    assert run_origin(folder).warnings == ("Its jobs were run at 2 different commits.",)
+    assert run_origin(read_run_view(folder)).warnings == ("Its jobs were run at 2 different commits.",)

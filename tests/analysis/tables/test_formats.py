@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
-from support.query_runs import query_record
+from support.fake_runs import query_record
 
 from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions, compare
 from evaluation.analysis.comparison.published import PublishedMatch

@@ -161,7 +161,7 @@ def test_two_workers_give_the_scores_of_one_process(
     assert RunStore(outcome.folder).read_run()["versions"]["ray"]
     found, expected = records_of(outcome.folder), records_of(local.folder)
     for key in (("e5", "Search"), ("none", "Search")):
-        assert found[key].timing["tokens"] == expected[key].timing["tokens"] > 0
+        assert found[key].timing.tokens == expected[key].timing.tokens > 0
     assert outcome.n_executed == 8
 
     def no_cluster(address: str | None) -> None:

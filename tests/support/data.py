@@ -1,8 +1,9 @@
-"""Datasets laid out as their repositories on the Hub are: parquet or jsonl files and a card that declares configs."""
+"""Datasets as files: made-up texts, rows written as jsonl, tsv or parquet, and the layout of Hub repositories."""
 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,39 @@ SCIFACT = ("mteb/scifact", "d56462d0e63a25450459c4f213e49ffdb866f7f9")
 ASK_UBUNTU = ("mteb/AskUbuntuDupQuestions", "c5691e3c48741d5f83b5cc8e630653d7a8cfc048")
 
 
+WORDS = ["river", "stone", "lamp", "winter", "garden", "ticket", "engine", "paper", "window", "bread", "letter"]
+
+
+def text(number: int, length: int = 7) -> str:
+    """The same few words for the same number."""
+    return " ".join(random.Random(number).choices(WORDS, k=length + number % 5))
+
+
 def rows_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(file: Path, rows: Iterable[Any]) -> None:
+    """Mappings in .jsonl and .parquet, tuples (query, document, score) in .tsv."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    match file.suffix:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(list(rows)), file)
+        case ".tsv":
+            lines = ["\t".join(map(str, row)) for row in [("query-id", "corpus-id", "score"), *rows]]
+            file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        case _:
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_files(folder: Path, files: Mapping[str, Iterable[Any]]) -> Path:
+    """Files of rows by name."""
+    for name, rows in files.items():
+        write_rows(folder / name, rows)
+    return folder
+
+
+# -------------------------------------------------------------------------------------------- repositories of the Hub
 
 
 def write_card(folder: Path, configs: Mapping[str, Mapping[str, str]], licence: str = "cc-by-4.0") -> None:
@@ -31,16 +63,6 @@ def write_card(folder: Path, configs: Mapping[str, Mapping[str, str]], licence: 
     (folder / "README.md").write_text(f"---\n{header}---\n\n# A dataset\n", encoding="utf-8")
 
 
-def write_parquet(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows)), file)
-
-
-def write_jsonl(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def tables(folder: Path, source: Path, splits: Sequence[str], *, form: str) -> Path:
     """A repository of one config: `parquet` shards under data/ with a card, or `jsonl` files without configs."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,10 +70,10 @@ def tables(folder: Path, source: Path, splits: Sequence[str], *, form: str) -> P
         rows = rows_of(source / f"{split}.jsonl")
         if form == "parquet":
             middle = len(rows) // 2
-            write_parquet(folder / f"data/{split}-00000-of-00002.parquet", rows[:middle])
-            write_parquet(folder / f"data/{split}-00001-of-00002.parquet", rows[middle:])
+            write_rows(folder / f"data/{split}-00000-of-00002.parquet", rows[:middle])
+            write_rows(folder / f"data/{split}-00001-of-00002.parquet", rows[middle:])
         else:
-            write_jsonl(folder / f"{split}.jsonl", rows)
+            write_rows(folder / f"{split}.jsonl", rows)
     configs = {"default": {split: f"data/{split}-*" for split in splits}} if form == "parquet" else {}
     write_card(folder, configs)
     (folder / "notes.pdf").write_bytes(b"not read by anybody")
@@ -76,10 +98,22 @@ def retrieval(folder: Path, source: Path, splits: Sequence[str], *, form: str) -
     for (name, split), rows in parts.items():
         if form == "parquet":
             file = f"{name}/{split}-00000-of-00001.parquet"
-            write_parquet(folder / file, rows)
         else:
             file = f"{name}.jsonl" if name == split else f"{'qrels' if name == 'default' else name}/{split}.jsonl"
-            write_jsonl(folder / file, rows)
+        write_rows(folder / file, rows)
         configs.setdefault(name, {})[split] = file
     write_card(folder, configs)
+    return folder
+
+
+def make_snapshot(home: Path, commit: str, files: dict[str, str], *, listed: list[str] | None = None) -> Path:
+    """Writes a snapshot of the dataset some/data below `home`; `listed`: the files that its listing names."""
+    folder = home / "hub" / "datasets--some--data" / "snapshots" / commit
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    if listed is not None:
+        noted = folder.parent.parent / "trees" / f"{commit}.json"
+        noted.parent.mkdir(exist_ok=True)
+        noted.write_text(json.dumps({"format_version": 1, "files": dict.fromkeys(listed, {})}), encoding="utf-8")
     return folder

@@ -10,8 +10,8 @@ import xmlschema
 from markdown_it import MarkdownIt
 
 from evaluation.analysis.gate.junit import render_junit
-from evaluation.analysis.gate.text import header, headline, remarks, render_markdown, rows, workflow_commands
 from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
+from evaluation.analysis.tables.gate_text import header, headline, remarks, render_markdown, rows, workflow_commands
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parents[2] / "support" / "junit.xsd")
 NASTY = "a|b `c` <script>alert(1)</script> [x](y) & \"q\" 'r' 100%, ::error::z\x1b[31m\x00\ud800 *é*"

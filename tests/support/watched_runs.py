@@ -6,60 +6,29 @@ a start costs a second or two. What a child does is written to a file of events,
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import random
 import resource
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-WORDS = ["river", "stone", "lamp", "winter", "garden", "ticket", "engine", "paper", "window", "bread", "letter"]
-TASKS = {"Pairs": "STS", "Search": "Retrieval", "Kinds": "Classification", "Groups": "Clustering"}
-N_DOCUMENTS = 240
+from support.small_runs import write_small_run
+
+TASKS = ("Pairs", "Search", "Kinds", "Groups")
 SHARD_TEXTS = 40
 """Small shards, where the encoder's rule lets itself be changed: several of them to a job."""
 
 
-def text(number: int, length: int = 7) -> str:
-    return " ".join(random.Random(number).choices(WORDS, k=length + number % 5))
-
-
-def write_run(folder: Path, model: Path, *, tasks: Sequence[str] = tuple(TASKS), name: str = "small") -> Path:
+def write_run(folder: Path, model: Path, *, tasks: Sequence[str] = TASKS, name: str = "small") -> Path:
     """The config of a run on data of every kind of table and a retrieval corpus."""
-    files: dict[str, Sequence[Mapping[str, Any]]] = {
-        "Pairs/test": [{"sentence1": text(n), "sentence2": text(n + 3), "score": n % 6 / 1.0} for n in range(60)],
-        "Search/corpus": [{"_id": f"d{n}", "text": text(n, 20)} for n in range(N_DOCUMENTS)],
-        "Search/queries": [{"_id": f"q{n}", "text": text(n * 3, 4)} for n in range(50)],
-        "Kinds/train": [{"text": text(n), "label": "abc"[n % 3]} for n in range(60)],
-        "Kinds/test": [{"text": text(n + 500), "label": "abc"[n % 3]} for n in range(90)],
-        "Groups/test": [{"text": text(n + 900), "label": "abcd"[n % 4]} for n in range(120)],
-    }
-    for file, rows in files.items():
-        path = folder / "data" / f"{file}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    qrels = folder / "data" / "Search" / "qrels" / "test.tsv"
-    qrels.parent.mkdir(exist_ok=True)
-    judged = [f"q{n}\td{(n * 7 + k) % N_DOCUMENTS}\t{1 + k}\n" for n in range(50) for k in range(2)]
-    qrels.write_text("query-id\tcorpus-id\tscore\n" + "".join(judged), encoding="utf-8")
-    document = {
-        "name": name,
-        "models": [{"label": "tiny", "model": str(model), "protocol": "e5", "dtype": "float32"}],
-        "tasks": [{"local": task, "type": TASKS[task], "data": f"data/{task}"} for task in tasks],
-        "runtime": {"device": "cpu", "max_tokens": 2048},
-        "output": str(folder / "results"),
-    }
-    file = folder / f"{name}.yaml"
-    file.write_text(json.dumps(document), encoding="utf-8")
-    return file
+    return write_small_run(folder, tasks, {"tiny": "e5"}, model=model, name=name, runtime={"max_tokens": 2048})
 
 
 class Scores(NamedTuple):
@@ -119,7 +88,7 @@ class Orders:
 def start(orders: Orders) -> multiprocessing.process.BaseProcess:
     """A new process, forked from a server that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["support.small_run", "support.small_run_preload"])
+    context.set_forkserver_preload(["support.watched_runs", "support.watched_runs_preload"])
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):  # the server of 3.11 ignores sys.path
         forkserver.ensure_running()
     process = context.Process(target=work, args=(orders,))
