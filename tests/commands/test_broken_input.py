@@ -96,7 +96,12 @@ CONFIG_CASES = [
     Case("folder of data is a file", local("STS"), ("line 5", "data: is not a folder"), {"data": "text"}),
     Case("folder of data is empty", local("STS"), ("line 5", "no data of type STS"), {"data/README": "text"}),
     Case("model folder missing", model("label: a, model: ./models/a"), ("line 3", "there is no folder", "models/a")),
-    Case("model folder without config.json", model("label: a, model: ./m"), ("line 3", "neither config.json nor modules.json"), {"m/x": ""}),
+    Case(
+        "model folder without config.json",
+        model("label: a, model: ./m"),
+        ("line 3", "neither config.json nor modules.json"),
+        {"m/x": ""},
+    ),
     Case(
         "unknown builtin",
         model('label: a, model: "builtin:e5"'),
@@ -121,7 +126,11 @@ CONFIG_CASES = [
     ),
     Case("no models", "name: x\ntasks:\n" + STS12, ("c.yaml", "has no key 'models'")),
     Case("empty list of models", "name: x\nmodels: []\ntasks:\n" + STS12, ("line 2", "must not be empty")),
-    Case("models that are no list", "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12, ("line 2", "it must be a list")),
+    Case(
+        "models that are no list",
+        "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12,
+        ("line 2", "it must be a list"),
+    ),
     Case("no tasks", GOOD.partition("tasks:")[0], ("c.yaml", "has no key 'tasks'")),
     Case("model without a label", model("model: x/y"), ("line 3", "has no key 'label'")),
     Case("length in words", model("label: a, model: x/y, max_length: long"), ("line 3", '"long"', "whole number")),
