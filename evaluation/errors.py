@@ -1,4 +1,4 @@
-"""The exceptions a user can meet, each with the exit code of the command that raised it. Imports nothing of ours."""
+"""Every error that a user can see, with the exit code of the command that raised it. Imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 
 class EvaluationError(Exception):
-    """Base of every error this package raises on purpose. The message is one or more plain sentences."""
+    """Base class of every error that this package raises on purpose. Its message is one or more plain sentences."""
 
     exit_code = 3
 
 
 class UsageError(EvaluationError):
-    """The user's input can't be used: wrong arguments, a config or data that breaks a rule."""
+    """Input that can't be used: wrong arguments, or a config or data that breaks a rule."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """One or several faults in a config, all found before anything is loaded.
+    """One or more faults in a config, all found before anything is loaded.
 
     Attributes:
-        problems: One sentence a fault, with file and line where known.
+        problems: One sentence per fault, with file and line where they are known.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ class ConfigError(UsageError):
 
 
 class DataError(UsageError):
-    """Local data that breaks the documented layout; the message names file and line."""
+    """Local data that does not follow the documented layout; the message names file and line."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -39,19 +39,19 @@ class DataError(UsageError):
 
 
 class ComparisonError(UsageError):
-    """Results that can't be set side by side, such as two models' scores from different queries; names the task."""
+    """Results that can't be compared, such as two models' scores on different queries; the message names the task."""
 
 
 class ModelError(EvaluationError):
-    """A model that can't be loaded or does not behave as its checkpoint declares."""
+    """A model that can't be loaded, or that does not behave as its checkpoint declares."""
 
 
 class EncodingError(EvaluationError):
-    """Embeddings that must not become a score: NaN, infinite or zero vectors, or texts that can't be encoded."""
+    """Embeddings that must not become a score: NaN or infinite values, or texts that can't be encoded."""
 
 
 class AuditError(EvaluationError):
-    """The text that reached the model is not what the protocol declares."""
+    """Text that reached the model differs from what the protocol declares."""
 
 
 class StoreError(EvaluationError):
@@ -59,11 +59,11 @@ class StoreError(EvaluationError):
 
 
 class UnwritableError(StoreError):
-    """A file or folder that can't be written: a full disk, no permission, a file in the place of a folder."""
+    """A file or folder that can't be written: a full disk, no permission, a file where a folder should be."""
 
 
 class DamagedFileError(StoreError):
-    """A stored file that is not what was written: it is never used.
+    """A stored file that differs from what was written; it is never used.
 
     Attributes:
         file: The damaged file.
@@ -71,7 +71,22 @@ class DamagedFileError(StoreError):
 
     def __init__(self, file: Path, what: str) -> None:
         self.file = file
-        super().__init__(f"{file} is damaged: {what}. Starting the same run again makes it anew.")
+        super().__init__(f"{file} is damaged: {what}. Start the same run again to recreate it.")
+
+
+class SchemaVersionError(StoreError):
+    """A stored file of another version of this program, which is never read in part.
+
+    Attributes:
+        file: The file.
+    """
+
+    def __init__(self, file: Path, found: object, wanted: int) -> None:
+        self.file = file
+        super().__init__(
+            f"{file} has schema version {found!r}, and this version of e5-evaluation reads {wanted}: run its config "
+            "again with this version, or read it with the version that wrote it."
+        )
 
 
 class FolderInUseError(UsageError):
@@ -79,10 +94,10 @@ class FolderInUseError(UsageError):
 
 
 class WorkerError(EvaluationError):
-    """A worker of a cluster died, again and again, or none is left.
+    """A worker of a cluster died repeatedly, or no worker is left.
 
     Attributes:
-        log: The last lines of its log.
+        log: The last lines of the worker's log.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
@@ -91,7 +106,7 @@ class WorkerError(EvaluationError):
 
 
 class MissingExtraError(UsageError):
-    """An optional package is not installed; the message names the install command."""
+    """An optional package that is not installed; the message names the install command."""
 
 
 class Interrupted(EvaluationError):

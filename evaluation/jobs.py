@@ -1,6 +1,6 @@
-"""Config -> jobs: one model under one protocol on one task with all its chosen splits and subsets.
+"""Plans a config's jobs: one model under one protocol on one task, with all its chosen splits and subsets.
 
-Everything is checked before anything is loaded; imports neither mteb nor torch.
+Checks everything before anything is loaded; imports neither mteb nor torch.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.config.model_names import BUILTIN_PREFIX, is_builtin, is_folder_name
 from evaluation.config.models import ConfigPath, Limit, ModelConfig, RunConfig
-from evaluation.errors import ConfigError
+from evaluation.errors import ConfigError, ModelError
 from evaluation.models.builtin import BUILTIN_MODELS
-from evaluation.protocols import TaskRules
-from evaluation.tasks.selection import TaskChoice, TaskChooser
+from evaluation.models.default_protocol import protocol_of
+from evaluation.models.names import BUILTIN_PREFIX, is_builtin, is_folder_name
+from evaluation.protocols import ModelProtocol, TaskRules
+from evaluation.tasks.choosing import TaskChooser
+from evaluation.tasks.selection import TaskChoice
 
 METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
-"""Libraries that compute the metrics: another version is another fingerprint."""
+"""Libraries that compute the metrics; another version gives another fingerprint."""
 
 
 IDENTITY_VERSION = 2
@@ -38,18 +40,23 @@ class Job:
     seed: int
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Label and task name, which identify the job within its run."""
+        return self.model.label, self.task.name
+
+    @property
     def name(self) -> str:
-        """For people: label and task."""
+        """Label and task, for people."""
         return f"{self.model.label} on {self.task.name}"
 
 
 def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """Hash of all that can move a number of a job, 64 hex digits.
+    """Hashes everything that can move a number of a job, to 64 hex digits.
 
     Args:
         job: The job.
         model_identity: Content hashes of weights and tokenizer, resolved pooling, maximum length, dtype and backend.
-        versions: Of the libraries that compute the metrics.
+        versions: Versions of the libraries that compute the metrics.
     """
     task = job.task
     identity = {
@@ -67,7 +74,7 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
 
 
 def missing_identity(version: object) -> str | None:
-    """What the identity of a record or baseline lacks, as a clause for messages; None where it lacks nothing.
+    """Returns what the identity of a record or baseline lacks, as a clause for messages; None if it lacks nothing.
 
     Args:
         version: Its `identity_version`; None for those from before there was one.
@@ -78,27 +85,31 @@ def missing_identity(version: object) -> str | None:
         return f"its identity (version {version}) was made by a newer release; upgrade e5-evaluation to read it"
     return (
         "its identity lacks the checkpoint's files beyond weights and vocabulary (modules, tokenizer settings, shards "
-        "in subfolders), trusted remote code and the content of the dataset"
+        "in subfolders), trusted remote code and the rows of the dataset"
     )
 
 
 def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:
-    """All jobs of a config, model by model.
+    """Returns all jobs of a config, model by model.
 
     Args:
         config: The checked config.
-        only: Globs; keep tasks of which one matches the name.
+        only: Globs; keep tasks whose name matches one of them.
         models: Labels; keep these models.
 
     Raises:
-        ConfigError: With a sentence for every unknown task, missing folder, broken data file and so on.
+        ConfigError: Has a sentence per unknown task, missing folder, broken data file and so on.
+
+    Example:
+        >>> [job.name for job in build_plan(load_config("configs/quickstart.yaml"), only=["SciFact*"])]
     """
     problems = _model_problems(config, models)
+    protocols = {} if problems else _protocols(config, problems)
     chooser = TaskChooser(config)
     jobs: dict[tuple[str, str], Job] = {}
     for position in range(len(config.tasks)):
         for model in config.models:
-            for task, rules in chooser.choices(position, model.protocol_name):
+            for task, rules in chooser.choices(position, protocols.get(model.label, ModelProtocol("none"))):
                 job = jobs.setdefault(
                     (model.label, task.name), Job(model, task, rules, config.limit, config.runtime.seed)
                 )
@@ -106,7 +117,7 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
                     place = config.place(("tasks", position))
                     problems.append(
                         f"{place}task {task.name!r} is chosen twice, with different options; "
-                        "leave one out (a benchmark takes exclude: [...])."
+                        "remove one of them (for a benchmark, with exclude: [...])."
                     )
     problems += chooser.problems
     if problems:
@@ -114,8 +125,19 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
     return _narrowed(config, list(jobs.values()), only, models)
 
 
+def _protocols(config: RunConfig, problems: list[str]) -> dict[str, ModelProtocol]:
+    """Returns each label's protocol; models whose files can't be understood go to `problems`."""
+    protocols = {}
+    for position, model in enumerate(config.models):
+        try:
+            protocols[model.label] = protocol_of(config, model)
+        except ModelError as error:
+            problems.append(f"{config.place(('models', position, 'model'))}{error}")
+    return protocols
+
+
 def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: Sequence[str]) -> list[Job]:
-    """The asked-for jobs, model by model."""
+    """Returns the jobs that the command line chose, model by model."""
     order = {model.label: position for position, model in enumerate(config.models)}
     kept = [
         job
@@ -130,7 +152,7 @@ def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: S
 
 
 def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
-    """Models that can't be there, and chosen labels that no model has."""
+    """Returns a sentence per model that can't exist, and per chosen label that no model has."""
     problems = []
     labels = [model.label for model in config.models]
     for label in chosen:
@@ -155,6 +177,6 @@ def _model_fault(config: RunConfig, name: str) -> str | None:
     folder = config.resolve_path(name)
     if not folder.is_dir():
         return f"model {name!r}: there is no folder {folder}."
-    if not (folder / "config.json").is_file():
-        return f"model {name!r}: {folder} holds no config.json, so it is no checkpoint."
+    if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
+        return f"model {name!r}: {folder} holds neither config.json nor modules.json, so it is not a checkpoint."
     return None

@@ -1,10 +1,10 @@
-"""What most tests share: random tiny checkpoints, real texts, local data written to disk, configs."""
+"""What most tests share: real texts, encoders, local data written to disk, configs; support/ has the rest."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
+from support.data import write_files
 
-pytest_plugins = ["support.tiny_bert", "support.query_run_folders"]
+pytest_plugins = ["support.tiny_models", "support.typed_data", "support.fake_runs"]
 
 REPOSITORY = Path(__file__).parents[1]
 QUICKSTART = REPOSITORY / "configs" / "quickstart"
@@ -38,6 +39,19 @@ def single_thread(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Takes back what the command does for good: it sends the libraries' logs to a file."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Public data sets in the layout of local data; not part of the repository."""
@@ -57,85 +71,6 @@ def text_pool() -> list[str]:
                 if name not in NOT_TEXT:
                     pool |= dict.fromkeys(value if isinstance(value, list) else [value])
     return list(pool)
-
-
-# ---------------------------------------------------------------------------------------------------------- checkpoints
-
-
-@pytest.fixture(scope="session")
-def wordpiece_tokenizer() -> Path:
-    """The uncased WordPiece tokenizer.json that comes with the built-in MiniLM."""
-    from evaluation.errors import EvaluationError
-    from evaluation.models.builtin import materialize
-
-    try:
-        return materialize("all-MiniLM-L6-v2") / "tokenizer.json"
-    except EvaluationError as error:
-        pytest.skip(f"no tokenizer for a tiny model: {error}")
-
-
-@pytest.fixture(scope="session")
-def save_bert(wordpiece_tokenizer: Path) -> Callable[..., Path]:
-    """A function that writes a random BERT checkpoint which transformers and sentence-transformers both load."""
-
-    def save(
-        folder: Path, *, normalize: bool = True, similarity: str = "cosine", max_length: int = 64, **sizes: int
-    ) -> Path:
-        import torch
-        from transformers import BertConfig, BertModel
-
-        torch.manual_seed(20_260_101)
-        BertModel(BertConfig(vocab_size=30_522, **sizes)).save_pretrained(folder)
-        shutil.copy(wordpiece_tokenizer, folder / "tokenizer.json")
-        modules = {"": "Transformer", "1_Pooling": "Pooling"} | ({"2_Normalize": "Normalize"} if normalize else {})
-        files: dict[str, Any] = {
-            "modules.json": [
-                {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
-                for number, (path, kind) in enumerate(modules.items())
-            ],
-            "1_Pooling/config.json": {
-                "word_embedding_dimension": sizes["hidden_size"],
-                "pooling_mode_cls_token": False,
-                "pooling_mode_mean_tokens": True,
-            },
-            "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
-            "config_sentence_transformers.json": {"similarity_fn_name": similarity},
-            "tokenizer_config.json": {"tokenizer_class": "BertTokenizer", "model_max_length": max_length},
-        }
-        for path in modules:
-            (folder / path).mkdir(exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_text(json.dumps(content), encoding="utf-8")
-        return folder
-
-    return save
-
-
-TINY = {
-    "hidden_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 96,
-    "max_position_embeddings": 128,
-}
-
-
-@pytest.fixture(scope="session")
-def tiny_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, mean pooling, a Normalize module, 64 tokens, cosine."""
-    return save_bert(tmp_path_factory.mktemp("models") / "tiny", **TINY)
-
-
-@pytest.fixture(scope="session")
-def raw_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint without a Normalize module."""
-    return save_bert(tmp_path_factory.mktemp("models") / "raw", normalize=False, **TINY)
-
-
-@pytest.fixture(scope="session")
-def dot_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint without a Normalize module, compared by dot product."""
-    return save_bert(tmp_path_factory.mktemp("models") / "dot", normalize=False, similarity="dot", **TINY)
 
 
 @pytest.fixture(scope="session")
@@ -174,16 +109,7 @@ def write_data(tmp_path: Path) -> Callable[[str, Mapping[str, Sequence[Any]]], P
     """A function: folder name, {file: rows} -> folder. Rows are mappings in .jsonl and tuples in .tsv."""
 
     def write(name: str, files: Mapping[str, Sequence[Any]]) -> Path:
-        folder = tmp_path / name
-        for file, rows in files.items():
-            path = folder / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.suffix == ".tsv":
-                lines = ["\t".join(map(str, row)) for row in [("query-id", "corpus-id", "score"), *rows]]
-            else:
-                lines = [json.dumps(row) for row in rows]
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return folder
+        return write_files(tmp_path / name, files)
 
     return write
 

@@ -42,7 +42,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "config": {"errors", "system"},
     "protocols": {"errors", "config"},
     "hub": {"errors", "system"},
-    "models": {"errors", "system", "config", "hub"},
+    "models": {"errors", "system", "config", "protocols", "hub"},
     "tasks": {"errors", "system", "config", "protocols", "hub"},
     "jobs": {*_PLANS, "models"},
     "records": {*_PLANS, "models", "jobs"},
@@ -51,7 +51,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "planning": {*_JOBS, "encoding"},
     "adapters": {*_JOBS, "encoding", "search"},
     "execution": {*_JOBS, "encoding", "search", "planning", "adapters"},
-    "analysis": {*_PLANS, "models", "jobs", "records"},
+    "analysis": {*_PLANS, "models", "jobs", "records", "analysis.number_formats"},
+    "analysis.number_formats": set(),
     "analysis.run_view": {"analysis.statistics"},
     "analysis.frame": {"analysis.run_view"},
     "analysis.statistics": set(),
@@ -64,7 +65,16 @@ MAY_IMPORT: Mapping[str, set[str]] = {
 }
 """Folder (or loose module) -> the others that it may import. Rooms of analysis also get what analysis gets."""
 
-MTEB_HOMES = ("tasks.loading", "tasks.beir_loading", "tasks.hub_files", "tasks.build_index", "adapters.*")
+MTEB_HOMES = (
+    "tasks.loading",
+    "tasks.beir_loading",
+    "tasks.build_index",
+    "tasks.columns",
+    "tasks.hub_files",
+    "tasks.limits",
+    "tasks.local_datasets",
+    "adapters.*",
+)
 LIGHT_COMMANDS = ("commands.*.command", "commands.entry", "commands.console")
 """What a command imports before it has read its arguments; other modules of a command folder are heavy."""
 

@@ -8,10 +8,12 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from support.fake_runs import job_record
 
 from evaluation.commands.run_benchmark.run import _LateFile, _Redacting
 from evaluation.system.atomic_files import read_sealed_json, write_json, write_sealed_json
-from evaluation.system.redaction import printable, redactor
+from evaluation.system.inert_text import printable
+from evaluation.system.redaction import redactor
 
 TOKEN = "hf_" + "aB3" * 11
 
@@ -77,7 +79,7 @@ def test_control_characters_become_escapes() -> None:
 
 def test_tables_show_markup_and_control_characters_as_they_are() -> None:
     from evaluation.analysis.tables.formats import render_markdown, render_plain
-    from evaluation.analysis.tables.run_table import Table, TableRow, TextCell
+    from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
     header = tuple(map(TextCell, ("Task", "Type", "[red]x\x1b[0m")))
     row = TableRow(tuple(map(TextCell, ("[bold]a|b[/bold]", "<script>", "1.00"))))
@@ -97,17 +99,15 @@ def test_errors_of_jobs_are_shown_without_markup(capsys: pytest.CaptureFixture[s
     from rich.console import Console
 
     from evaluation.commands.run_benchmark.progress import ConsoleReporter
-    from evaluation.records.store import JobError, JobRecord
 
     class Named:
         name = "tiny on [red]Task"
 
     stream = StringIO()
     reporter = ConsoleReporter(Console(file=stream, width=200))
-    reporter.run_started([], 0)
-    error = JobError(kind="DataError", message="the text '[link=x]\x1b]0;title\x07' is bad")
-    shared = dict.fromkeys(("fingerprint", "label", "protocol", "task", "type", "via", "metric"), "x")
-    reporter.job_ended(Named(), JobRecord(**shared, state="failed", splits=(), subsets=(), error=error))  # type: ignore[arg-type]
+    reporter.run_started([], 0, {})
+    record = job_record("x", "x", None, error="the text '[link=x]\x1b]0;title\x07' is bad")
+    reporter.job_ended(Named(), record)  # type: ignore[arg-type]
     said = stream.getvalue()
     assert "tiny on [red]Task: failed: the text '[link=x]\\x1b]0;title\\x07' is bad" in said
     assert "\x1b" not in said

@@ -1,4 +1,4 @@
-"""What an adapter hands back for one job, before it becomes a record."""
+"""What an adapter returns for one job, before it becomes a record."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ from typing import Any
 import pyarrow as pa
 
 from evaluation.errors import EncodingError
+from evaluation.records.job_audit import JobAudit
+from evaluation.records.job_record import SubsetScores, Timing
 
 
 @dataclass(slots=True)
 class JobResult:
-    """Scores of one job and what they can be recomputed from.
+    """Scores of one job, and what they can be recomputed from.
 
     Attributes:
-        scores: Split -> metrics of each subset, with hf_subset and main_score, as in mteb's result files.
-        tables: samples, run and texts, by file name.
+        scores: Split -> scores of each subset.
+        audit: What text reached the model.
+        warnings: What looked wrong about the input.
+        counts: What was dropped or noticed in the data.
+        timing: Seconds by phase.
+        tables: Samples, run, qrels and texts, by file name.
         dataset_content: sha256 of the loaded rows.
-        mteb_files: A file's name in mteb's results folder -> its content; empty where nothing may be exported.
+        mteb_files: Content by name in mteb's results folder; empty where nothing may be exported.
     """
 
-    scores: dict[str, list[dict[str, Any]]]
-    audit: dict[str, Any]
+    scores: dict[str, tuple[SubsetScores, ...]]
+    audit: JobAudit
     warnings: list[str]
     counts: dict[str, int]
-    timing: dict[str, Any]
+    timing: Timing
     tables: dict[str, pa.Table] = field(default_factory=dict)
     mteb_files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_content: str = ""
@@ -37,14 +43,15 @@ class JobResult:
         """Mean of the main metric over splits and subsets, 0-1.
 
         Raises:
-            EncodingError: It is not a number somewhere: no score, never zero.
+            EncodingError: A main score is not a number, which leaves the job without a score.
         """
-        values = [float(entry["main_score"]) for entries in self.scores.values() for entry in entries]
+        values = []
         for split, entries in self.scores.items():
             for entry in entries:
-                if not math.isfinite(float(entry["main_score"])):
+                if entry.main_score is None or not math.isfinite(entry.main_score):
                     raise EncodingError(
-                        f"the main score of split {split!r}, subset {entry['hf_subset']!r} is {entry['main_score']}: "
+                        f"the main score of split {split!r}, subset {entry.subset!r} is {entry.main_score}: "
                         "it is undefined on this data (a constant prediction or gold column, or nothing to score)."
                     )
+                values.append(entry.main_score)
         return sum(values) / len(values)

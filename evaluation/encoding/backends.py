@@ -1,22 +1,29 @@
-"""The forward pass: token ids -> raw pooled vectors. Three ways, one result.
+"""The two ways from texts to raw pooled vectors: our own forward pass, and that of the checkpoint's library.
 
-`transformers`: padding-free for the BERT family (packed_bert), the model class of transformers for all else.
-`sentence-transformers`: the checkpoint's own modules; a Normalize module is detached, normalising is the protocol's.
+Ours is padding-free for the BERT family (packed_bert) and the model class of transformers for all else. Which of the
+two a model takes is decided by its proof (models/proof.py), before the encoder is made.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 
+from evaluation.config.models import Pooling
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.settings import EncoderSettings
+from evaluation.encoding.tokenizing import TextTokenizer, Tokenized, encodable
 from evaluation.errors import ModelError
 from evaluation.models.checkpoint import Checkpoint
+from evaluation.models.facts import TextRole
+from evaluation.models.reference import ReferenceSettings, load_reference
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
@@ -25,8 +32,85 @@ Forward = Callable[[Rows], torch.Tensor]
 """B sequences of token ids, special tokens included -> (B, D) float32 raw pooled vectors on the model's device."""
 
 
+class TextModel(Protocol):
+    """A loaded model: texts to vectors in two steps, between which batches are planned."""
+
+    def tokenize(self, texts: list[str], role: TextRole) -> Tokenized:
+        """Texts that have the role's prefix in front already."""
+
+    def forward(self, tokens: Tokenized, rows: Sequence[int]) -> torch.Tensor:
+        """(B, D) float32 raw pooled vectors, on the model's device, of some of the tokenized texts as one batch."""
+
+
+def load_text_model(checkpoint: Checkpoint, settings: EncoderSettings) -> TextModel:
+    """Load a model for the forward path that its settings name.
+
+    Raises:
+        ModelError: It can't be loaded.
+    """
+    if settings.forward == "library" or settings.backend == "sentence-transformers":
+        return LibraryModel(checkpoint, settings)
+    return OwnModel(checkpoint, settings)
+
+
+class OwnModel:
+    """Our own tokenizing and forward pass."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: EncoderSettings) -> None:
+        if settings.max_length > checkpoint.max_positions:
+            raise ModelError(
+                f"max_length {settings.max_length} is more than the {checkpoint.max_positions} positions "
+                f"of {checkpoint.name}; lower it."
+            )
+        trust = settings.trust_remote_code
+        self._tokenizer = TextTokenizer(checkpoint.folder, settings.max_length, trust_remote_code=trust)
+        self._forward = load_forward(checkpoint, settings, self._tokenizer.pad_id)
+
+    def tokenize(self, texts: list[str], role: TextRole) -> Tokenized:
+        """Token ids; the role does not matter here."""
+        return self._tokenizer(texts)
+
+    def forward(self, tokens: Tokenized, rows: Sequence[int]) -> torch.Tensor:
+        """Vectors of the ids."""
+        return self._forward([tokens.ids[row] for row in rows])
+
+
+class LibraryModel:
+    """The checkpoint's own library, which tokenizes and encodes texts itself, one thread at a time."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: EncoderSettings) -> None:
+        self._reference = load_reference(checkpoint.folder, checkpoint.name, reference_settings(settings))
+        self._max_length = settings.max_length
+        self._turn = threading.Lock()  # a tokenizer of the library changes its truncation from call to call
+
+    def tokenize(self, texts: list[str], role: TextRole) -> Tokenized:
+        """Lengths; the ids are made when the texts are encoded."""
+        texts = list(map(encodable, texts))
+        bare = [text.removeprefix(role.prefix) for text in texts]
+        with self._turn:
+            full = np.array(self._reference.full_lengths(bare, role), dtype=np.int64)
+        return Tokenized([], full, full.clip(max=self._max_length), bare, role)
+
+    def forward(self, tokens: Tokenized, rows: Sequence[int]) -> torch.Tensor:
+        """Vectors of the texts."""
+        with self._turn:
+            return self._reference.embed([tokens.texts[row] for row in rows], tokens.role)
+
+
+def reference_settings(settings: EncoderSettings, dtype: torch.dtype | None = None) -> ReferenceSettings:
+    """How the library loads a model that is to be run in a certain way, in another precision if one is given."""
+    return ReferenceSettings(
+        dtype=dtype or settings.torch_dtype,
+        device=settings.device,
+        pooling=settings.pooling if settings.pooling in {"mean", "cls", "last"} else None,
+        max_length=settings.max_length,
+        truncate_dim=settings.truncate_dim,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
 def load_forward(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
-    """Load a model.
+    """Load our own forward pass.
 
     Args:
         checkpoint: Its files.
@@ -34,23 +118,30 @@ def load_forward(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int)
         pad_id: Token that fills rows up where the forward pass wants padding; it is masked out.
 
     Raises:
-        ModelError: It can't be loaded, or the backend does not do what the checkpoint declares.
+        ModelError: It can't be loaded, or has parts that our forward pass does not run.
     """
-    if settings.backend == "sentence-transformers":
-        return _sentence_transformers(checkpoint, settings, pad_id)
     if checkpoint.other_modules:
         extra = ", ".join(checkpoint.other_modules)
-        raise ModelError(
-            f"{checkpoint.name} declares modules after pooling ({extra}), which the transformers backend does not run; "
-            "use backend: sentence-transformers."
-        )
+        raise ModelError(f"{checkpoint.name} has modules that our forward pass does not run ({extra}).")
     try:
         packed = PackedBert.load(
             checkpoint.folder, dtype=settings.torch_dtype, device=torch.device(settings.device)
         ).eval()
     except UnsupportedArchitecture:
-        return _transformers(checkpoint, settings, pad_id)
-    return lambda rows: packed(rows, settings.pooling)
+        return _cut(_transformers(checkpoint, settings, pad_id), settings)
+    return _cut(lambda rows: packed(rows, cast(Pooling, settings.pooling)), settings)
+
+
+def _cut(forward: Forward, settings: EncoderSettings) -> Forward:
+    """Vectors as long as they are wanted; a module that normalises comes before the cut, as in the library."""
+    if settings.truncate_dim is None:
+        return forward
+
+    def shortened(rows: Rows) -> torch.Tensor:
+        vectors = forward(rows)  # (B, D)
+        return (F.normalize(vectors, dim=1) if settings.unit_before_cut else vectors)[:, : settings.truncate_dim]
+
+    return shortened
 
 
 def _transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
@@ -60,7 +151,7 @@ def _transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int
     def forward(rows: Rows) -> torch.Tensor:
         ids, mask = _padded(rows, pad_id, settings.device)
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, D)
-        return pool(hidden, mask, settings.pooling)
+        return pool(hidden, mask, cast(Pooling, settings.pooling))
 
     return forward
 
@@ -75,7 +166,7 @@ def _load_transformer(checkpoint: Checkpoint, settings: EncoderSettings) -> Any:
             dtype=settings.torch_dtype,
             use_safetensors=True,
             trust_remote_code=settings.trust_remote_code,
-            code_revision=checkpoint.code_revision,
+            local_files_only=True,
             output_loading_info=True,
         )
     except _LOADING_ERRORS as error:
@@ -87,39 +178,6 @@ def _load_transformer(checkpoint: Checkpoint, settings: EncoderSettings) -> Any:
             f"files, {missing[0]} among them."
         )
     return model
-
-
-def _sentence_transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int) -> Forward:
-    from sentence_transformers import SentenceTransformer
-
-    if settings.pooling != checkpoint.pooling:
-        raise ModelError(
-            f"pooling {settings.pooling!r} differs from the {checkpoint.pooling!r} {checkpoint.name} declares; "
-            "the sentence-transformers backend runs the declared one: use backend: transformers."
-        )
-    _load_transformer(checkpoint, settings)  # sentence-transformers does not say which weights it made up
-    code = {"code_revision": checkpoint.code_revision} if checkpoint.code_revision else {}
-    try:
-        model = SentenceTransformer(
-            str(checkpoint.folder),
-            device=settings.device,
-            trust_remote_code=settings.trust_remote_code,
-            model_kwargs={"dtype": settings.torch_dtype, "use_safetensors": True, **code},
-            config_kwargs=code,
-        )
-    except _LOADING_ERRORS as error:
-        raise ModelError(f"{checkpoint.name} can't be loaded from {checkpoint.folder}: {error}") from error
-    modules = [module for module in model.eval() if type(module).__name__ != "Normalize"]
-
-    @torch.inference_mode()
-    def forward(rows: Rows) -> torch.Tensor:
-        ids, mask = _padded(rows, pad_id, settings.device)
-        features: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-        for module in modules:
-            features = module(features)
-        return cast(torch.Tensor, features["sentence_embedding"]).float()  # (B, D)
-
-    return forward
 
 
 def _padded(rows: Rows, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
 """Encoder: texts + prefix -> raw pooled vectors in input order. Knows nothing of tasks, jobs or records.
 
-Each distinct text is encoded once a call; texts are sorted by length within a shard and batched by a token budget.
+Each distinct text is encoded once per call; texts are sorted by length within a shard and batched by a token budget.
 Vectors are not normalised: that belongs to the protocol.
 """
 
@@ -17,17 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.encoding.backends import load_forward
+from evaluation.encoding.backends import LibraryModel, load_text_model
 from evaluation.encoding.batching import plan_batches, shard_bounds, shard_characters, unique_texts
 from evaluation.encoding.cache import EmbeddingCache, Hashes, hash_texts
 from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.settings import EncoderSettings
-from evaluation.encoding.tokenizing import TextTokenizer, Tokenized
+from evaluation.encoding.tokenizing import Tokenized
 from evaluation.encoding.vector_checks import check_vectors
-from evaluation.errors import EncodingError, ModelError
+from evaluation.errors import EncodingError
 from evaluation.models.checkpoint import Checkpoint
-
-_TOKENIZE_CHUNK = 2_048
+from evaluation.models.facts import Route, TextRole
 
 
 class Encoded(NamedTuple):
@@ -68,29 +67,36 @@ class TextEncoder(Protocol):
     tokens_encoded: int
     encoding_time_s: float
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
         """Encode texts, each with the prefix in front."""
 
 
 def cut_into_shards(unique: Sequence[str], settings: EncoderSettings) -> list[list[str]]:
-    """Distinct texts as the shards that are encoded as a whole, which decides batches and so the last bits."""
+    """Cut distinct texts into the shards that are encoded as a whole, which decides batches and so the last bits."""
     bounds = shard_bounds(unique, shard_characters=shard_characters(settings.max_tokens))
     return [list(unique[start:end]) for start, end in bounds]
+
+
+def hash_shard(texts: Sequence[str], role: TextRole, settings: EncoderSettings) -> Hashes:
+    """The cache's names of a shard's vectors: of the texts and, where it decides a vector, of their role."""
+    if not settings.routed and settings.include_prompt:
+        return hash_texts(texts)
+    return hash_texts([f"{role.route}\0{len(role.prefix)}\0{text}" for text in texts])
 
 
 class Encoder:
     """A loaded model.
 
     Args:
-        checkpoint: From `locate` or `read_checkpoint`.
-        settings: With nothing left to resolve.
+        checkpoint: The model's files.
+        settings: How it is run, with nothing left to resolve.
         cache: Where vectors are looked up first; None encodes everything.
 
     Attributes:
         checkpoint, settings: What was loaded and how.
         dim: Width of the vectors.
         tokens_encoded, encoding_time_s: Totals since loading, for throughput.
-        n_out_of_memory: How often a batch had to be halved, which moves the last bits of its vectors.
+        n_out_of_memory: How often a batch was halved for want of memory, which moves the last bits of its vectors.
         on_progress: Called after every batch.
     """
 
@@ -98,25 +104,20 @@ class Encoder:
         self, checkpoint: Checkpoint, settings: EncoderSettings, *, cache: EmbeddingCache | None = None
     ) -> None:
         self.checkpoint, self.settings, self._cache = checkpoint, settings, cache
-        if settings.max_length > checkpoint.max_positions:
-            raise ModelError(
-                f"max_length {settings.max_length} is more than the {checkpoint.max_positions} positions "
-                f"of {checkpoint.name}."
-            )
-        self._tokenizer = TextTokenizer(checkpoint.folder, settings.max_length)
-        self._forward = load_forward(checkpoint, settings, self._tokenizer.pad_id)
+        self._model = load_text_model(checkpoint, settings)
         checkpoint.verify_unchanged()
         self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
         self._turn = threading.Lock()
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
         """Encode texts, each with the prefix in front.
 
         Args:
             texts: N texts.
             prefix: Put before every text, unchanged and without a separator.
+            route: The side that the texts are on, for models that take queries and documents different ways.
 
         Raises:
             EncodingError: A vector can't become a score; see `check_vectors`.
@@ -125,7 +126,8 @@ class Encoder:
         if not unique:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
-        shards = list(self._encode_shards(cut_into_shards(unique, self.settings)))
+        role = TextRole(prefix, route)
+        shards = list(self._encode_shards(cut_into_shards(unique, self.settings), role))
         vectors = np.concatenate([shard.vectors for shard in shards]) if len(shards) > 1 else shards[0].vectors
         full_lengths = np.concatenate([shard.token_lengths for shard in shards])
         self.encoding_time_s += time.perf_counter() - started
@@ -134,36 +136,38 @@ class Encoder:
         n_truncated = int((full_lengths > self.settings.max_length).sum())
         return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
 
-    def _encode_shards(self, shards: list[list[str]]) -> Iterator[CachedShard]:
-        """All shards in order; the next is tokenized while the model has one."""
+    def _encode_shards(self, shards: list[list[str]], role: TextRole) -> Iterator[CachedShard]:
+        """Encode all shards in order; the next is tokenized while the model has one."""
         with ThreadPoolExecutor(max_workers=1) as beside:
             coming: Future[Tokenized] | None = None
             for texts, following in zip_longest(shards, shards[1:]):
                 waiting, coming = coming, None
-                hashes = hash_texts(texts)
+                hashes = hash_shard(texts, role, self.settings)
                 shard = self._stored(hashes)
                 if shard is None:
-                    tokens = waiting.result() if waiting is not None else self._tokenize(texts)
-                    coming = beside.submit(self._tokenize, following) if following is not None else None
+                    tokens = waiting.result() if waiting is not None else self._model.tokenize(texts, role)
+                    if following is not None:
+                        coming = beside.submit(self._model.tokenize, following, role)
                     shard = self._encode_missing(texts, hashes, tokens)
                 yield shard
 
-    def encode_shard(self, texts: list[str], *, wait: bool = True) -> CachedShard:
-        """One shard of distinct texts, as `encode` does it, for who spreads shards over several encoders.
+    def encode_shard(self, texts: list[str], role: TextRole, *, wait: bool = True) -> CachedShard:
+        """Encode one shard of distinct texts as `encode` does, for callers that spread shards over several encoders.
 
         Threads may share an encoder: one tokenizes while another has the model.
 
         Args:
-            texts: Of the shard.
-            wait: Wait for another process that encodes the same shard; else it is done twice.
+            texts: Of the shard, the role's prefix in front.
+            role: How they are put to the model.
+            wait: Wait for another process that encodes the same shard; otherwise it is encoded twice.
 
         Raises:
             EncodingError: A vector can't become a score; see `check_vectors`.
         """
-        hashes = hash_texts(texts)
+        hashes = hash_shard(texts, role, self.settings)
         shard = self._stored(hashes, wait=wait)
         if shard is None:
-            tokens = self._tokenize(texts)
+            tokens = self._model.tokenize(texts, role)
             with self._turn:
                 shard = self._encode_missing(texts, hashes, tokens)
         return shard
@@ -174,7 +178,7 @@ class Encoder:
     def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
         try:
             shard = self._encode_tokens(tokens)
-            check_vectors(shard.vectors, texts, allow_zero=self.settings.backend == "sentence-transformers")
+            check_vectors(shard.vectors, texts, allow_zero=isinstance(self._model, LibraryModel))
             self.checkpoint.verify_not_overwritten()
         except BaseException:
             if self._cache is not None:
@@ -184,12 +188,16 @@ class Encoder:
             self._cache.put(hashes, shard)
         return shard
 
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of texts, cut to the maximum length; empty where the library tokenizes."""
+        return self._model.tokenize(texts, TextRole()).ids
+
     def _encode_tokens(self, tokens: Tokenized) -> CachedShard:
-        """All of a shard through the model. Vectors stay on the device until the last batch is under way."""
+        """Run all of a shard through the model. Vectors stay on the device until the last batch is under way."""
         batches = plan_batches(tokens.lengths, self.settings.max_tokens)
         pooled = []
         for batch in batches:
-            pooled.append(self._run([tokens.ids[row] for row in batch]))  # (B, D)
+            pooled.append(self._run(tokens, batch.tolist()))  # (B, D)
             n_tokens = int(tokens.lengths[batch].sum())
             self.tokens_encoded += n_tokens
             if self.on_progress is not None:
@@ -199,30 +207,21 @@ class Encoder:
         vectors[np.concatenate(batches)] = sorted_vectors
         return CachedShard(vectors, tokens.full_lengths)
 
-    def _tokenize(self, texts: list[str]) -> Tokenized:
-        starts = range(0, len(texts), _TOKENIZE_CHUNK)
-        parts = [self._tokenizer(texts[start : start + _TOKENIZE_CHUNK]) for start in starts]
-        return Tokenized(
-            [ids for part in parts for ids in part.ids],
-            np.concatenate([part.full_lengths for part in parts]),
-            np.concatenate([part.lengths for part in parts]),
-        )
-
-    def _run(self, rows: list[list[int]]) -> torch.Tensor:
+    def _run(self, tokens: Tokenized, rows: list[int]) -> torch.Tensor:
         """(B, D) vectors of one batch on the device; halves the batch where memory does not suffice.
 
         Raises:
             EncodingError: One text alone does not fit.
         """
         try:
-            return self._forward(rows)
+            return self._model.forward(tokens, rows)
         except torch.OutOfMemoryError as error:
             if len(rows) == 1:
                 raise EncodingError(
-                    f"one text of {len(rows[0])} tokens does not fit into the memory of {self.settings.device}; "
-                    "lower max_length or use another device."
+                    f"one text of {tokens.lengths[rows[0]]} tokens does not fit into the memory of "
+                    f"{self.settings.device}; lower max_length or use another device."
                 ) from error
         self.n_out_of_memory += 1
         torch.cuda.empty_cache()
         middle = len(rows) // 2
-        return torch.cat([self._run(rows[:middle]), self._run(rows[middle:])])
+        return torch.cat([self._run(tokens, rows[:middle]), self._run(tokens, rows[middle:])])

@@ -21,7 +21,6 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from evaluation.config.model_names import public_endpoint
 from evaluation.config.models import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.encoder import Encoded, Progress
@@ -29,6 +28,8 @@ from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.checkpoint import Checkpoint
+from evaluation.models.facts import Route
+from evaluation.models.names import public_endpoint
 from evaluation.system.retries import PASSING_STATUS, with_retries
 
 _DEFAULT_LENGTH = 512
@@ -81,8 +82,8 @@ class EndpointEncoder:
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
-        """Returns (N, D) float32 vectors of N texts in input order; each distinct text is sent once.
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
+        """Encodes N texts; each distinct text is sent once. The server is not told the route.
 
         Raises:
             ModelError: The server can't be reached, refuses the request, or returns something other than vectors.

@@ -24,7 +24,7 @@ from torch import nn
 from evaluation.config.models import Pooling
 from evaluation.errors import ModelError
 
-# What precedes the keys of a checkpoint that also holds a head, for each supported model_type.
+# What the keys of a checkpoint that also holds a head begin with, for each supported model_type.
 _KEY_PREFIXES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta."}
 # Entries of config.json that size a model.
 _SIZES = (
@@ -36,7 +36,7 @@ _SIZES = (
     "type_vocab_size",
     "max_position_embeddings",
 )
-# Beginnings of keys that don't decide a token vector.
+# Beginnings of keys whose weights token vectors do not depend on.
 _UNUSED_KEYS = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
 # Parts of transformers' keys and what they are called here; earlier lines first.
 _NEW_NAMES = {
@@ -56,7 +56,7 @@ _NEW_NAMES = {
 
 
 class UnsupportedArchitecture(ModelError):
-    """A checkpoint that this forward pass does not know for certain; transformers may still run it."""
+    """A checkpoint that this forward pass does not support; transformers may still run it."""
 
 
 class Segments(NamedTuple):
@@ -76,7 +76,7 @@ AttentionKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Segments],
 
 
 def attend_each(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments) -> torch.Tensor:
-    """The formula itself, a sequence at a time: the reference for the other kernels."""
+    """Attend one sequence at a time, as the formula says: the reference for the other kernels."""
     mixed = []
     end = 0
     for length in segments.lengths:
@@ -88,7 +88,7 @@ def attend_each(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seg
 
 
 def attend_by_length(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments) -> torch.Tensor:
-    """Torch's fused attention, once for each run of neighbours of one length: batches are sorted by length."""
+    """Attend with torch's fused kernel, once per run of neighbours of one length: batches are sorted by length."""
     mixed = []
     end = 0
     for length, run in groupby(segments.lengths):
@@ -101,7 +101,7 @@ def attend_by_length(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 
 
 def attend_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments) -> torch.Tensor:
-    """The variable-length flash attention that ships with torch (CUDA, half precision): one launch a batch."""
+    """Attend with the variable-length flash attention of torch (CUDA, half precision): one launch per batch."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = max(segments.lengths)
@@ -110,9 +110,9 @@ def attend_varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, s
 
 
 def choose_attention(device: torch.device, dtype: torch.dtype, head_dim: int) -> AttentionKernel:
-    """The fastest kernel for a device and a precision.
+    """Choose the fastest kernel for a device and a precision.
 
-    Flash attention wants Ampere or later, half precision, and head widths that are multiples of 8 up to 256
+    Flash attention needs Ampere or later, half precision, and head widths that are multiples of 8 up to 256
     (https://github.com/Dao-AILab/flash-attention).
     """
     flash = (
@@ -128,7 +128,7 @@ def choose_attention(device: torch.device, dtype: torch.dtype, head_dim: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a supported config.json declares, by its names there where nothing else is said.
+    """What a supported config.json declares, under the names that it uses unless stated otherwise.
 
     Attributes:
         key_prefix: What precedes the keys of a checkpoint that also holds a head.
@@ -186,7 +186,7 @@ def _size(config: dict[str, Any], key: str) -> int:
 
 
 def supports(folder: Path) -> bool:
-    """Whether config.json declares a supported model. `PackedBert.load` may still refuse the weights."""
+    """Say whether config.json declares a supported model. `PackedBert.load` may still refuse the weights."""
     try:
         read_architecture(folder)
     except UnsupportedArchitecture:
@@ -207,11 +207,18 @@ class _Layer(nn.Module):
         self.output_norm = nn.LayerNorm(width, arch.layer_norm_eps)
 
     def forward(self, hidden: torch.Tensor, attention: AttentionKernel, segments: Segments) -> torch.Tensor:
-        query, key, value = self.to_qkv(hidden).view(len(hidden), 3, self.n_heads, -1).unbind(1)  # (N, H, d) each
+        dtype = self.to_qkv.weight.dtype
+        heads = self.to_qkv(hidden.to(dtype)).view(len(hidden), 3, self.n_heads, -1)
+        query, key, value = heads.unbind(1)  # (N, H, d) each
         mixed = attention(query, key, value, segments).flatten(1)  # (N, D)
-        hidden = self.attention_norm(self.from_heads(mixed).add_(hidden))
-        wide = torch.ops.aten.gelu_(self.widen(hidden))  # (N, intermediate_size)
-        return cast(torch.Tensor, self.output_norm(self.narrow(wide).add_(hidden)))
+        hidden = self.attention_norm(_added(self.from_heads(mixed), hidden))
+        wide = torch.ops.aten.gelu_(self.widen(hidden.to(dtype)))  # (N, intermediate_size)
+        return cast(torch.Tensor, self.output_norm(_added(self.narrow(wide), hidden)))
+
+
+def _added(update: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The residual stream after a block, in the stream's precision."""
+    return update.add_(hidden) if update.dtype == hidden.dtype else hidden + update
 
 
 class PackedBert(nn.Module):
@@ -241,10 +248,11 @@ class PackedBert(nn.Module):
 
         Args:
             folder: Holds config.json and model.safetensors, or the shards of model.safetensors.index.json.
-            dtype: Of weights and activations.
+            dtype: Of weights and activations. bfloat16 on a processor keeps embeddings, the residual stream and
+                LayerNorm in float32: only matrix products, and what goes into them, are rounded.
             device: Where it runs.
-            attention: None: `choose_attention`.
-            blocked: Matrices in oneDNN's blocked layout, for processors. None: where that is faster.
+            attention: None takes that of `choose_attention`.
+            blocked: Matrices in oneDNN's blocked layout, for processors. None does so where it is faster.
 
         Raises:
             UnsupportedArchitecture: The folder holds anything else.
@@ -257,7 +265,12 @@ class PackedBert(nn.Module):
             model.load_state_dict(_read_weights(folder, arch), assign=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
             raise UnsupportedArchitecture(f"The weights in {folder} are not what config.json says: {error}.") from error
-        model.requires_grad_(False).to(device, dtype)
+        wide_stream = device.type == "cpu" and dtype == torch.bfloat16
+        model.requires_grad_(False).to(device, torch.float32 if wide_stream else dtype)
+        if wide_stream:
+            for layer in model.layers:
+                for part in layer.children():
+                    part.to(dtype if isinstance(part, nn.Linear) else torch.float32)
         if blocked or (blocked is None and _blocking_pays(device, dtype)):
             for layer in model.layers:
                 for name, part in layer.named_children():

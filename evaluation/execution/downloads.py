@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from evaluation.config.model_names import is_builtin, is_folder_name
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import DataError, EvaluationError, UsageError
 from evaluation.hub import cache, client, lock
@@ -16,6 +15,7 @@ from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder
 from evaluation.hub.client import RemoteFile, Repository, exactly
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, locate
+from evaluation.models.names import is_builtin, is_folder_name
 from evaluation.models.remote_code import CODE_FILES, code_repositories
 from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
 from evaluation.tasks.loading import make_task

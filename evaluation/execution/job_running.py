@@ -1,4 +1,4 @@
-"""A job and its loaded model -> a record: hands the job to its adapter, makes what comes, or the error, a record."""
+"""Runs one job with its loaded model through the right adapter, and makes a record of its result or error."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evaluation.config.models import UNDECIDED
 from evaluation.encoding.encoder import TextEncoder
-from evaluation.errors import EvaluationError, WorkerError
+from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import IDENTITY_VERSION, Job
-from evaluation.records.store import JobError, JobRecord
+from evaluation.models.proof import Proof
+from evaluation.records.job_audit import JobAudit
+from evaluation.records.job_audit import Proof as StoredProof
+from evaluation.records.job_record import JobError, JobRecord
+from evaluation.records.origin import DatasetProvenance, Hardware, ModelProvenance, ModelSettings, Provenance
 from evaluation.system.atomic_files import reason
 
 if TYPE_CHECKING:
@@ -28,21 +33,21 @@ class JobOutcome(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A model that is ready for a job, and the machine that it runs on."""
+    """A model that is ready to encode, and the machine that it runs on."""
 
     resolved: ResolvedModel
     encoder: TextEncoder
-    hardware: Mapping[str, Any]
+    hardware: Hardware
 
 
 def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, store_texts: bool) -> JobOutcome:
-    """Run one job. Whatever goes wrong becomes the record's error, never an exception.
+    """Runs one job. Whatever goes wrong becomes the record's error, never an exception.
 
     Args:
-        job: The job.
-        fingerprint: The job's.
-        load: Called for its model.
-        store_texts: Keep the texts of judged queries and their best documents.
+        job: What to run.
+        fingerprint: The job's fingerprint.
+        load: Returns the job's model.
+        store_texts: Keeps the texts of judged queries and their best documents.
     """
     try:
         return _run(job, fingerprint, load(), store_texts=store_texts)
@@ -55,6 +60,8 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
 
 
 def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
+    if job.rules.protocol == UNDECIDED:
+        raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
 
@@ -68,7 +75,7 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         state="done",
         main_score=result.main_score,
         scores=result.scores,
-        audit=result.audit,
+        audit=_with_proof(result.audit, model.resolved.proof),
         warnings=tuple(result.warnings),
         counts=result.counts,
         timing=result.timing,
@@ -77,8 +84,13 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
     return JobOutcome(record, result.tables, result.mteb_files)
 
 
+def _with_proof(audit: JobAudit, proof: Proof | None) -> JobAudit:
+    stored = None if proof is None else StoredProof.model_validate(proof.as_dict())
+    return audit.model_copy(update={"proof": stored})
+
+
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:
-    """The record of a job that has an error in place of a score."""
+    """Makes the record of a job that has an error in place of a score."""
     message = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.errno:
         message = f"{error.filename or 'a file'} can't be read or written: {reason(error)}."
@@ -86,7 +98,7 @@ def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None =
         **_common(job, fingerprint),
         state="failed",
         error=JobError(kind=type(error).__name__, message=message, traceback=trace),
-        provenance={"versions": versions(), "source": source_state()},
+        provenance=Provenance(versions=versions(), source=source_state()),
     )
     return JobOutcome(record, {}, {})
 
@@ -104,30 +116,26 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
         "splits": task.splits,
         "subsets": task.subsets,
         "metric": task.main_score,
-        "limit": job.limit.model_dump() if job.limit else None,
+        "limit": job.limit,
     }
 
 
-def _provenance(job: Job, model: LoadedModel, dataset_content: str) -> dict[str, Any]:
+def _provenance(job: Job, model: LoadedModel, rows_sha256: str) -> Provenance:
     checkpoint, settings = model.resolved.checkpoint, model.resolved.settings
-    return {
-        "identity_version": IDENTITY_VERSION,
-        "model": {
-            "declared": job.model.model,
-            "name": checkpoint.name,
-            "revision": checkpoint.revision,
-            "weights_sha256": checkpoint.weights_hash,
-            "tokenizer_sha256": checkpoint.tokenizer_hash,
-            "settings": asdict(settings),
-        },
-        "dataset": {
-            "name": job.task.dataset,
-            "revision": job.task.dataset_revision,
-            "content": dataset_content,
-        },
-        "seed": job.seed,
-        "options": dict(job.task.options),
-        "versions": versions(),
-        "source": source_state(),
-        "hardware": dict(model.hardware),
-    }
+    return Provenance(
+        model=ModelProvenance(
+            declared=job.model.model,
+            name=checkpoint.name,
+            revision=checkpoint.revision,
+            weights_sha256=checkpoint.weights_hash,
+            tokenizer_sha256=checkpoint.tokenizer_hash,
+            settings=ModelSettings(**asdict(settings)),
+        ),
+        dataset=DatasetProvenance(name=job.task.dataset, revision=job.task.dataset_revision, rows_sha256=rows_sha256),
+        seed=job.seed,
+        options=dict(job.task.options),
+        versions=versions(),
+        source=source_state(),
+        hardware=model.hardware,
+        identity_version=IDENTITY_VERSION,
+    )

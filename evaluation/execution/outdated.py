@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from evaluation.errors import StoreError
 from evaluation.jobs import missing_identity
+from evaluation.records.run_manifest import ListedJob
 from evaluation.records.store import RunStore
 
 _LOG = logging.getLogger(__name__)
 
 
-def warn_of_outdated(
-    store: RunStore, listed: Sequence[Mapping[str, Any]], waiting: Collection[tuple[str, str]]
-) -> None:
+def warn_of_outdated(store: RunStore, listed: Sequence[ListedJob], waiting: Collection[tuple[str, str]]) -> None:
     """Warn once if scores that an earlier start stored are made again for want of a complete identity.
 
     Args:
@@ -26,7 +24,7 @@ def warn_of_outdated(
     lacking = [
         what
         for job in listed
-        if (job["label"], job["task"]) in waiting and job["state"] == "done"
+        if (job.label, job.task) in waiting and job.state == "done"
         if (what := _missing(store, job)) is not None
     ]
     if lacking:
@@ -37,9 +35,9 @@ def warn_of_outdated(
         )
 
 
-def _missing(store: RunStore, job: Mapping[str, Any]) -> str | None:
+def _missing(store: RunStore, job: ListedJob) -> str | None:
     try:
-        record = store.load(job["label"], job["task"], job["fingerprint"], complete=False)
+        record = store.load(job.label, job.task, job.fingerprint, complete=False)
     except StoreError:
         return None
-    return missing_identity(record.provenance.get("identity_version")) if record is not None else None
+    return missing_identity(record.provenance.identity_version) if record is not None else None

@@ -1,4 +1,4 @@
-"""Where a score comes from: versions, commit, hardware. Reads nothing of jobs or models."""
+"""Reads where a score comes from: installed versions, commit, hardware. Knows no jobs or models."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import subprocess
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from evaluation.jobs import METRIC_DISTRIBUTIONS
+from evaluation.records.origin import Checkout, Hardware
 from evaluation.system.machine import processor_name
 
 _DISTRIBUTIONS = (
     "e5-evaluation",
     "mteb",
     "beir",
+    "ray",
     "torch",
     "transformers",
     "sentence-transformers",
@@ -31,7 +32,7 @@ _DISTRIBUTIONS = (
 
 @cache
 def versions() -> dict[str, str]:
-    """Installed versions of the libraries that take part, and of Python."""
+    """The installed versions of Python and of the libraries that take part."""
     found = {"python": platform.python_version()}
     for name in _DISTRIBUTIONS:
         try:
@@ -42,23 +43,29 @@ def versions() -> dict[str, str]:
 
 
 def metric_versions() -> dict[str, str]:
-    """The part of `versions` that a fingerprint holds."""
+    """The versions that are part of a fingerprint."""
     return {name: version for name, version in versions().items() if name in METRIC_DISTRIBUTIONS}
 
 
 @cache
-def source_state() -> dict[str, Any]:
-    """Commit of this package's checkout and whether it has uncommitted changes; nulls outside a checkout."""
+def source_state() -> Checkout:
+    """The commit of this package's checkout, and whether it has uncommitted changes."""
     folder = Path(__file__).parent
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", str(folder.parent)) if commit else None
-    return {"commit": commit, "dirty": None if commit is None else bool(changes)}
+    return Checkout(commit=commit, dirty=None if commit is None else bool(changes))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(folder), *arguments],  # only looks: leaves no lock when killed
+            [
+                "git",
+                "--no-optional-locks",
+                "-C",
+                str(folder),
+                *arguments,
+            ],  # leaves no lock when killed
             capture_output=True,
             text=True,
             timeout=20,
@@ -70,16 +77,16 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 @cache
-def hardware() -> dict[str, Any]:
-    """Processor, cores, memory and CUDA devices of this machine."""
+def hardware() -> Hardware:
+    """The processor, cores, memory and CUDA devices of this machine."""
     import torch
 
     pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": processor_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "memory_gib": round(pages * os.sysconf("SC_PAGE_SIZE") / 2**30, 1) if pages else None,
-        "cuda": [torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())],
-    }
+    return Hardware(
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=processor_name(),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        memory_gib=round(pages * os.sysconf("SC_PAGE_SIZE") / 2**30, 1) if pages else None,
+        cuda=tuple(torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())),
+    )

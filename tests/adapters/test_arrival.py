@@ -9,95 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.typed_data import CANDIDATES, DATA, JOINED, ONLY_TEXT, QUERY_TEXTS, RETRIEVAL, TEXTS, task_of
 
 from evaluation import run
 from evaluation.adapters.embedding import TaskEmbedder
-from evaluation.encoding.tokenizing import TextTokenizer
 
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore")]
 
 PROTOCOLS = ("e5", "mteb", "none")
-
-# What a job reads. Blanks at the ends of texts and a document without a title are there on purpose.
-CORPUS = [
-    {"_id": "d1", "title": "Bells", "text": " The church bells ring at noon. "},
-    {"_id": "d2", "title": "", "text": "\tNo parking behind the mill.\n"},
-    {"_id": "d3", "text": "The ferry is late."},
-]
-QUERIES = [{"_id": "q1", "text": "when do the bells ring"}, {"_id": "q2", "text": " where to park "}]
-QRELS = [("q1", "d1", 1), ("q2", "d2", 1), ("q2", "d3", 0)]
-RETRIEVAL = {"corpus.jsonl": CORPUS, "queries.jsonl": QUERIES, "qrels/test.tsv": QRELS}
-CANDIDATES = {"top_ranked/test.jsonl": [{"query-id": query, "corpus-ids": ["d1", "d2"]} for query in ("q1", "q2")]}
-INSTRUCTIONS = {
-    "instructions.jsonl": [
-        {"query-id": "q1", "instruction": "Only weekdays count."},
-        {"query-id": "q2", "instruction": "Leave out garages."},
-    ]
-}
-WORDS = ["ash", "birch", "cedar", "dogwood", "elder", "fir", "ginkgo", "hazel", "ivy", "juniper", "larch", "maple"]
-PAIRS = [{"sentence1": word, "sentence2": f"{word} wood "} for word in WORDS]
-PAIR_TEXTS = [*WORDS, *(f"{word} wood " for word in WORDS)]
-
-DATA: dict[str, dict[str, list[Any]]] = {
-    "Retrieval": RETRIEVAL,
-    "Reranking": RETRIEVAL | CANDIDATES,
-    "InstructionRetrieval": RETRIEVAL | INSTRUCTIONS,
-    "InstructionReranking": RETRIEVAL | CANDIDATES | INSTRUCTIONS,
-    "STS": {"test.jsonl": [{**pair, "score": float(row % 5)} for row, pair in enumerate(PAIRS)]},
-    "PairClassification": {"test.jsonl": [{**pair, "label": row % 2} for row, pair in enumerate(PAIRS)]},
-    "BitextMining": {"test.jsonl": PAIRS},
-    "Classification": {
-        "train.jsonl": [{"text": f"{word} leaf", "label": row % 2} for row, word in enumerate(WORDS)],
-        "test.jsonl": [{"text": word, "label": row % 2} for row, word in enumerate(WORDS)],
-    },
-    "MultilabelClassification": {
-        "train.jsonl": [{"text": f"{word} leaf", "label": [row % 2, 2]} for row, word in enumerate(WORDS)],
-        "test.jsonl": [{"text": word, "label": [row % 2, 2]} for row, word in enumerate(WORDS)],
-    },
-    "Regression": {
-        "train.jsonl": [{"text": f"{word} leaf", "value": float(row)} for row, word in enumerate(WORDS)],
-        "test.jsonl": [{"text": word, "value": float(row)} for row, word in enumerate(WORDS)],
-    },
-    "Clustering": {"test.jsonl": [{"text": word, "label": row % 3} for row, word in enumerate(WORDS)]},
-    "Clustering, legacy": {
-        "test.jsonl": [{"sentences": WORDS[start::2], "labels": [0, 0, 0, 1, 1, 1]} for start in (0, 1)]
-    },
-    "Summarization": {
-        "test.jsonl": [
-            {
-                "text": f"about {word}",
-                "human_summaries": [word],
-                "machine_summaries": [f"{word} one", f"{word} two"],
-                "relevance": [1.0, 5.0],
-            }
-            for word in WORDS
-        ]
-    },
-}
-
-# The dataset texts of each side as they must arrive, without a prefix. The originals of summaries are never encoded.
-QUERY_TEXTS = ["when do the bells ring", " where to park "]
-JOINED = ["Bells  The church bells ring at noon.", "No parking behind the mill.", "The ferry is late."]
-ONLY_TEXT = ["The church bells ring at noon.", "No parking behind the mill.", "The ferry is late."]
-INSTRUCTED = ["when do the bells ring Only weekdays count.", " where to park  Leave out garages."]
-LABELLED = [*WORDS, *(f"{word} leaf" for word in WORDS)]
-SUMMARIES = [f"{word}{end}" for word in WORDS for end in ("", " one", " two")]
-
-TEXTS: dict[str, tuple[list[str], list[str]]] = {  # queries and documents, or all texts and none
-    "Retrieval": (QUERY_TEXTS, JOINED),
-    "Reranking": (QUERY_TEXTS, JOINED[:2]),  # d3 is nobody's candidate
-    "InstructionRetrieval": (INSTRUCTED, JOINED),
-    "InstructionReranking": (INSTRUCTED, JOINED[:2]),
-    "STS": (PAIR_TEXTS, []),
-    "PairClassification": (PAIR_TEXTS, []),
-    "BitextMining": (PAIR_TEXTS, []),
-    "Classification": (LABELLED, []),
-    "MultilabelClassification": (LABELLED, []),
-    "Regression": (LABELLED, []),
-    "Clustering": (WORDS, []),
-    "Clustering, legacy": (WORDS, []),
-    "Summarization": (SUMMARIES, []),
-}
 
 # Prefix of queries and of documents; of all texts where a task has no sides.
 Q, P = "query: ", "passage: "
@@ -116,27 +35,7 @@ PREFIXES: dict[str, dict[str, tuple[str, str]]] = {
     "Clustering, legacy": {"e5": (Q, ""), "mteb": ("", ""), "none": ("", "")},
     "Summarization": {"e5": (Q, ""), "mteb": ("", ""), "none": ("", "")},
 }
-QUICK = {
-    "Classification": {"n_experiments": 1},
-    "MultilabelClassification": {"n_experiments": 1},
-    "Regression": {"n_experiments": 1},
-    "Clustering": {"n_clusters": 1, "max_documents_per_cluster": 20},
-}
 NEVER_NORMALIZED_BY_E5 = {"Classification", "MultilabelClassification", "Regression"}
-
-
-@pytest.fixture
-def arrived(monkeypatch):
-    """Strings that reached the tokenizer, in order."""
-    strings: list[str] = []
-    original = TextTokenizer.__call__
-
-    def listening(self, texts):
-        strings.extend(texts)
-        return original(self, texts)
-
-    monkeypatch.setattr(TextTokenizer, "__call__", listening)
-    return strings
 
 
 @pytest.fixture
@@ -152,12 +51,6 @@ def lengths(monkeypatch):
 
     monkeypatch.setattr(TaskEmbedder, "embed", listening)
     return found
-
-
-def task_of(name: str, data) -> dict[str, Any]:
-    if name == "Clustering, legacy":
-        return {"mteb": "TwentyNewsgroupsClustering", "data": data}
-    return {"local": "Own", "type": name, "data": data, "options": QUICK.get(name, {})}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -177,7 +70,7 @@ def test_e5_normalizes_all_but_classification_whatever_the_checkpoint_declares(
     result = run_job(task_of(name, write_data("data", DATA[name])), raw_checkpoint if unit else tiny_checkpoint, "e5")
     is_unit = np.isclose(lengths, 1, atol=1e-4)
     assert is_unit.all() if unit else not is_unit.any()
-    assert {side["normalize"] for side in result.audit["sides"].values()} == {unit}
+    assert result.audit.vectors.normalize == unit
 
 
 @pytest.mark.parametrize("protocol", ["mteb", "none"])
@@ -191,7 +84,7 @@ def test_mteb_and_none_normalize_as_the_checkpoint_declares(
         result = run_job(task, checkpoint, protocol)
         is_unit = np.isclose(lengths, 1, atol=1e-4)
         assert is_unit.all() if declared else not is_unit.any()
-        assert {side["normalize"] for side in result.audit["sides"].values()} == {declared}
+        assert result.audit.vectors.normalize == declared
 
 
 @pytest.mark.parametrize(
@@ -244,14 +137,14 @@ def test_audit_holds_strings_and_counts_of_each_side(write_data, run_job, tiny_c
     result = run_job(
         {"local": "Own", "type": "Retrieval", "data": write_data("data", RETRIEVAL)}, tiny_checkpoint, "e5"
     )
-    query, passage = result.audit["sides"]["query"], result.audit["sides"]["passage"]
-    assert query["examples"] == ["query: when do the bells ring", "query:  where to park "]
-    assert passage["examples"] == [P + JOINED[0], P + JOINED[1]]
-    assert (query["prefix"], query["texts"], query["unique_texts"]) == ("query: ", 2, 2)
-    assert (passage["prefix"], passage["texts"], passage["unique_texts"]) == ("passage: ", 3, 3)
-    assert (query["pooling"], query["max_length"], query["dtype"], query["truncated"]) == ("mean", 64, "float32", 0)
+    query, passage, vectors = result.audit.sides["query"], result.audit.sides["passage"], result.audit.vectors
+    assert query.examples == ("query: when do the bells ring", "query:  where to park ")
+    assert passage.examples == (P + JOINED[0], P + JOINED[1])
+    assert (query.prefix, query.texts, query.unique_texts) == ("query: ", 2, 2)
+    assert (passage.prefix, passage.texts, passage.unique_texts) == ("passage: ", 3, 3)
+    assert (vectors.pooling, vectors.max_length, vectors.dtype, query.truncated) == ("mean", 64, "float32", 0)
     # [CLS] query : when do the bells ring [SEP] and [CLS] query : where to park [SEP]
-    assert (query["longest"], sum(query["token_lengths"]["counts"])) == (9, 2)
+    assert (query.longest, sum(query.token_lengths.counts)) == (9, 2)
 
 
 # Datasets that were prefixed by mistake
@@ -291,5 +184,5 @@ def test_own_protocol_may_allow_prefixed_text(make_config, write_data, tiny_chec
     own = {"accepting": {"base": "e5", "allow_prefixed_text": True}}
     record = run_sts(make_config, write_data, tiny_checkpoint, prefixed_sts(60, 60), "accepting", own)
     assert record.state == "done"
-    assert record.audit["sides"]["text"]["examples"] == ["query: query: tree 0", "query: query: tree 1"]
+    assert record.audit.sides["text"].examples == ("query: query: tree 0", "query: query: tree 1")
     assert "60 of 120 texts" in record.warnings[0]

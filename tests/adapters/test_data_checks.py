@@ -105,7 +105,7 @@ def test_levels_of_a_single_label_are_counted(
     folder = write_data("levels", {"test.jsonl": rows})
     found = run_job({"local": "Levels", "type": "Clustering", "data": folder}, tiny_checkpoint, "e5")
     assert found.counts == {"clustering levels with a single label": 1}
-    assert found.scores["test"][0]["v_measures"]["Level 0"] == [1.0] * 10
+    assert found.scores["test"][0].details["v_measures"]["Level 0"] == [1.0] * 10
 
 
 def test_sets_of_a_single_label_are_counted_in_the_older_kind_of_clustering(
@@ -140,6 +140,6 @@ def test_a_secondary_metric_that_is_undefined_is_null_and_the_score_stays(
     (record,) = RunStore(outcome.folder).current_records()
     assert record.state == "done"
     assert record.main_score is not None
-    undefined = [name for name, value in record.scores["test"][0].items() if value is None]
+    undefined = [name for name, value in record.scores["test"][0].metrics.items() if value is None]
     assert undefined
     assert all(name.startswith("nauc") for name in undefined)

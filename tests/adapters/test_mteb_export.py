@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from mteb.results import TaskResult
+from support.fake_runs import write_manifest
 
 from evaluation import run
 from evaluation.adapters.mteb_export import export_for_mteb
 from evaluation.analysis.handover.exports import write_model_cards, write_trec
 from evaluation.errors import DamagedFileError, UsageError
+from evaluation.records.mteb_files import read_mteb_files
+from evaluation.records.origin import DatasetProvenance
 from evaluation.records.store import RunStore
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart"
@@ -33,7 +36,7 @@ def test_local_data_local_weights_and_other_protocols_are_refused_all_at_once(st
         export_for_mteb(stored, tmp_path / "out", experiment=False)
     lines = str(refused.value).splitlines()
     assert len(lines) == 6
-    for reason in ("it ran on local data", "is no model of the Hub", "protocol 'e5' is not mteb's"):
+    for reason in ("it ran on local data", "is not a model of the Hub", "protocol 'e5' is not mteb's"):
         assert sum(reason in line for line in lines) == 2
     with pytest.raises(UsageError) as still:
         export_for_mteb(stored, tmp_path / "out", experiment=True)
@@ -50,28 +53,25 @@ def of_hub(stored: Path, tmp_path: Path) -> Callable[..., Path]:
     """A function: label -> folder below mteb/results, changed scores -> a run as if of the Hub's model and dataset."""
     source = RunStore(stored)
     record = next(record for record in source.current_records() if record.task == "STSBenchmark")
-    result, meta = source.mteb_files(record).values()
-    provenance = {
-        **record.provenance,
-        "model": {**record.provenance["model"], "name": "someone/tiny", "revision": COMMIT},
-        "dataset": {"name": "mteb/stsbenchmark-sts", "revision": STS_REVISION},
-    }
+    result, meta = read_mteb_files(source, record).values()
+    assert record.provenance.model is not None
+    model = record.provenance.model.model_copy(update={"name": "someone/tiny", "revision": COMMIT})
+    dataset = DatasetProvenance(name="mteb/stsbenchmark-sts", revision=STS_REVISION)
+    provenance = record.provenance.model_copy(update={"model": model, "dataset": dataset})
 
     def make(places: Mapping[str, str], *, other_score: bool = False) -> Path:
-        store, jobs = RunStore(tmp_path / "of-hub"), []
+        store, records = RunStore(tmp_path / "of-hub"), []
         for label, place in places.items():
             scores: Any = {"test": [dict(entry) for entry in result["scores"]["test"]]}
-            if other_score and jobs:
+            if other_score and records:
                 scores["test"][0]["main_score"] = 0.25
             files = {
                 f"{place}/STSBenchmark.json": {**result, "scores": scores, "dataset_revision": STS_REVISION},
                 f"{place}/model_meta.json": {**meta, "name": "someone/tiny", "revision": COMMIT},
             }
             changed = {"label": label, "protocol": "mteb", "provenance": provenance, "files": {}}
-            store.save(record.model_copy(update=changed), {}, files)
-            jobs.append({"label": label, "task": record.task, "fingerprint": record.fingerprint, "state": record.state})
-        store.write_run({"schema_version": 1, "name": "of-hub", "config": {}, "jobs": jobs})
-        return store.folder
+            records.append(store.save(record.model_copy(update=changed), {}, files))
+        return write_manifest(store.folder, records)
 
     return make
 
@@ -147,9 +147,10 @@ def test_model_card_parses_and_names_the_protocol(stored: Path, tmp_path: Path) 
 
 
 def test_plan_and_truth_stand_side_by_side(stored: Path) -> None:
-    for job in RunStore(stored).read_run()["jobs"]:
-        plan, truth = job["cost"]["plan"], job["cost"]["truth"]
-        assert plan["unique_texts"] == truth["unique_texts"]
-        assert plan["tokens"] == pytest.approx(truth["tokens"], rel=0.15)
-        assert truth["new_tokens"] == truth["tokens"], "nothing was cached"
-        assert truth["seconds"] > 0
+    for job in RunStore(stored).read_run().jobs:
+        assert job.cost is not None and job.cost.truth is not None
+        plan, truth = job.cost.plan, job.cost.truth
+        assert plan.unique_texts == truth.unique_texts
+        assert plan.tokens == pytest.approx(truth.tokens, rel=0.15)
+        assert truth.new_tokens == truth.tokens, "nothing was cached"
+        assert truth.seconds is not None and truth.seconds > 0

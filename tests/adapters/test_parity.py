@@ -415,7 +415,7 @@ def test_corpus_in_many_blocks_gives_the_same_ranking(text_pool, tiny_checkpoint
     whole = run_job(task, tiny_checkpoint, "mteb")
     monkeypatch.setattr(mteb_adapter, "corpus_blocks", partial(mteb_adapter.corpus_blocks, block=16))
     in_blocks = run_job(task, tiny_checkpoint, "mteb")
-    assert in_blocks.audit["sides"]["passage"]["texts"] == whole.audit["sides"]["passage"]["texts"] == 150
+    assert in_blocks.audit.sides["passage"].texts == whole.audit.sides["passage"].texts == 150
     found, expected = _by_place(in_blocks.scores), _by_place(whole.scores)
     assert {key: (found[key], value) for key, value in expected.items() if not _same(found[key], value)} == {}
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ from evaluation.commands.run_benchmark.command import main
 from evaluation.config.loading import load_config
 from evaluation.jobs import build_plan
 from evaluation.tasks.local.folders import read_local_data
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 HEAD = """\
 name: broken
@@ -95,7 +96,12 @@ CONFIG_CASES = [
     Case("folder of data is a file", local("STS"), ("line 5", "data: is not a folder"), {"data": "text"}),
     Case("folder of data is empty", local("STS"), ("line 5", "no data of type STS"), {"data/README": "text"}),
     Case("model folder missing", model("label: a, model: ./models/a"), ("line 3", "there is no folder", "models/a")),
-    Case("model folder without config.json", model("label: a, model: ./m"), ("line 3", "no config.json"), {"m/x": ""}),
+    Case(
+        "model folder without config.json",
+        model("label: a, model: ./m"),
+        ("line 3", "neither config.json nor modules.json"),
+        {"m/x": ""},
+    ),
     Case(
         "unknown builtin",
         model('label: a, model: "builtin:e5"'),
@@ -118,14 +124,18 @@ CONFIG_CASES = [
         ("line 5", "choose another"),
         {"data/test.jsonl": STS},
     ),
-    Case("no models", "name: x\ntasks:\n" + STS12, ("c.yaml", "lacks the key 'models'")),
+    Case("no models", "name: x\ntasks:\n" + STS12, ("c.yaml", "has no key 'models'")),
     Case("empty list of models", "name: x\nmodels: []\ntasks:\n" + STS12, ("line 2", "must not be empty")),
-    Case("models that are no list", "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12, ("line 2", "a list is")),
-    Case("no tasks", GOOD.partition("tasks:")[0], ("c.yaml", "lacks the key 'tasks'")),
-    Case("model without a label", model("model: x/y"), ("line 3", "lacks the key 'label'")),
+    Case(
+        "models that are no list",
+        "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12,
+        ("line 2", "it must be a list"),
+    ),
+    Case("no tasks", GOOD.partition("tasks:")[0], ("c.yaml", "has no key 'tasks'")),
+    Case("model without a label", model("model: x/y"), ("line 3", "has no key 'label'")),
     Case("length in words", model("label: a, model: x/y, max_length: long"), ("line 3", '"long"', "whole number")),
     Case("length of zero", model("label: a, model: x/y, max_length: 0"), ("line 3", "max_length is 0")),
-    Case("splits as a text", HEAD + "  - {mteb: STS12, splits: test}\n", ("line 5", '"test"', "a list is wanted")),
+    Case("splits as a text", HEAD + "  - {mteb: STS12, splits: test}\n", ("line 5", '"test"', "it must be a list")),
     Case("unknown split", HEAD + "  - {mteb: STS12, splits: [tset]}\n", ("line 5", "no split 'tset'", "test")),
     Case("unknown subset", HEAD + "  - {mteb: STS17, subsets: [en-xx]}\n", ("line 5", "no subset 'en-xx'", "en-en")),
     Case("two kinds of task in one entry", HEAD + "  - {mteb: STS12, beir: scifact}\n", ("line 5", "exactly one of")),
@@ -192,8 +202,8 @@ DATA_CASES = [
     beir_case("no judgement", "qrels/test.tsv", "query-id\tcorpus-id\tscore\n", "no judged query"),
     beir_case("empty corpus", "corpus.jsonl", "", "is empty"),
     beir_case("empty queries", "queries.jsonl", "\n\n", "is empty"),
-    beir_case("document id twice", "corpus.jsonl", CORPUS + CORPUS, "line 3", '"d1" is already in line 1'),
-    beir_case("query id twice", "queries.jsonl", QUERIES + QUERIES, "line 3", '"q1" is already in line 1'),
+    beir_case("document id twice", "corpus.jsonl", CORPUS + CORPUS, "line 3", '"d1" already appears in line 1'),
+    beir_case("query id twice", "queries.jsonl", QUERIES + QUERIES, "line 3", '"q1" already appears in line 1'),
     beir_case("malformed JSON line", "corpus.jsonl", CORPUS + '{"_id": "d3", \n', "line 3", "not valid JSON"),
     beir_case("JSON line that is no object", "corpus.jsonl", CORPUS + '["d3"]\n', "line 3", "must be a JSON object"),
     beir_case("not UTF-8", "corpus.jsonl", CORPUS.encode() + b'{"_id": "d3", "text": "\xe9"}\n', "line 3", "not UTF-8"),
@@ -203,7 +213,7 @@ DATA_CASES = [
     ),
     beir_case("score that is a fraction", "qrels/test.tsv", QRELS + "q1\td2\t0.5\n", "line 3", "whole number"),
     beir_case("score that is negative", "qrels/test.tsv", QRELS + "q1\td2\t-1\n", "line 3", "0 or more"),
-    beir_case("qrels with spaces", "qrels/test.tsv", "q1 d1 1\n", "line 1", "tabs between"),
+    beir_case("qrels with spaces", "qrels/test.tsv", "q1 d1 1\n", "line 1", "separated by tabs"),
     beir_case("two scores for one pair", "qrels/test.tsv", QRELS + "q1\td1\t2\n", "line 3", "but 1 in line 2"),
     beir_case(
         "candidate out of the corpus",
@@ -266,7 +276,7 @@ DATA_CASES = [
         "Summarization",
         jsonl({"text": "a", "human_summaries": ["b"], "machine_summaries": ["c", "d"], "relevance": [1.0]}),
         "test.jsonl, line 1",
-        "equally long",
+        "the same length",
     ),
 ]
 
@@ -279,19 +289,6 @@ class Said(NamedTuple):
 
     code: int
     error: str
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """The command sends the libraries' logs to a file, for good."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def lay_out(folder: Path, case: Case) -> list[str]:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.fake_runs import write_manifest
 from support.synthetic_suite import write_suite
 
 from evaluation.commands.write_report import main
-from evaluation.records.store import RunStore
 
 CALL = "import sys; from evaluation.commands.write_report import main; sys.argv[0] = 'write-report'; main()"
 
@@ -72,10 +72,8 @@ def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
 
 
 def test_run_without_any_score_still_ends_in_a_sentence(tmp_path: Path) -> None:
-    job = {"label": "a", "task": "STSBenchmark", "type": "STS", "protocol": "e5", "fingerprint": "0" * 64}
-    store = RunStore(tmp_path / "empty")
-    store.write_run({"schema_version": 1, "name": "empty", "config": {}, "jobs": [{**job, "state": "waiting"}]})
-    done = write_report(store.folder, "--output", tmp_path / "r.html")
+    folder = write_manifest(tmp_path / "empty", [], waiting=[("a", "STSBenchmark")])
+    done = write_report(folder, "--output", tmp_path / "r.html")
     assert "Traceback" not in done.stderr
     assert (done.returncode, done.stderr) == (0, "")
     assert "No model has a score" in (tmp_path / "r.html").read_text(encoding="utf-8")

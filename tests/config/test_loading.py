@@ -97,22 +97,6 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert dumped == given
 
 
-@pytest.mark.parametrize(
-    ("model", "protocol"),
-    [
-        ("intfloat/e5-large-unsupervised", "e5"),
-        ("intfloat/multilingual-e5-small", "e5"),
-        ("builtin:multilingual-e5-small", "e5"),
-        ("./checkpoints/e5-base-v2/", "e5"),
-        ("intfloat/multilingual-e5-large-instruct", "none"),
-        ("sentence-transformers/all-MiniLM-L6-v2", "none"),
-        ("someone/e5small", "none"),
-    ],
-)
-def test_protocol_follows_the_family_where_none_is_given(tmp_path: Path, model: str, protocol: str) -> None:
-    assert load(tmp_path, MINIMAL.replace("intfloat/e5-small", model)).models[0].protocol_name == protocol
-
-
 def test_config_is_frozen(tmp_path: Path) -> None:
     config = load(tmp_path, WHOLE)
     parts = ((config, "name"), (config.models[0], "label"), (config.runtime, "seed"), (config.tasks[0], "mteb"))
@@ -192,7 +176,7 @@ def test_last_override_wins(tmp_path: Path) -> None:
 def test_overrides_can_make_a_protocol(tmp_path: Path) -> None:
     config = load(tmp_path, MINIMAL, "protocols.p.base=e5", "protocols.p.query_prefix='x: '", "models.0.protocol=p")
     assert config.protocols["p"].query_prefix == "x: "
-    assert config.models[0].protocol_name == "p"
+    assert config.models[0].protocol == "p"
 
 
 def test_override_takes_text_after_the_first_equals_sign(tmp_path: Path) -> None:
@@ -214,8 +198,8 @@ def test_override_can_mend_a_config(tmp_path: Path) -> None:
         ("models.-1.dtype=float32", "'-1' is not an index of a list with 1 items"),
         ("models.²=x", "is not an index of a list with 1 items"),
         ("models.first.dtype=float32", "'first' is not an index of a list with 1 items"),
-        ("models.0.label.x=1", "holds a plain value"),
-        ("name.x=1", "holds a plain value"),
+        ("models.0.label.x=1", "is a plain value without keys"),
+        ("name.x=1", "is a plain value without keys"),
     ],
 )
 def test_override_that_can_not_be_used_is_named(tmp_path: Path, override: str, message: str) -> None:
@@ -256,7 +240,7 @@ runtime:
         "c.yaml, line 3: unknown protocol 'e6'; nearest: 'e5'",
         "c.yaml, line 4: label 'X' is used twice (models[0] has it)",
         "c.yaml, line 6: models[1].dtype is \"fp16\"; nearest: 'float16'",
-        'c.yaml, line 7: models[1].max_length is "long": a whole number is wanted',
+        'c.yaml, line 7: models[1].max_length is "long": it must be a whole number',
         "c.yaml, line 9: tasks[0] needs exactly one of the keys mteb, mteb_benchmark, beir, local",
         "c.yaml, line 10: unknown key 'spilts' in tasks[1]; nearest: 'splits'",
         "c.yaml, line 11: unknown key 'limt' in the config; nearest: 'limit'",
@@ -315,20 +299,23 @@ def test_wrong_max_tokens_is_one_sentence_with_the_value(tmp_path: Path) -> None
         ("- a\n- b\n", ["a config is a mapping with name, models and tasks, not a list"]),
         ("text\n", ["a config is a mapping with name, models and tasks, not a text"]),
         ("3\n", ["a config is a mapping with name, models and tasks, not a number"]),
-        ("name: x\n", ["lacks the key 'models'", "lacks the key 'tasks'"]),
+        ("name: x\n", ["has no key 'models'", "has no key 'tasks'"]),
         (MINIMAL.partition("tasks:")[0] + "tasks: []\n", ["line 5: tasks is []: the list must not be empty"]),
-        (MINIMAL.partition("tasks:")[0] + "tasks:\n", ["line 5: tasks is null: a list is wanted"]),
+        (MINIMAL.partition("tasks:")[0] + "tasks:\n", ["line 5: tasks is null: it must be a list"]),
         (MINIMAL + "    splits: []\n", ["line 7: tasks[0].splits is []: the list must not be empty"]),
-        (MINIMAL + "    splits: test\n", ['line 7: tasks[0].splits is "test": a list is wanted, such as [test]']),
-        (MINIMAL + "limit: 3\n", ["line 7: limit is 3: a mapping of keys to values is wanted"]),
+        (MINIMAL + "    splits: test\n", ['line 7: tasks[0].splits is "test": it must be a list, such as [test]']),
+        (MINIMAL + "limit: 3\n", ["line 7: limit is 3: it must be a mapping of keys to values"]),
         (MINIMAL + "runtime: {max_tokens: 100}\n", ["at least 512 tokens are needed"]),
-        (MINIMAL + "runtime: {store_texts: 1}\n", ["runtime.store_texts is 1: true or false is wanted"]),
+        (MINIMAL + "runtime: {store_texts: 1}\n", ["runtime.store_texts is 1: it must be true or false"]),
         (MINIMAL + "runtime: {device: gpu}\n", ['line 7: runtime.device is "gpu"']),
         (MINIMAL + "protocols: {e5: {base: none}}\n", ["line 7: protocol 'e5' can't be redefined"]),
-        (MINIMAL + "protocols: {a/b: {base: none}}\n", ["line 7: protocol name 'a/b' must be made like a label"]),
-        (MINIMAL + "protocols: {p: {}}\n", ["line 7: protocols.p lacks the key 'base'"]),
-        (MINIMAL.replace("label: e5", "label: 3"), ["line 3: models[0].label is 3: a text is wanted"]),
-        (MINIMAL.replace("label: e5", "label: yes"), ["line 3: models[0].label is true: a text is wanted"]),
+        (MINIMAL + "protocols: {a/b: {base: none}}\n", ["line 7: protocol name 'a/b' must have the form of a label"]),
+        (MINIMAL + "protocols: {undecided: {base: none}}\n", ["line 7: protocol 'undecided' can't be redefined"]),
+        (MINIMAL + "protocols: {p: {base: e5, instruction: x}}\n", ["base e5 sends no instruction"]),
+        (MINIMAL + "protocols: {p: {base: none, tasks: {X: {instruction: x}}}}\n", ["base none sends no instruction"]),
+        (MINIMAL + "protocols: {p: {}}\n", ["line 7: protocols.p has no key 'base'"]),
+        (MINIMAL.replace("label: e5", "label: 3"), ["line 3: models[0].label is 3: it must be a text"]),
+        (MINIMAL.replace("label: e5", "label: yes"), ["line 3: models[0].label is true: it must be a text"]),
     ],
 )
 def test_fault_is_a_sentence(tmp_path: Path, text: str, messages: list[str]) -> None:

@@ -7,27 +7,27 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evaluation.encoding import settings
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.errors import ModelError
 
 
 @pytest.mark.parametrize(
-    ("dtype", "device", "has_bfloat16", "expected"),
+    ("dtype", "device", "declared", "expected"),
     [
-        ("auto", "cpu", False, "float32"),
-        ("auto", "cpu", True, "bfloat16"),
-        ("auto", "cuda:1", False, "float16"),
-        ("auto", "mps", True, "float32"),
-        ("float32", "cuda", True, "float32"),
-        ("bfloat16", "cpu", False, "bfloat16"),
+        ("auto", "cpu", "float32", "float32"),
+        ("auto", "cpu", "bfloat16", "float32"),
+        ("auto", "mps", "float16", "float32"),
+        ("auto", "cuda:1", "float32", "float16"),
+        ("auto", "cuda:1", None, "float16"),
+        ("auto", "cuda", "bfloat16", "bfloat16"),
+        ("float32", "cuda", "bfloat16", "float32"),
+        ("bfloat16", "cpu", "float32", "bfloat16"),
     ],
 )
-def test_precision_is_the_fastest_that_keeps_the_scores(
-    monkeypatch: pytest.MonkeyPatch, dtype: str, device: str, has_bfloat16: bool, expected: str
+def test_precision_follows_from_device_and_checkpoint(
+    dtype: str, device: str, declared: str | None, expected: str
 ) -> None:
-    monkeypatch.setattr(settings, "_cpu_has_bfloat16", lambda: has_bfloat16)
-    assert resolve_dtype(dtype, device) == expected
+    assert resolve_dtype(dtype, device, declared) == expected
 
 
 @pytest.mark.parametrize(

@@ -112,26 +112,20 @@ def test_no_room_beside_special_tokens_is_an_error(bert_folder: Path) -> None:
 
 def test_broken_tokenizer_file_is_named(bert_copy: Path) -> None:
     (bert_copy / "tokenizer.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"tokenizer\.json can't be read"):
+    with pytest.raises(ModelError, match=r"the tokenizer in .*tiny-bert can't be read"):
         TextTokenizer(bert_copy, 32)
 
 
-@pytest.mark.parametrize(("declared", "expected"), [(7, 7), (None, 0)])
-def test_padding_token_is_the_one_declared(bert_copy: Path, declared: int | None, expected: int) -> None:
+@pytest.mark.parametrize(("named", "declared", "expected"), [(True, 7, 0), (False, 7, 7), (False, None, 0)])
+def test_padding_token_is_the_tokenizers_else_the_one_in_config_json(
+    bert_copy: Path, named: bool, declared: int | None, expected: int
+) -> None:
     config = json.loads((bert_copy / "config.json").read_text(encoding="utf-8"))
     write_json(bert_copy / "config.json", {**config, "pad_token_id": declared})
+    if not named:
+        content = json.loads((bert_copy / "tokenizer_config.json").read_text(encoding="utf-8"))
+        write_json(bert_copy / "tokenizer_config.json", {**content, "pad_token": None})
     assert TextTokenizer(bert_copy, 32).pad_id == expected
-
-
-def test_padding_token_is_found_by_name(bert_copy: Path) -> None:
-    file = bert_copy / "tokenizer.json"
-    content = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = content["model"]["vocab"]
-    vocabulary["[OTHER]"], vocabulary["<pad>"] = vocabulary.pop("[PAD]"), vocabulary.pop("z")
-    content["added_tokens"] = []
-    write_json(file, content)
-    write_json(bert_copy / "config.json", {})
-    assert TextTokenizer(bert_copy, 32).pad_id == vocabulary["<pad>"] > 0
 
 
 # ----------------------------------------------------------------------------------------------------------- reference

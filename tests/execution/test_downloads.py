@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub_repositories import write_card
+from support.data import write_card
 from support.hub_server import Hub
 
 from evaluation import load_config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
@@ -32,7 +31,10 @@ from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.runner import RunOptions
 from evaluation.jobs import Job, build_plan
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
+
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 WORDS = ["red", "green", "blue", "cat", "dog", "horse", "runs", "sleeps", "eats", "a", "the", "small"]
 TASK_TYPES = {
@@ -171,19 +173,6 @@ def _few_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    """The command sends the libraries' logs to a file, for good."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    for handler in set(root.handlers) - set(handlers):
-        root.removeHandler(handler)
-        handler.close()
-    root.setLevel(level)
-    logging.captureWarnings(False)
-
-
 @pytest.fixture
 def nan_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     """The tiny checkpoint with one weight that is no number."""
@@ -257,13 +246,13 @@ def test_interrupted_run_goes_on_where_it_stopped(tiny_checkpoint: Path, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run(load_config(file), reporter=Impatient())
     folder = tmp_path / "results" / "tiny"
-    states = {job["task"]: job["state"] for job in RunStore(folder).read_run()["jobs"]}
+    states = {job.task: job.state for job in RunStore(folder).read_run().jobs}
     assert states == {"Pairs": "done", "Search": "waiting"}
-    assert RunStore(folder).read_run()["ended"] is None
+    assert RunStore(folder).read_run().ended is None
     assert results_frame(folder)["task"].tolist() == ["Pairs"]
     second = start(file)
     assert (second.n_executed, len(second.records)) == (1, 2)
-    assert RunStore(folder).read_run()["ended"] is not None
+    assert RunStore(folder).read_run().ended is not None
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -296,7 +285,7 @@ def test_a_narrower_start_keeps_the_configs_order(tiny_checkpoint: Path, tmp_pat
     file = suite(tmp_path, tiny_checkpoint)
     folder = start(file).folder
     start(file, only=("Search",))
-    assert [job["task"] for job in RunStore(folder).read_run()["jobs"]] == ["Pairs", "Search"]
+    assert [job.task for job in RunStore(folder).read_run().jobs] == ["Pairs", "Search"]
 
 
 def test_a_narrower_start_under_another_protocol_leaves_the_old_scores_out(
@@ -367,7 +356,7 @@ def test_killed_process_and_a_second_one_at_once_leave_a_sound_run(tiny_checkpoi
     for record in outcome.records:
         assert record.state == "done"
         assert len(samples(record, folder)) > 0
-    assert {job["state"] for job in RunStore(folder).read_run()["jobs"]} == {"done"}
+    assert {job.state for job in RunStore(folder).read_run().jobs} == {"done"}
 
 
 def test_cached_vectors_give_the_same_record_without_the_model(
@@ -377,8 +366,8 @@ def test_cached_vectors_give_the_same_record_without_the_model(
     (uncached,) = start(suite(tmp_path, tiny_checkpoint, "Pairs")).records
     file = suite(tmp_path, tiny_checkpoint, "Pairs", runtime={"device": "cpu", "cache": True})
     (first,), (second,) = start(file, fresh=True).records, start(file, fresh=True).records
-    assert first.timing["tokens"] > 0
-    assert second.timing["tokens"] == 0
+    assert first.timing.tokens > 0
+    assert second.timing.tokens == 0
     for record in (first, second):
         assert record.fingerprint == uncached.fingerprint
         assert record.scores == uncached.scores
@@ -404,10 +393,10 @@ def test_failing_job_is_recorded_and_the_others_go_on(
         assert record.main_score is None
         assert record.scores == {}
         assert record.error is not None
-        assert record.error.kind == "EncodingError"
+        assert record.error.kind == "ModelError"
         assert "not finite" in record.error.message
     assert set(results_frame(folder)["label"]) == {"good"}
-    assert {job["state"] for job in RunStore(folder).read_run()["jobs"]} == {"failed", "done"}
+    assert {job.state for job in RunStore(folder).read_run().jobs} == {"failed", "done"}
     again = start(file)
     assert (again.n_executed, len(again.failed)) == (2, 2)
 
@@ -616,7 +605,7 @@ def test_limited_run_is_marked_and_exports_nothing(tiny_checkpoint: Path, tmp_pa
     file = suite(tmp_path, tiny_checkpoint, limit={"examples": 4, "queries": 2, "documents": 5})
     outcome = start(file)
     assert [record.state for record in outcome.records] == ["done", "done"]
-    assert all(record.limit == {"documents": 5, "queries": 2, "examples": 4} for record in outcome.records)
+    assert all(record.limit.model_dump() == {"documents": 5, "queries": 2, "examples": 4} for record in outcome.records)
     assert not (outcome.folder / "mteb").exists()
     assert results_frame(outcome.folder)["limited"].all()
     found = {record.task: samples(record, outcome.folder) for record in outcome.records}
@@ -660,22 +649,22 @@ def test_summary_loads_back(finished: Path) -> None:
 
 def test_run_file_names_every_job_and_where_it_came_from(finished: Path) -> None:
     content = RunStore(finished).read_run()
-    assert [(job["task"], job["state"]) for job in content["jobs"]] == [(name, "done") for name in TASK_TYPES]
-    assert content["config"]["name"] == content["name"] == "tiny"
-    assert content["versions"]["mteb"]
-    assert content["started"] <= content["ended"]
+    assert [(job.task, job.state) for job in content.jobs] == [(name, "done") for name in TASK_TYPES]
+    assert content.config["name"] == content.name == "tiny"
+    assert content.versions["mteb"]
+    assert content.started <= content.ended
 
 
 def test_record_says_what_reached_the_model(records: dict[str, JobRecord]) -> None:
-    sides = records["Search"].audit["sides"]
-    assert sides["query"]["prefix"] == "query: "
-    assert sides["passage"]["prefix"] == "passage: "
-    assert sides["passage"]["examples"][0] == f"passage: {sentence(0)}"
-    assert sides["passage"]["examples"][1] == f"passage: {WORDS[1]} {sentence(7)}"
-    assert sides["passage"]["texts"] == 12
+    sides = records["Search"].audit.sides
+    assert sides["query"].prefix == "query: "
+    assert sides["passage"].prefix == "passage: "
+    assert sides["passage"].examples[0] == f"passage: {sentence(0)}"
+    assert sides["passage"].examples[1] == f"passage: {WORDS[1]} {sentence(7)}"
+    assert sides["passage"].texts == 12
     assert records["Search"].counts == {"queries without judgements": 1}
-    assert records["Colours"].audit["sides"]["text"]["normalize"] is False
-    assert records["Pairs"].audit["sides"]["text"]["normalize"] is True
+    assert records["Colours"].audit.vectors.normalize is False
+    assert records["Pairs"].audit.vectors.normalize is True
 
 
 def test_every_job_is_in_mteb_s_own_layout_too(finished: Path, records: dict[str, JobRecord]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.hub_server import Hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "someone/tiny-e5"
@@ -30,74 +28,15 @@ except EvaluationError as error:
 """
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers as the Hub does: repository info, then files with commit and ETag."""
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        hub: Hub = self.server.hub
-        hub.requested.append(path)
-        if path.startswith(f"/api/models/{REPOSITORY}/revision/"):
-            self.send(json.dumps(hub.info()).encode(), body=body)
-        elif path.startswith(f"/api/models/{REPOSITORY}/tree/"):
-            self.send(json.dumps(hub.tree()).encode(), body=body)
-        elif path.startswith(f"/{REPOSITORY}/resolve/") and hub.file(path) is not None:
-            self.send(hub.file(path).read_bytes(), body=body)
-        else:
-            self.send(b"not found", body=body, status=404)
-
-    def send(self, content: bytes, *, body: bool, status: int = 200) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        if status == 404:
-            self.send_header("X-Error-Code", "RepoNotFound")
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, *arguments: object) -> None:
-        """Keep the test's output clean."""
-
-
-class Hub:
-    """A server of one repository, whose files are a folder's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requested: list[str] = []
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.hub = self
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.address = f"http://127.0.0.1:{self.server.server_port}"
-
-    def names(self) -> list[str]:
-        return sorted(file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())
-
-    def info(self) -> dict[str, object]:
-        return {"id": REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.names()]}
-
-    def tree(self) -> list[dict[str, object]]:
-        sizes = [(name, (self.folder / name).stat().st_size) for name in self.names()]
-        return [{"type": "file", "path": name, "size": size, "oid": "0"} for name, size in sizes]
-
-    def file(self, path: str) -> Path | None:
-        name = path.removeprefix(f"/{REPOSITORY}/resolve/").partition("/")[2]
-        return self.folder / name if name in self.names() else None
-
-
 @pytest.fixture
-def hub(tiny_checkpoint: Path) -> Iterator[Hub]:
-    served = Hub(Path(tiny_checkpoint))
-    yield served
-    served.server.shutdown()
+def hub(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Hub]:
+    """Serves the tiny checkpoint, with an export beside it that nobody here reads."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "repository")
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model.onnx").write_bytes(b"not read here")
+    with Hub() as served:
+        served.add("model", REPOSITORY, folder, COMMIT)
+        yield served
 
 
 def locate_in_new_process(hub: Hub, cache: Path, model: str, revision: str = "", **more: str) -> str:

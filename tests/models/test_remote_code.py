@@ -50,7 +50,7 @@ from evaluation.encoding.settings import EncoderSettings
 from evaluation.models.checkpoint import locate
 found = locate("some/own", None, Path("."), trust_remote_code=True)
 settings = EncoderSettings("transformers", "mean", 16, "float32", "cpu", 64, trust_remote_code=True)
-print(found.code_revision, abs(Encoder(found, settings).encode(["a b"]).vectors).sum())
+print(abs(Encoder(found, settings).encode(["a b"]).vectors).sum())
 """
 
 
@@ -137,7 +137,6 @@ def test_code_is_fetched_and_locked_with_the_model(offline: Path) -> None:
 
 def test_code_is_part_of_the_identity_only_where_it_is_trusted(offline: Path) -> None:
     trusted, plain = (locate("some/own", None, Path(), trust_remote_code=trust) for trust in (True, False))
-    assert (trusted.code_revision, plain.code_revision) == (OLD, None)
     assert trusted.weights_hash != plain.weights_hash
 
 
@@ -182,7 +181,7 @@ def test_a_newer_commit_on_the_hub_does_not_run(fetched: tuple[Path, Hub], tmp_p
     variables["HF_MODULES_CACHE"] = str(tmp_path / "modules")
     before = in_new_process(ENCODE, **variables)
     server.add("model", "other/code", code_of(tmp_path / "new", 3), NEW)
-    assert before.startswith(OLD)
+    assert float(before) > 0
     assert in_new_process(ENCODE, **variables) == before
 
 

@@ -4,69 +4,40 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
+from support.data import text
+from support.small_runs import write_small_run
 
 from evaluation import load_config, run
 from evaluation.config.models import RunConfig
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome, WorkerProgress
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 
 prepare("127.0.0.1")  # before ray is imported: whatever the tests start stays on the loopback interface
 
-WORDS = ["river", "stone", "lamp", "winter", "garden", "ticket", "engine", "paper", "window", "bread", "letter"]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-TASKS = {"Pairs": "STS", "Search": "Retrieval", "Kinds": "Classification", "Order": "Reranking"}
-
-
-def text(number: int, length: int = 7) -> str:
-    return " ".join(random.Random(number).choices(WORDS, k=length + number % 5))
 
 
 def write_run(folder: Path, model: Path | str, *, n_documents: int = 1_000, **ray: Any) -> Path:
     """A config whose corpus has many shards (of 131,072 characters), with some texts and ids that are easily lost."""
     documents = [{"_id": f"d{n}", "title": "", "text": text(n % (n_documents - 40), 60)} for n in range(n_documents)]
     documents[7]["title"] = "a title"
-    files: dict[str, list[dict[str, Any]]] = {
-        "Pairs/test": [{"sentence1": text(n), "sentence2": text(n + 3), "score": n % 6 / 1.0} for n in range(60)],
-        "Search/corpus": documents,
-        "Search/queries": [{"_id": f"q{n}", "text": text(n * 3, 4)} for n in range(50)],
-        "Kinds/train": [{"text": text(n), "label": "abc"[n % 3]} for n in range(60)],
-        "Kinds/test": [{"text": text(n + 500), "label": "abc"[n % 3]} for n in range(90)],
-        "Order/corpus": documents[:60],
-        "Order/queries": [{"_id": f"q{n}", "text": text(n * 3, 4)} for n in range(20)],
-        "Order/top_ranked/test": [
-            {"query-id": f"q{n}", "corpus-ids": [f"d{(n * 7 + k) % 60}" for k in range(9)]} for n in range(20)
-        ],
-    }
-    for file, rows in files.items():
-        path = folder / "data" / f"{file}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    for task, n_queries in (("Search", 50), ("Order", 20)):
-        qrels = folder / "data" / task / "qrels" / "test.tsv"
-        qrels.parent.mkdir()
-        judged = [f"q{n}\td{(n * 7 + k) % 60}\t{1 + k}\n" for n in range(n_queries) for k in range(2)]
-        qrels.write_text("query-id\tcorpus-id\tscore\n" + "".join(judged), encoding="utf-8")
-    document = {
-        "name": "spread",
-        "models": [
-            {"label": label, "model": str(model), "protocol": label, "dtype": "float32"} for label in ("e5", "none")
-        ],
-        "tasks": [{"local": task, "type": kind, "data": f"data/{task}"} for task, kind in TASKS.items()],
-        "runtime": {"device": "cpu", "max_tokens": 512, "ray": ray},
-        "output": str(folder / "results"),
-    }
-    file = folder / "spread.yaml"
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return file
+    return write_small_run(
+        folder,
+        ("Pairs", "Search", "Kinds", "Order"),
+        {"e5": "e5", "none": "none"},
+        model=model,
+        name="spread",
+        documents=documents,
+        runtime={"max_tokens": 512, "ray": ray},
+    )
 
 
 def config_of(file: Path, executor: str, **overrides: Any) -> RunConfig:
@@ -117,7 +88,7 @@ class Watcher(Reporter):
 def watched_run(config: RunConfig, watcher: Watcher) -> tuple[RunOutcome, dict[str, Any]]:
     """A run and what run.json says of its executor."""
     outcome = run(config, reporter=watcher)
-    facts: dict[str, Any] = RunStore(outcome.folder).read_run()["executor"]
+    facts = RunStore(outcome.folder).read_run().executor or {}
     return outcome, facts
 
 

@@ -9,11 +9,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from support.fake_runs import job_record, write_manifest
+from support.record_parts import EDGES, hardware, job_audit, side_audit, subset_scores, timing
 
 from evaluation.analysis.statistics.sample_reading import read_samples
 from evaluation.analysis.statistics.units import UnitPart, Units, score
-from evaluation.records.store import JobRecord, RunStore
-from evaluation.tasks.index import TASK_CLASS_BY_TYPE, load_index
+from evaluation.protocols import TaskRules
+from evaluation.records.job_audit import JobAudit, TokenLengths
+from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import Checkout
+from evaluation.records.store import RunStore
+from evaluation.tasks.index import load_index
+from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 WORDS = [
     "harbour",
@@ -32,7 +39,7 @@ HOSTILE_QUERY = (
     "<script>window.planted = 'script'</script><img src=x onerror=\"window.planted = 'image'\"> </style> & \x07"
 )
 HOSTILE_DOCUMENT = "]]></script --><svg onload=\"window.planted = 'svg'\"> ‮right to left‬ {{ 7 * 7 }}"
-EDGES = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
+SOURCE = Checkout(commit="0123456789abcdef0123456789abcdef01234567", dirty=False)
 SKILLS = np.linspace(0.45, 0.7, 12)
 
 
@@ -61,34 +68,27 @@ def write_suite(
         parts = index.task(name).parts
         listed += [(part, name) for part in parts] if parts else [(name, None)]
     labels = [f"model-{number:02}" for number in range(1, n_models + 1)]
-    jobs = []
+    records = []
     for position, label in enumerate(labels):
         protocol = protocols[position % len(protocols)]
         for task, aggregate in listed:
-            record = _job(store, label, protocol, task, aggregate, SKILLS[position], n_units, store_texts=store_texts)
-            jobs.append(
-                {key: getattr(record, key) for key in ("label", "task", "type", "protocol", "fingerprint", "state")}
-            )
+            made = _job(label, protocol, task, aggregate, SKILLS[position], n_units, store_texts=store_texts)
+            records.append(_with_true_score(store, *made))
     models = [{"label": label, "model": f"example/{label}", "protocol": "e5"} for label in labels]
-    store.write_run(
-        {
-            "schema_version": 1,
-            "name": folder.name,
-            "config": {"name": folder.name, "models": models, "tasks": [{"mteb": name} for name in tasks]},
-            "config_file": f"configs/{folder.name}.yaml",
-            "versions": {"python": "3.11", "mteb": "2.26.24"},
-            "source": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
-            "hardware": {"system": "Linux x86_64", "cpu": "A processor", "cores": 8, "memory_gib": 32.0, "cuda": []},
-            "started": "2026-01-01T00:00:00+00:00",
-            "ended": "2026-01-01T01:00:00+00:00",
-            "jobs": jobs,
-        }
+    return write_manifest(
+        folder,
+        records,
+        config={"name": folder.name, "models": models, "tasks": [{"mteb": name} for name in tasks]},
+        config_file=f"configs/{folder.name}.yaml",
+        versions={"python": "3.11", "mteb": "2.26.24"},
+        source=SOURCE,
+        hardware=hardware(),
+        started="2026-01-01T00:00:00+00:00",
+        ended="2026-01-01T01:00:00+00:00",
     )
-    return folder
 
 
 def _job(
-    store: RunStore,
     label: str,
     protocol: str,
     task: str,
@@ -97,7 +97,7 @@ def _job(
     n: int,
     *,
     store_texts: bool,
-) -> JobRecord:
+) -> tuple[JobRecord, dict[str, pa.Table]]:
     entry = load_index().task(task)
     shared = np.random.default_rng(_seed(task))
     own = np.random.default_rng(_seed(task, label))
@@ -147,25 +147,19 @@ def _job(
             distances = {f"{name}_distances": -similar for name in ("manhattan", "euclidean")}
             columns = {**{name: similar for name in names}, **distances}
             tables["samples"] = pa.table({**place, "example": examples, "gold": gold, **columns})
-    record = JobRecord(
-        state="done",
-        fingerprint=hashlib.sha256(f"{label} {task}".encode()).hexdigest(),
-        label=label,
+    record = job_record(
+        label,
+        task,
         protocol=protocol,
-        task=task,
         type=entry.type,
-        via="mteb",
         aggregate=aggregate,
         splits=(split,),
-        subsets=("default",),
         metric=metric,
-        main_score=0.5,
-        scores={split: [{metric: 0.5, "main_score": 0.5, "hf_subset": "default"}]},
         audit=_audit(entry.type, protocol, own),
-        timing={"total_s": 60.0, "loading_s": 2.0, "encoding_s": 50.0 / skill, "scoring_s": 8.0, "tokens": 400_000},
-        provenance=_provenance(label, task),
+        timing=timing(encoding_s=50.0 / skill),
+        **_provenance(label, task),
     )
-    return _with_true_score(store, record, tables)
+    return record, tables
 
 
 def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa.Table]) -> JobRecord:
@@ -176,8 +170,7 @@ def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa
     parts = tuple(UnitPart(*part) for part in found.parts)
     units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
     value = score(units)
-    scores = {split: [{**entry, record.metric: value, "main_score": value} for entry in entries]
-              for split, entries in record.scores.items()}  # fmt: skip
+    scores = {split: (subset_scores(value, **{record.metric: value}),) for split in record.scores}
     return store.save(saved.model_copy(update={"main_score": value, "scores": scores}), tables)
 
 
@@ -216,53 +209,33 @@ def _rankings(
     return {**tables, "texts": pa.table(stored)} if store_texts else tables
 
 
-def _audit(task_type: str, protocol: str, own: np.random.Generator) -> dict[str, Any]:
+def _audit(task_type: str, protocol: str, own: np.random.Generator) -> JobAudit:
     sided = TASK_CLASS_BY_TYPE[task_type] == "AbsTaskRetrieval"
     prefixes = {"query": "query: ", "passage": "passage: "} if sided else {"text": "query: "}
     counts = own.multinomial(1000, [0, 0.05, 0.25, 0.35, 0.2, 0.1, 0.04, 0.01, 0, 0, 0, 0]).tolist()
     sides = {
-        side: {
-            "prefix": prefix if protocol == "e5" else "",
-            "examples": [(prefix if protocol == "e5" else "") + HOSTILE_DOCUMENT],
-            "texts": 1100,
-            "unique_texts": 1000,
-            "truncated": counts[7],
-            "longest": 700,
-            "already_prefixed": 0,
-            "token_lengths": {"edges": EDGES, "counts": counts},
-            "normalize": True,
-            "pooling": "mean",
-            "max_length": 512,
-            "dtype": "float32",
-            "truncated_share": counts[7] / 1000,
-        }
+        side: side_audit(
+            prefix=prefix if protocol == "e5" else "",
+            examples=((prefix if protocol == "e5" else "") + HOSTILE_DOCUMENT,),
+            texts=1100,
+            unique_texts=1000,
+            truncated=counts[7],
+            truncated_share=counts[7] / 1000,
+            longest=700,
+            token_lengths=TokenLengths(edges=EDGES, counts=tuple(counts)),
+        )
         for side, prefix in prefixes.items()
     }
-    return {"rules": {"protocol": protocol}, "sides": sides}
+    return job_audit(TaskRules(protocol), **sides)
 
 
 def _provenance(label: str, task: str) -> dict[str, Any]:
     digest = hashlib.sha256(label.encode()).hexdigest()
-    return {
-        "model": {
-            "declared": f"example/{label}",
-            "name": f"example/{label}",
-            "revision": digest[:40],
-            "weights_sha256": digest,
-            "tokenizer_sha256": digest,
-            "settings": {
-                "pooling": "mean",
-                "max_length": 512,
-                "dtype": "float32",
-                "device": "cpu",
-                "backend": "transformers",
-            },
-        },
-        "dataset": {"name": f"mteb/{task}", "revision": hashlib.sha256(task.encode()).hexdigest()[:40]},
-        "versions": {"mteb": "2.26.24"},
-        "source": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
-        "hardware": {"cpu": "A processor", "cores": 8},
-    }
+    name = f"example/{label}"
+    model = {"declared": name, "name": name, "revision": digest[:40]}
+    hashes = {"weights_sha256": digest, "tokenizer_sha256": digest}
+    dataset = {"name": f"mteb/{task}", "revision": hashlib.sha256(task.encode()).hexdigest()[:40]}
+    return {"model": {**model, **hashes}, "dataset": dataset, "versions": {"mteb": "2.26.24"}, "source": SOURCE}
 
 
 def _seed(*names: str) -> int:

@@ -103,7 +103,7 @@ def test_its_pods_are_pods_of_kubernetes(ray_job: Any) -> None:
 
 
 def test_version_of_ray_is_the_one_that_is_tested(ray_job: Any) -> None:
-    constraints = (CLUSTERS.parents[2] / "constraints.txt").read_text(encoding="utf-8")
+    constraints = (CLUSTERS.parents[1] / "constraints.txt").read_text(encoding="utf-8")
     pinned = re.search(r"^ray==(.*)$", constraints, re.MULTILINE)
     assert pinned is not None
     assert ray_job["spec"]["rayClusterSpec"]["rayVersion"] == pinned.group(1)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hub_repositories import (
+from support.data import (
     ASK_UBUNTU,
     BANKING,
     SCIFACT,
@@ -21,7 +21,7 @@ from support.hub_repositories import (
     rows_of,
     tables,
     write_card,
-    write_parquet,
+    write_rows,
 )
 from support.hub_server import Fault, Hub
 
@@ -47,7 +47,7 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
     clustering = root / "clustering"
     topics = rows_of(QUICKSTART / "ColumnTopicsClustering" / "test.jsonl")
     rows = [{"sentences": row["text"], "labels": row["label"]} for row in topics]
-    write_parquet(clustering / "data" / "test-00000-of-00001.parquet", rows)
+    write_rows(clustering / "data" / "test-00000-of-00001.parquet", rows)
     write_card(clustering, {"default": {"test": "data/test-*"}})
     return {
         STS_BENCHMARK: tables(root / "sts", QUICKSTART / "EverydaySTS", ["test"], form="parquet"),

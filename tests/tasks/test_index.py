@@ -7,25 +7,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from evaluation.config.task_types import TaskType
 from evaluation.errors import EvaluationError
 from evaluation.system.cache_folder import user_cache_dir
 from evaluation.tasks import index as index_module
-from evaluation.tasks.index import (
-    MAIN_SCORE_BY_TYPE,
-    SHIPPED_INDEX,
-    TASK_CLASS_BY_TYPE,
-    TEXT_TASK_TYPES,
-    BenchmarkTask,
-    TaskIndex,
-    descriptive_stats_file,
-    installed_mteb_version,
-    load_index,
-    load_statistics,
-)
+from evaluation.tasks.index import SHIPPED_INDEX, TaskIndex, load_index
+from evaluation.tasks.index_entries import BenchmarkTask
+from evaluation.tasks.installed_mteb import descriptive_stats_file, installed_mteb_version, load_statistics
+from evaluation.tasks.types import TASK_TYPES
 
 PACKAGE_ROOT = Path(index_module.__file__).parents[2]
 
@@ -82,7 +75,7 @@ def test_every_listed_task_has_an_entry_that_agrees_with_mteb(shipped: TaskIndex
         assert entry.subsets == tuple(meta.hf_subsets), entry.name
         assert entry.splits == tuple(meta.eval_splits), entry.name
         assert (entry.main_score, entry.languages) == (meta.main_score, tuple(meta.languages)), entry.name
-        assert (entry.is_aggregate, entry.superseded_by) == (task.is_aggregate, task.superseded_by), entry.name
+        assert entry.is_aggregate == task.is_aggregate, entry.name
         if not entry.is_aggregate:
             assert (entry.dataset, entry.revision) == (meta.dataset["path"], meta.dataset["revision"]), entry.name
         for name in ("samples_per_label", "train_split", "max_document_to_embed", "max_fraction_of_documents_to_embed"):
@@ -95,7 +88,7 @@ def test_every_listed_task_has_an_entry_that_agrees_with_mteb(shipped: TaskIndex
 
 @pytest.mark.parametrize("languages", [["eng"], ["deu", "slk"]])
 def test_language_filter_keeps_the_subsets_that_mteb_keeps(shipped: TaskIndex, mteb: Any, languages: list[str]) -> None:  # noqa: ANN401
-    by_language = mteb.get_tasks(languages=languages, task_types=list(TEXT_TASK_TYPES), modalities=["text"])
+    by_language = mteb.get_tasks(languages=languages, task_types=list(TASK_TYPES), modalities=["text"])
     kept = {task.metadata.name: tuple(task.hf_subsets) for task in by_language}
     assert len(kept) > 100
     for name, subsets in kept.items():
@@ -107,7 +100,10 @@ def test_benchmarks_choose_the_tasks_splits_and_subsets_of_mteb(shipped: TaskInd
     for benchmark in mteb.get_benchmarks():
         tasks = shipped.benchmark(benchmark.name)
         if not tasks:
-            assert shipped.benchmark_entry(benchmark.name).modalities != ("text",), benchmark.name
+            modalities = [set(task.metadata.modalities) for task in benchmark.tasks]
+            assert {"text"} not in modalities or all(
+                not shipped.task(task.metadata.name).is_text for task in benchmark.tasks
+            )
             continue
         assert [task.name for task in tasks] == [task.metadata.name for task in benchmark.tasks]
         for ours, theirs in zip(tasks, benchmark.tasks, strict=True):
@@ -118,14 +114,15 @@ def test_benchmarks_choose_the_tasks_splits_and_subsets_of_mteb(shipped: TaskInd
             assert shipped.benchmark(alias) == tasks
 
 
-def test_tables_by_type_name_what_mteb_has(shipped: TaskIndex, mteb: Any) -> None:  # noqa: ANN401
-    assert set(MAIN_SCORE_BY_TYPE) == set(TASK_CLASS_BY_TYPE) == set(TEXT_TASK_TYPES)
-    assert all(hasattr(mteb.abstasks, name) for name in TASK_CLASS_BY_TYPE.values())
-    entries = [shipped.task(name) for name in shipped.task_names]
-    for task_type, main_score in MAIN_SCORE_BY_TYPE.items():
-        used = [entry.main_score for entry in entries if entry.is_text and entry.type == task_type]
+def test_facts_of_the_types_are_those_of_mteb(shipped: TaskIndex, mteb: Any) -> None:  # noqa: ANN401
+    assert tuple(TASK_TYPES) == get_args(TaskType)
+    names = [record["name"] for record in json.loads(SHIPPED_INDEX.read_text(encoding="utf-8"))["tasks"]]
+    entries = [entry for entry in map(shipped.task, names) if entry.is_text]
+    for task_type, facts in TASK_TYPES.items():
+        used = [entry.main_score for entry in entries if entry.type == task_type]
+        assert facts.instruction == getattr(mteb.abstasks, facts.task_class).abstask_prompt, task_type
         if task_type != "InstructionReranking":
-            assert main_score == max(set(used), key=used.count), task_type
+            assert facts.main_score == max(set(used), key=used.count), task_type
 
 
 # What the shipped file says
@@ -153,9 +150,9 @@ def test_benchmark_is_found_by_alias(shipped: TaskIndex) -> None:
     assert "MTEB(eng, classic)" not in shipped.benchmark_names
 
 
-def test_benchmark_without_text_is_known_by_name_and_modality_only(shipped: TaskIndex) -> None:
+def test_benchmark_without_text_is_known_by_name_only(shipped: TaskIndex) -> None:
     assert shipped.benchmark("ViDoRe(v1)") == ()
-    assert shipped.benchmark_entry("ViDoRe(v1)").modalities == ("image", "text")
+    assert "ViDoRe(v1)" in shipped.benchmark_names
 
 
 def test_aggregate_lists_its_parts(shipped: TaskIndex) -> None:
@@ -239,7 +236,8 @@ def test_statistics_come_from_the_installed_mteb(shipped: TaskIndex) -> None:
 
 def test_reading_imports_neither_mteb_nor_torch() -> None:
     code = (
-        "import sys; from evaluation.tasks.index import load_index, load_statistics; index = load_index(); "
+        "import sys; from evaluation.tasks.index import load_index; from evaluation.tasks.installed_mteb import "
+        "load_statistics; index = load_index(); "
         "load_statistics(index.task('STS12')); index.benchmark('BEIR'); index.nearest_tasks('STS'); "
         "import json; json.dump(sorted(sys.modules), sys.stdout)"
     )
@@ -288,7 +286,7 @@ def test_failed_build_says_why_and_what_to_do(cache: Path, monkeypatch: pytest.M
         load_index()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "not json", '{"schema_version":2,\n"tasks":[\n],\n"benchmarks":[\n]}\n'])
+@pytest.mark.parametrize("text", ["", "{}", "not json", '{"schema_version":1,\n"tasks":[\n],\n"benchmarks":[\n]}\n'])
 def test_file_that_is_no_index_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "index.json"
     file.write_text(text, encoding="utf-8")

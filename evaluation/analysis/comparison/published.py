@@ -1,25 +1,26 @@
-"""Scores that others published, and whether ours reproduce them. Reads CSV files with a source a row."""
+"""Sets published scores beside ours: whether ours reproduce them, and why they may differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, chosen_splits, mteb_name, read_published
-from evaluation.config.model_names import is_e5_name, is_quantized, original_name
+from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
+from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
-from evaluation.protocols import TaskRules, named_rules
-from evaluation.records.store import JobRecord
+from evaluation.models.names import is_e5_name, is_quantized, original_name
+from evaluation.protocols import TaskRules, TaskTraits, named_rules
+from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.statistics.intervals import Interval
 
 TOLERANCE_POINTS = 0.5
-"""A rerun with other batches, libraries or k-means seeds moves a score by less than this; see README's table."""
+"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in the README."""
 
 _ROUNDING_POINTS = 0.005  # published scores have two decimals
 _E5_MAX_LENGTH = 512  # model cards: "long texts will be truncated to at most 512 tokens"
@@ -32,11 +33,11 @@ class PublishedMatch:
     """A published score beside ours, in points.
 
     Attributes:
-        protocol: Of the table it stands in: e5 (the authors' rules), mteb (MTEB's reruns) or authors (rules of the
-            authors that are not defined here).
-        delta: Ours - published.
-        verdict: reproduced: within `TOLERANCE_POINTS`, and within our interval where there is one.
-        causes: Likely causes of a difference that the records show, most telling first; empty where reproduced.
+        protocol: The table's: e5 (the authors' rules), mteb (MTEB's reruns) or authors (rules of the authors that are
+            not defined here).
+        delta: Ours minus the published score.
+        verdict: "reproduced" means within `TOLERANCE_POINTS`, and within our interval where there is one.
+        causes: Likely causes of a difference, as far as the records show them; empty where reproduced.
     """
 
     score: float
@@ -48,7 +49,7 @@ class PublishedMatch:
 
 
 class PublishedScores:
-    """Published tables, found by model and task.
+    """Finds published scores by model and task.
 
     Args:
         rows: From `read_published`.
@@ -61,31 +62,31 @@ class PublishedScores:
             self._by_task.setdefault((row.model, row.task), []).append(row)
 
     def matches(
-        self, model: str, protocol: str, result: TaskResult, interval: Interval | None
+        self, model: str, protocol: str, task: TaskScore, interval: Interval | None
     ) -> tuple[PublishedMatch, ...]:
-        """Published scores of a model on a task, a match a table, tables of our own protocol first.
+        """The published scores of a model on a task, one match per table, those under our own protocol first.
 
         Args:
-            model: As records name it; 4-bit weights are set beside the model they are made of.
-            protocol: Ours.
-            result: Our score, with its records.
-            interval: Of our score, in points.
+            model: The checkpoint's name; 4-bit weights count as the model they were made from.
+            protocol: Our protocol.
+            task: Our score, with its records.
+            interval: The interval of our score, in points.
         """
-        if result.score is None:
+        if task.points is None:
             return ()
         tables: dict[str, list[PublishedScore]] = {}
-        for row in self._by_task.get((original_name(model), mteb_name(result.task)), []):
+        for row in self._by_task.get((original_name(model), mteb_name(task.task)), []):
             tables.setdefault(row.protocol, []).append(row)
         order = sorted(tables, key=lambda name: (name != protocol, name))
-        return tuple(_match(result, result.score, tables[name], interval) for name in order)
+        return tuple(_match(task, task.points, tables[name], interval) for name in order)
 
     def average(self, model: str, protocol: str, tasks: Sequence[str], value: float) -> tuple[PublishedMatch, ...]:
         """Published averages over a benchmark whose tasks are exactly these, under the same protocol.
 
         Args:
-            model: As records name it.
-            protocol: Ours.
-            tasks: mteb's names.
+            model: The checkpoint's name.
+            protocol: Our protocol.
+            tasks: The tasks, by mteb's names.
             value: Our mean over them, in points.
         """
         index = load_index()
@@ -119,24 +120,27 @@ def load_published() -> PublishedScores:
     )
 
 
-def _match(
-    result: TaskResult, score: float, rows: Sequence[PublishedScore], interval: Interval | None
-) -> PublishedMatch:
-    ours = {(split, subset) for record in result.records for split in record.splits for subset in record.subsets}
+def _match(task: TaskScore, score: float, rows: Sequence[PublishedScore], interval: Interval | None) -> PublishedMatch:
+    ours = {(split, subset) for record in task.records for split in record.splits for subset in record.subsets}
     same = [row for row in rows if (row.split, row.subset) in ours]
     like_with_like = bool(ours) and {(row.split, row.subset) for row in same} == ours
     used = same if like_with_like else chosen_splits(rows)
     theirs = fmean(row.score for row in used)
-    limited = any(record.limit for record in result.records)  # a part of the data reproduces nothing
+    limited = any(record.limit for record in task.records)  # a part of the data reproduces nothing
     verdict = _verdict(score, theirs, interval) if like_with_like and not limited else "differs"
     causes: list[str] = []
     if verdict == "differs":
         if not like_with_like:
-            places = ", ".join(dict.fromkeys(f"{row.split} ({row.subset})" for row in used))
-            causes.append(f"split: theirs is {places}, ours {result.identity.get('split', 'unknown')}")
-        causes += dict.fromkeys(cause for record in result.records for cause in _causes(record, used[0]))
+            theirs_in, ours_in = _told((row.split, row.subset) for row in used), _told(sorted(ours))
+            causes.append(f"split: theirs is {theirs_in}, ours {ours_in}")
+        causes += dict.fromkeys(cause for record in task.records for cause in _causes(record, used[0]))
     sources = "; ".join(dict.fromkeys(row.source for row in used))
     return PublishedMatch(theirs, sources, used[0].protocol, score - theirs, verdict, tuple(causes))
+
+
+def _told(places: Iterable[tuple[str, str]]) -> str:
+    """Splits and subsets in words."""
+    return ", ".join(dict.fromkeys(f"{split} ({subset})" for split, subset in places))
 
 
 def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Literal["reproduced", "differs"]:
@@ -146,10 +150,8 @@ def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Li
 
 
 def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
-    """What of a job is not as in the published table, as far as its record shows."""
-    model: dict[str, Any] = record.provenance.get("model", {})
-    name, settings = str(model.get("name", "")), model.get("settings", {})
-    sides: dict[str, dict[str, Any]] = record.audit.get("sides", {})
+    """In what a job differs from the published table, as far as its record shows."""
+    model, audit = record.provenance.model, record.audit
     if record.limit:
         yield "limit: ours is a limited run"
     if record.metric != row.metric:
@@ -157,14 +159,15 @@ def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
     if row.protocol == "authors":
         yield "protocol: the table's own rules are not defined here"
     else:
-        yield from _rule_causes(record, named_rules(row.protocol, record.type, _names(record)), row)
-    max_length = settings.get("max_length")
-    if is_e5_name(row.model) and max_length != _E5_MAX_LENGTH and any(side.get("truncated") for side in sides.values()):
-        yield f"truncation: ours at {max_length} tokens, theirs at {_E5_MAX_LENGTH}"
-    if is_quantized(name):
+        task = TaskTraits(record.task, record.type, tuple(sorted(_names(record))))
+        yield from _rule_causes(record, named_rules(row.protocol, task), row)
+    is_cut = audit is not None and any(side.truncated for side in audit.sides.values())
+    if audit is not None and is_cut and is_e5_name(row.model) and audit.vectors.max_length != _E5_MAX_LENGTH:
+        yield f"truncation: ours at {audit.vectors.max_length} tokens, theirs at {_E5_MAX_LENGTH}"
+    if model is not None and is_quantized(model.name):
         yield "weights: ours are rounded to 4 bits"
-    if settings.get("dtype") not in (None, "float32"):
-        yield f"precision: ours is {settings['dtype']}"
+    if model is not None and model.settings.dtype != "float32":
+        yield f"precision: ours is {model.settings.dtype}"
     yield from _dataset_cause(record)
 
 
@@ -175,22 +178,24 @@ def _names(record: JobRecord) -> frozenset[str]:
 def _rule_causes(record: JobRecord, rules: TaskRules, row: PublishedScore) -> Iterator[str]:
     """Prefixes and normalising; mteb's registry has prompts for E5 models only."""
     is_e5 = is_e5_name(row.model)
-    sides: dict[str, dict[str, Any]] = record.audit.get("sides", {})
-    for side, seen in sides.items():
-        expected = rules.prefix(side) if is_e5 else ""  # type: ignore[arg-type]
-        if seen.get("prefix") != expected:
-            yield f"prefix: theirs on the {side} side is {expected!r}, ours {seen.get('prefix')!r}"
+    if record.audit is None:
+        return
+    for side, seen in record.audit.sides.items():
+        expected = rules.prefix(side) if is_e5 else ""
+        if seen.prefix != expected:
+            yield f"prefix: theirs on the {side} side is {expected!r}, ours {seen.prefix!r}"
     # The checkpoints of E5 declare a Normalize module.
     normalized = {"always": True, "never": False}.get(rules.normalize, True if is_e5 else None)
     if record.type not in _NORM_MATTERS or normalized is None:
         return
-    if any(seen.get("normalize") not in (None, normalized) for seen in sides.values()):
+    if record.audit.vectors.normalize != normalized:
         theirs, ours = ("normalised", "raw") if normalized else ("raw", "normalised")
         yield f"normalisation: their vectors are {theirs}, ours {ours}"
 
 
 def _dataset_cause(record: JobRecord) -> Iterator[str]:
-    revision, task, index = record.provenance.get("dataset", {}).get("revision"), mteb_name(record.task), load_index()
+    dataset, task, index = record.provenance.dataset, mteb_name(record.task), load_index()
+    revision = dataset.revision if dataset else None
     pinned = index.task(task).revision if task in index else None
     if revision is None or pinned is None or revision == pinned:
         return

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from evaluation.analysis.comparison.types import Comparison
+from evaluation.analysis.number_formats import p_value, span
 from evaluation.analysis.report.input_audit import LengthRow
 from evaluation.analysis.report.wins import ScoredTask
 
@@ -24,7 +25,7 @@ def score_rows(comparison: Comparison) -> Rows:
             else {
                 "low": _round(cell.interval.low),
                 "high": _round(cell.interval.high),
-                "range": f"{cell.interval.low:.2f} to {cell.interval.high:.2f}",
+                "range": span(cell.interval.low, cell.interval.high),
             }
         )
         for row in comparison.rows
@@ -47,10 +48,10 @@ def difference_rows(comparison: Comparison) -> Rows:
                 entry |= {
                     "low": _round(interval.low),
                     "high": _round(interval.high),
-                    "range": f"{interval.low:+.2f} to {interval.high:+.2f}",
+                    "range": span(interval.low, interval.high, signed=True),
                 }
             if cell.p_adjusted is not None:
-                entry["p"] = format_p(cell.p_adjusted)
+                entry["p"] = p_value(cell.p_adjusted)
             if cell.difference and cell.difference.note:
                 entry["note"] = cell.difference.note
             rows.append(entry)
@@ -141,11 +142,21 @@ def length_data(rows: Sequence[LengthRow]) -> Rows:
     ]
 
 
-def format_p(p: float) -> str:
-    """A p value for people: two digits, never 0."""
-    if p < 0.001:
-        return "< 0.001"
-    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+def time_rows(seconds: Mapping[str, Mapping[str, float]]) -> tuple[str, list[str], Rows]:
+    """The unit that fits the longest time, the phases in order, and a row per model and phase; none where all is 0.
+
+    Args:
+        seconds: Label -> phase -> seconds over all tasks.
+    """
+    total = max((sum(phases.values()) for phases in seconds.values()), default=0.0)
+    unit, divisor = ("hours", 3600.0) if total > 7200 else ("minutes", 60.0) if total > 300 else ("seconds", 1.0)
+    phases = list(dict.fromkeys(phase for found in seconds.values() for phase in found))
+    rows: Rows = [
+        {"model": label, "phase": phase, "time": value / divisor, "order": phases.index(phase)}
+        for label, found in seconds.items()
+        for phase, value in found.items()
+    ]
+    return unit, phases, rows if total else []
 
 
 def _round(value: float | None) -> float | None:

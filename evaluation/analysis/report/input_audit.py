@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.config.model_names import is_e5_name
-from evaluation.records.store import JobRecord
+from evaluation.models.names import is_e5_name
+from evaluation.records import job_audit as stored
+from evaluation.records.job_record import JobRecord
 
 EXAMPLE_CHARACTERS = 280
 CUT_SHARE, DUPLICATE_SHARE = 0.2, 0.1
@@ -100,40 +101,44 @@ def length_rows(records: Sequence[JobRecord]) -> list[LengthRow]:
             record.label,
             record.task,
             side,
-            tuple(entry["token_lengths"]["edges"]),
-            tuple(entry["token_lengths"]["counts"]),
-            float(entry.get("truncated_share", 0.0)),
+            entry.token_lengths.edges,
+            entry.token_lengths.counts,
+            entry.truncated_share,
         )
         for record in records
         for side, entry in _entries(record)
     ]
 
 
-def _entries(record: JobRecord) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    yield from record.audit.get("sides", {}).items()
+def _entries(record: JobRecord) -> Iterator[tuple[str, stored.SideAudit]]:
+    yield from record.audit.sides.items() if record.audit else ()
+
+
+def _max_length(record: JobRecord) -> int:
+    return record.audit.vectors.max_length if record.audit else 0
 
 
 def _sides(records: Sequence[JobRecord]) -> Iterator[SideAudit]:
     """Sides in the audit's order; models that received the same strings stand together."""
-    groups: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any]]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[JobRecord, stored.SideAudit]]] = {}
     for record in records:
         for side, entry in _entries(record):
-            key = (side, entry["prefix"], tuple(entry["examples"]), entry["texts"], entry["unique_texts"])
-            groups.setdefault(key, []).append((record.label, entry))
+            key = (side, entry.prefix, entry.examples, entry.texts, entry.unique_texts)
+            groups.setdefault(key, []).append((record, entry))
     order = list(dict.fromkeys(side for side, *_ in groups))
     for (side, prefix, examples, n_texts, n_unique), members in sorted(
         groups.items(), key=lambda g: order.index(g[0][0])
     ):
         yield SideAudit(
             side=side,
-            labels=tuple(label for label, _ in members),
+            labels=tuple(record.label for record, _ in members),
             prefix=prefix,
             examples=tuple(_example(prefix, text) for text in examples),
             n_texts=n_texts,
             n_unique=n_unique,
-            longest=tuple(int(entry["longest"]) for _, entry in members),
-            truncated=tuple(float(entry.get("truncated_share", 0.0)) for _, entry in members),
-            settings=tuple(_settings(entry) for _, entry in members),
+            longest=tuple(entry.longest for _, entry in members),
+            truncated=tuple(entry.truncated_share for _, entry in members),
+            settings=tuple(_settings(record.audit.vectors) for record, _ in members if record.audit),
         )
 
 
@@ -142,11 +147,9 @@ def _example(prefix: str, text: str) -> Example:
     return Example(prefix, body[:EXAMPLE_CHARACTERS], len(body) > EXAMPLE_CHARACTERS)
 
 
-def _settings(entry: Mapping[str, Any]) -> str:
-    normalised = "L2-normalised" if entry.get("normalize") else "not normalised"
-    return (
-        f"{entry.get('pooling')} pooling, {normalised}, at most {entry.get('max_length')} tokens, {entry.get('dtype')}"
-    )
+def _settings(vectors: stored.VectorRules) -> str:
+    normalised = "L2-normalised" if vectors.normalize else "not normalised"
+    return f"{vectors.pooling} pooling, {normalised}, at most {vectors.max_length} tokens, {vectors.dtype}"
 
 
 def _task_warnings(records: Sequence[JobRecord]) -> Iterator[str]:
@@ -164,23 +167,23 @@ def _task_warnings(records: Sequence[JobRecord]) -> Iterator[str]:
 def _job_smells(record: JobRecord) -> Iterator[str]:
     """What looks wrong about one job's input."""
     for side, entry in _entries(record):
-        share, n_unique, limit = float(entry.get("truncated_share", 0.0)), entry["unique_texts"], entry["max_length"]
+        share, n_unique, limit = entry.truncated_share, entry.unique_texts, _max_length(record)
         if share == 1 and n_unique >= _MIN_TEXTS:
             yield f"Every text of the {side} side is longer than {limit} tokens: the model never saw one whole."
         elif share >= CUT_SHARE:
             yield f"{share:.0%} of the {side} side's texts were cut at {limit} tokens."
-        elif share == 0 and entry["longest"] >= limit and n_unique >= _MIN_TEXTS:
+        elif share == 0 and entry.longest >= limit and n_unique >= _MIN_TEXTS:
             yield (
                 f"Texts of the {side} side reach {limit} tokens and none was cut: "
                 "the dataset may have been cut to this length before."
             )
-        repeated = 1 - n_unique / entry["texts"] if entry["texts"] else 0.0
-        if repeated >= DUPLICATE_SHARE and entry["texts"] >= _MIN_TEXTS and side != "text":
-            yield f"{repeated:.0%} of the {side} side's {entry['texts']:,} texts repeat another one."
-        if side == "query" and entry["longest"] >= limit:
-            yield f"The longest query has {entry['longest']:,} tokens, the model reads {limit}."
-    name = str(record.provenance.get("model", {}).get("declared", ""))
-    if is_e5_name(name) and not any(entry["prefix"] for _, entry in _entries(record)):
+        repeated = 1 - n_unique / entry.texts if entry.texts else 0.0
+        if repeated >= DUPLICATE_SHARE and entry.texts >= _MIN_TEXTS and side != "text":
+            yield f"{repeated:.0%} of the {side} side's {entry.texts:,} texts repeat another one."
+        if side == "query" and entry.longest >= limit:
+            yield f"The longest query has {entry.longest:,} tokens, the model reads {limit}."
+    name = record.provenance.model.declared if record.provenance.model else ""
+    if is_e5_name(name) and not any(entry.prefix for _, entry in _entries(record)):
         yield f"An E5 model without a prefix (protocol {record.protocol}); it was trained with 'query: ', 'passage: '."
     for what, count in record.counts.items():
         if count:
@@ -195,16 +198,13 @@ def _disagreements(records: Sequence[JobRecord]) -> Iterator[str]:
         for record in records:
             for name, entry in _entries(record):
                 if name == side:
-                    limits.setdefault(entry["max_length"], []).append(record.label)
-                    cut = cut or entry["truncated"] > 0
+                    limits.setdefault(_max_length(record), []).append(record.label)
+                    cut = cut or entry.truncated > 0
         if cut and len(limits) > 1:
             told = "; ".join(f"{limit}: {', '.join(labels)}" for limit, labels in sorted(limits.items()))
             yield f"Models read different lengths of the {side} side, and it matters here (tokens; {told})."
         sizes = {
-            (entry["texts"], entry["unique_texts"])
-            for record in records
-            for name, entry in _entries(record)
-            if name == side
+            (entry.texts, entry.unique_texts) for record in records for name, entry in _entries(record) if name == side
         }
         if len(sizes) > 1:
             yield f"Models were given different numbers of texts on the {side} side: not the same data."

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Comparison
-from evaluation.analysis.report.chart_data import format_p
-
-MISSING = "-"
+from evaluation.analysis.number_formats import p_equation, points, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +14,7 @@ class GridCell:
 
     Attributes:
         score, interval, delta: In words.
-        rank: 1 for the best of its row, 2 for the second, else 0.
+        rank: Its rank in the row; equal scores share one. None where there is nothing to compare.
         verdict: "better" or "worse" than the baseline where that is significant, else empty.
         flags: Letters: T trained on, others as the comparison marks them.
         tip: What a hover or focus says.
@@ -26,7 +23,7 @@ class GridCell:
     score: str
     interval: str
     delta: str
-    rank: int
+    rank: int | None
     verdict: str
     flags: str
     tip: str
@@ -63,9 +60,7 @@ def score_grid(comparison: Comparison) -> Grid:
             row.metric,
             tuple(
                 _cell(comparison, column.label, cell, rank, told)
-                for column, cell, rank, told in zip(
-                    comparison.columns, row.cells, _ranks([cell.score for cell in row.cells]), everywhere, strict=True
-                )
+                for column, cell, rank, told in zip(comparison.columns, row.cells, row.ranks, everywhere, strict=True)
             ),
             "; ".join([*(row.differs if uneven else ()), *([f"mean of {len(row.parts)} parts"] if row.parts else [])]),
         )
@@ -77,15 +72,6 @@ def score_grid(comparison: Comparison) -> Grid:
         if aggregate.kind != "type" or any(cell.n_tasks > 1 for cell in aggregate.cells)
     )
     return Grid(rows, aggregates, tuple(dict.fromkeys(row.type for row in comparison.rows)))
-
-
-def _ranks(values: Sequence[float | None], *, lowest_first: bool = False) -> list[int]:
-    """1 for the best shown figure, 2 for the second, 0 for others; none where there is nothing to compare."""
-    shown = [None if value is None else round(value, 2) for value in values]
-    distinct = sorted({value for value in shown if value is not None}, reverse=not lowest_first)
-    if sum(value is not None for value in shown) < 2:
-        return [0] * len(shown)
-    return [1 + distinct.index(value) if value is not None and value in distinct[:2] else 0 for value in shown]
 
 
 def _marks_of_all(comparison: Comparison, position: int) -> frozenset[str]:
@@ -109,16 +95,16 @@ def flag_legend(comparison: Comparison) -> str:
     return "; ".join([*told, *(f"{mark[0].upper()}: differs in {mark}" for mark in marks)])
 
 
-def _cell(comparison: Comparison, label: str, cell: Cell, rank: int, told: frozenset[str]) -> GridCell:
+def _cell(comparison: Comparison, label: str, cell: Cell, rank: int | None, told: frozenset[str]) -> GridCell:
     is_baseline = label == comparison.baseline
     verdict = "" if not cell.significant or cell.delta is None else "better" if cell.delta > 0 else "worse"
     flags = " ".join(
         filter(None, ["T" if cell.trained else "", *(mark[0].upper() for mark in cell.marks if mark not in told)])
     )
     return GridCell(
-        score=MISSING if cell.score is None else f"{cell.score:.2f}",
+        score=points(cell.score),
         interval="" if cell.interval is None else f"{cell.interval.low:.1f} to {cell.interval.high:.1f}",
-        delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
+        delta="baseline" if is_baseline else points(cell.delta, signed=True),
         rank=rank,
         verdict=verdict,
         flags=flags,
@@ -130,15 +116,13 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
     percent = f"{comparison.options.confidence:.0%}"
     lines = [label if cell.score is None else f"{label}: {cell.score:.2f}"]
     if cell.interval is not None:
-        lines.append(f"{percent} interval {cell.interval.low:.2f} to {cell.interval.high:.2f}")
+        lines.append(f"{percent} interval {span(cell.interval.low, cell.interval.high)}")
     if cell.delta is not None and label != comparison.baseline:
         interval = cell.difference.interval if cell.difference else None
-        told = f" ({percent} {interval.low:+.2f} to {interval.high:+.2f})" if interval else ""
+        told = f" ({percent} {span(interval.low, interval.high, signed=True)})" if interval else ""
         lines.append(f"{cell.delta:+.2f} to {comparison.baseline}{told}")
         if cell.p_adjusted is not None:
-            lines.append(f"adjusted p {format_p(cell.p_adjusted)}")
-        if cell.difference is not None and cell.difference.detectable is not None:
-            lines.append(f"smallest difference this data would show: {cell.difference.detectable:.2f}")
+            lines.append(f"adjusted {p_equation(cell.p_adjusted)}")
     lines += [f"published {match.score:.2f} ({match.source}): {match.verdict}" for match in cell.published]
     lines += ["trained on this task's training data"] if cell.trained else []
     lines += [f"differs in {mark}" for mark in cell.marks]
@@ -148,34 +132,34 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
 
 def _aggregate_row(comparison: Comparison, aggregate: Aggregate) -> GridRow:
     is_rank = aggregate.kind == "borda"
-    values = [None if cell.missing else cell.value for cell in aggregate.cells]
-    ranks = _ranks(values, lowest_first=is_rank)
     cells = tuple(
         _aggregate_cell(comparison, column.label, cell, rank, is_rank=is_rank)
-        for column, cell, rank in zip(comparison.columns, aggregate.cells, ranks, strict=True)
+        for column, cell, rank in zip(comparison.columns, aggregate.cells, aggregate.ranks, strict=True)
     )
     return GridRow(aggregate.name, aggregate.type or "", "", cells)
 
 
-def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, rank: int, *, is_rank: bool) -> GridCell:
+def _aggregate_cell(
+    comparison: Comparison, label: str, cell: AggregateCell, rank: int | None, *, is_rank: bool
+) -> GridCell:
     is_baseline = label == comparison.baseline
     percent = f"{comparison.options.confidence:.0%}"
     tip = [label]
     verdict, difference = "", cell.tested
     if difference is not None and not is_baseline:
         if difference.interval is not None:
-            tip.append(f"{percent} interval {difference.interval.low:+.2f} to {difference.interval.high:+.2f}")
+            tip.append(f"{percent} interval {span(difference.interval.low, difference.interval.high, signed=True)}")
         if difference.p_two_sided is not None:
-            tip.append(f"p {format_p(difference.p_two_sided)}")
+            tip.append(p_equation(difference.p_two_sided))
             if difference.p_two_sided < comparison.options.alpha:
                 verdict = "better" if difference.value > 0 else "worse"
     if cell.missing:
         tip.append(f"over {cell.n_scored} tasks only; missing: {', '.join(cell.missing)}")
-    score = MISSING if cell.value is None else f"{cell.value:.0f}" if is_rank else f"{cell.value:.2f}"
+    score = f"{cell.value:.0f}" if is_rank and cell.value is not None else points(cell.value)
     return GridCell(
         score=score,
         interval="",
-        delta="baseline" if is_baseline else MISSING if cell.delta is None else f"{cell.delta:+.2f}",
+        delta="baseline" if is_baseline else points(cell.delta, signed=True),
         rank=rank,
         verdict=verdict,
         flags="incomplete" if cell.missing else "",

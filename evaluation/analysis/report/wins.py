@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.analysis.statistics.units import Units, load_units
-from evaluation.records.store import JobRecord, RunStore, stored_file
+from evaluation.analysis.statistics.units import Units
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
+from evaluation.records.tables import stored_file
 
 PASSAGES, RELEVANT = 3, 2
 QUERY_CHARACTERS, PASSAGE_CHARACTERS = 400, 300
@@ -101,17 +103,16 @@ class Duel:
     missing: str = ""
 
 
-def scored_task(run: Path, label: str, record: JobRecord, units: Units | None = None) -> ScoredTask | None:
+def scored_task(run: Path, label: str, record: JobRecord, units: Units | None) -> ScoredTask | None:
     """Per-query scores of a stored job; None where its task has no queries or nothing is stored.
 
     Args:
         run: The run's folder.
         label: The name of the model in the comparison.
         record: The job's record.
-        units: Its units, where they have been read already.
+        units: The job's units.
     """
     folder = RunStore(run).job_folder(record.label, record.task, record.fingerprint)
-    units = units or load_units(folder, record)
     if units is None or units.kind != "query":
         return None
     scores: dict[Place, float] = {}

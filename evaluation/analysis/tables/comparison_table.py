@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
-from evaluation.analysis.tables.run_table import MISSING, Table, TableRow, TextCell, points
+from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.tables.table import Table, TableRow, TextCell
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.intervals import Interval
 
 LEGEND = {
     "significant": "differs significantly from the baseline",
@@ -74,21 +78,20 @@ def _items(comparison: Comparison, *, intervals: bool, summary: bool) -> Iterato
 
 
 def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
-    ranks = _places([cell.score for cell in row.cells])
     scores = tuple(
         TextCell(
             points(cell.score),
-            _span(cell.interval) if intervals and comparison.baseline is None else "",
+            _brackets(cell.interval) if intervals and comparison.baseline is None else "",
             bold=rank == 1,
             underline=rank == 2,
             marks=_cell_marks(cell),
         )
-        for cell, rank in zip(row.cells, ranks, strict=True)
+        for cell, rank in zip(row.cells, row.ranks, strict=True)
     )
     deltas = tuple(
         TextCell(
             points(cell.delta, signed=True),
-            _span(cell.difference.interval, signed=True) if intervals and cell.difference else "",
+            _brackets(cell.difference.interval, signed=True) if intervals and cell.difference else "",
             marks=("significant",) if cell.significant else (),
         )
         for cell in row.cells
@@ -104,8 +107,6 @@ def _cell_marks(cell: Cell) -> tuple[str, ...]:
 
 def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: bool, rule: bool) -> _Item:
     is_rank = aggregate.kind == "borda"
-    fair = [None if cell.missing else cell.value for cell in aggregate.cells]
-    ranks = _places([-value if is_rank and value is not None else value for value in fair])
     scores = tuple(
         TextCell(
             _aggregate_text(cell, is_rank=is_rank),
@@ -113,7 +114,7 @@ def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: 
             underline=rank == 2,
             marks=("incomplete",) if cell.missing and cell.value is not None else (),
         )
-        for cell, rank in zip(aggregate.cells, ranks, strict=True)
+        for cell, rank in zip(aggregate.cells, aggregate.ranks, strict=True)
     )
     nothing = TextCell("")  # ranks have no difference
     deltas = tuple(
@@ -134,25 +135,12 @@ def _suite_delta(cell: AggregateCell, comparison: Comparison, *, intervals: bool
     if found is None:
         return TextCell(points(cell.delta, signed=True))
     significant = found.p_two_sided is not None and found.p_two_sided < comparison.options.alpha
-    span = _span(found.interval, signed=True) if intervals else ""
-    return TextCell(points(cell.delta, signed=True), span, marks=("significant",) if significant else ())
+    interval = _brackets(found.interval, signed=True) if intervals else ""
+    return TextCell(points(cell.delta, signed=True), interval, marks=("significant",) if significant else ())
 
 
-def _span(interval: object, *, signed: bool = False) -> str:
-    low, high = getattr(interval, "low", None), getattr(interval, "high", None)
-    return "" if low is None or high is None else f"[{points(low, signed=signed)}, {points(high, signed=signed)}]"
-
-
-def _places(values: Sequence[float | None]) -> list[int | None]:
-    """1 for the best as shown, 2 for the second best; equal scores share a place. None where there is no contest."""
-    shown = [None if value is None else round(value, 2) for value in values]
-    distinct = sorted({value for value in shown if value is not None}, reverse=True)
-    if sum(value is not None for value in shown) < 2 or len(distinct) < 2:
-        return [None] * len(values)
-    place = {distinct[0]: 1, distinct[1]: 2}
-    if sum(value == distinct[0] for value in shown) > 1:
-        del place[distinct[1]]  # two firsts, no second
-    return [None if value is None else place.get(value) for value in shown]
+def _brackets(interval: Interval | None, *, signed: bool = False) -> str:
+    return "" if interval is None else brackets(interval.low, interval.high, signed=signed)
 
 
 def _speed_items(columns: Sequence[Column]) -> list[_Item]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,8 +11,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from evaluation.analysis.tables.run_table import Table, TableRow, TextCell
-from evaluation.system.redaction import printable
+from evaluation.analysis.tables.table import Table, TableRow, TextCell
+from evaluation.system.inert_text import for_latex, for_markdown, on_one_line
 
 SIGNS = {
     "significant": "*",
@@ -36,7 +35,6 @@ _LATEX_SIGNS = {
     "cached": r"\mathrm{c}",
 }
 _LEGEND_SIGN = re.compile(r"^\{(\w+)\} ")
-_BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]")
 _LEAST_TEXT = 12  # characters of a text column in a narrow terminal; the rest goes to further lines
 _GAP = 3  # between columns
 _UNPRINTED_WIDTH = 10_000  # of output that goes to a file or a pipe
@@ -61,13 +59,13 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
         if number:
             console.print()
         if table.title:
-            console.print(Text(_one_line(table.title), style="bold"), soft_wrap=True)
+            console.print(Text(on_one_line(table.title), style="bold"), soft_wrap=True)
         if table.rows:
             rich_table = _rich_table(table, console)
             least = sum(column.min_width or 0 for column in rich_table.columns) + _GAP * (len(rich_table.columns) - 1)
             console.print(rich_table, width=max(console.width, least), crop=False)
         for note in table.notes:
-            console.print(Text(legend_sign(note, SIGNS.__getitem__, _one_line)), soft_wrap=True)
+            console.print(Text(legend_sign(note, SIGNS.__getitem__, on_one_line)), soft_wrap=True)
 
 
 def render_plain(tables: Sequence[Table]) -> str:
@@ -107,17 +105,10 @@ def _rich_cell(cell: TextCell) -> Text:
 
 def _plain(cell: TextCell) -> str:
     marks = "".join(SIGNS[mark] for mark in cell.marks)
-    return _one_line(f"{cell.text}{marks} {cell.detail}" if cell.detail else f"{cell.text}{marks}")
-
-
-def _one_line(text: str) -> str:
-    """Text whose line ends and tabs are spaces and whose control characters are escapes: it moves no cursor."""
-    return printable(_BREAKS.sub(" ", text))
+    return on_one_line(f"{cell.text}{marks} {cell.detail}" if cell.detail else f"{cell.text}{marks}")
 
 
 # ----------------------------------------------------------------------------------------------------------- Markdown
-
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def render_markdown(tables: Sequence[Table]) -> str:
@@ -126,16 +117,14 @@ def render_markdown(tables: Sequence[Table]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [f"**{escape_markdown(table.title)}**", ""] if table.title else []
+    lines = [f"**{for_markdown(table.title)}**", ""] if table.title else []
     if table.rows:
         lines.append(_markdown_row(TableRow(table.header)))
         numbers = len(table.header) - table.n_text
         lines.append("|" + "|".join([*["---"] * table.n_text, *["---:"] * numbers]) + "|")
         lines += [_markdown_row(row) for row in table.rows]
         lines.append("")
-    lines += [
-        legend_sign(note, lambda mark: escape_markdown(SIGNS[mark]), escape_markdown) + "  " for note in table.notes
-    ]
+    lines += [legend_sign(note, lambda mark: for_markdown(SIGNS[mark]), for_markdown) + "  " for note in table.notes]
     return "\n".join(line.rstrip() if line.startswith("|") else line for line in lines) + "\n"
 
 
@@ -144,43 +133,17 @@ def _markdown_row(row: TableRow) -> str:
 
 
 def _markdown_cell(cell: TextCell) -> str:
-    text = escape_markdown(cell.text)
+    text = for_markdown(cell.text)
     if text and cell.bold:
         text = f"**{text}**"
     elif text and cell.underline:
         text = f"<ins>{text}</ins>"
-    marks = "".join(escape_markdown(SIGNS[mark]) for mark in cell.marks)
-    return f"{text}{marks} <sub>{escape_markdown(cell.detail)}</sub>" if cell.detail else text + marks
-
-
-def escape_markdown(text: str) -> str:
-    """Text that Markdown shows as it is: no emphasis, link, HTML or end of a cell."""
-    safe = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", safe).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
+    marks = "".join(for_markdown(SIGNS[mark]) for mark in cell.marks)
+    return f"{text}{marks} <sub>{for_markdown(cell.detail)}</sub>" if cell.detail else text + marks
 
 
 # -------------------------------------------------------------------------------------------------------------- LaTeX
 
-_LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "[": "{[}",  # after \\ a bracket would be a length
-    "]": "{]}",
-    "`": r"\textasciigrave{}",
-}
-_COMBINING = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
 _LATEX_HEAD = r"""% Wants \usepackage{booktabs,graphicx}; without them lines are plain and wide tables stay wide.
 \providecommand{\toprule}{\hline}
 \providecommand{\midrule}{\hline}
@@ -200,7 +163,7 @@ def render_latex(tables: Sequence[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    notes = [legend_sign(note, _latex_sign, escape_latex) + r"\par" for note in table.notes]
+    notes = [legend_sign(note, _latex_sign, for_latex) + r"\par" for note in table.notes]
     if not table.rows:
         return "\n".join([r"\par\noindent", *notes]) + "\n"
     numbers = len(table.header) - table.n_text
@@ -218,7 +181,7 @@ def _latex_table(table: Table) -> str:
             r"\begin{table}[htbp]",
             r"\centering" + size,
             r"\setlength{\tabcolsep}{3pt}",
-            *([rf"\caption{{{escape_latex(table.title)}}}"] if table.title else []),
+            *([rf"\caption{{{for_latex(table.title)}}}"] if table.title else []),
             *([r"\resizebox{\linewidth}{!}{%"] if is_wide else []),
             rf"\begin{{tabular}}{{{columns}{'r' * numbers}}}",
             r"\toprule",
@@ -254,7 +217,7 @@ def _latex_row(row: TableRow) -> str:
 
 
 def _latex_cell(cell: TextCell) -> str:
-    text, detail = _latex_numbers(escape_latex(cell.text)), _latex_numbers(escape_latex(cell.detail))
+    text, detail = _latex_numbers(for_latex(cell.text)), _latex_numbers(for_latex(cell.detail))
     if text and cell.bold:
         text = rf"\textbf{{{text}}}"
     elif text and cell.underline:
@@ -270,18 +233,3 @@ def _latex_numbers(text: str) -> str:
 
 def _latex_sign(mark: str) -> str:
     return f"$^{{{_LATEX_SIGNS[mark]}}}$"
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is; letters that its standard fonts lack are named by their code point."""
-    escaped = "".join(_latex_letter(letter) for letter in _one_line(text))
-    return escaped.replace("--", "-{}-").replace("--", "-{}-")  # two hyphens would become a dash
-
-
-def _latex_letter(letter: str) -> str:
-    if letter in _LATEX_SPECIAL or letter.isascii():
-        return _LATEX_SPECIAL.get(letter, letter)
-    parts = unicodedata.normalize("NFD", letter)
-    if len(parts) == 2 and parts[0].isascii() and parts[1] in _COMBINING:
-        return letter
-    return f"{{[}}U+{ord(letter):04X}{{]}}"

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.stored_runs import clustering, retrieval, sts, write_run
+from support.fake_runs import clustering, retrieval, sts, write_run
 
 from evaluation.analysis.gate.snapshots import check_complete, read_run
 from evaluation.analysis.statistics.units import score
 from evaluation.errors import UsageError
-from evaluation.records.store import RunStore
+from evaluation.records.sealed_models import SCHEMA_VERSION
 from evaluation.system.atomic_files import read_sealed_json, write_sealed_json
 
 VALUES = np.array([0.5, 1.0, 0.0, 0.25])
@@ -71,7 +71,7 @@ def test_limited_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no run folder"):
+    with pytest.raises(UsageError, match="is not a run folder"):
         read_run(tmp_path)
 
 
@@ -86,8 +86,8 @@ def test_broken_run_file_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("content", [{"jobs": 3}, {"name": "x"}, {"name": "x", "jobs": [{"label": "a"}]}])
 def test_run_file_of_another_shape_is_one_sentence(tmp_path: Path, content: dict[str, Any]) -> None:
-    RunStore(tmp_path).write_run(content)
-    with pytest.raises(UsageError, match=r"run\.json is not as run-benchmark writes it .see .*jobs"):
+    write_sealed_json(tmp_path / "run.json", {"schema_version": SCHEMA_VERSION, **content})
+    with pytest.raises(UsageError, match=r"run\.json is damaged: it is not as run-benchmark writes it .see .*jobs"):
         read_run(tmp_path)
 
 

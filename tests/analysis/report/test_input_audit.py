@@ -5,49 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.fake_runs import job_record
+from support.record_parts import job_audit, vector_rules
+from support.record_parts import side_audit as side
 
 from evaluation.analysis.report.input_audit import audit_tasks, length_rows, warnings_by_sentence
-from evaluation.records.store import JobRecord
-
-EDGES = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
-
-
-def side(**changes: Any) -> dict[str, Any]:
-    return {
-        "prefix": "query: ",
-        "examples": ["query: where is the harbour", "query: who mends bicycles"],
-        "texts": 100,
-        "unique_texts": 100,
-        "truncated": 0,
-        "longest": 40,
-        "already_prefixed": 0,
-        "token_lengths": {"edges": EDGES, "counts": [0, 20, 70, 10, 0, 0, 0, 0, 0, 0, 0, 0]},
-        "normalize": True,
-        "pooling": "mean",
-        "max_length": 512,
-        "dtype": "float32",
-        "truncated_share": 0.0,
-        **changes,
-    }
+from evaluation.records.job_audit import SideAudit
+from evaluation.records.job_record import JobRecord
 
 
-def record(label: str = "e5", *, declared: str = "intfloat/e5-base", counts: Any = None, **sides: Any) -> JobRecord:
-    return JobRecord(
-        state="done",
-        fingerprint="f" * 64,
-        label=label,
-        protocol="e5",
-        task="Harbours",
-        type="Retrieval",
-        via="local",
-        splits=("test",),
-        subsets=("default",),
-        metric="ndcg_at_10",
-        main_score=0.5,
-        counts=counts or {},
-        audit={"rules": {}, "sides": sides},
-        provenance={"model": {"declared": declared}},
-    )
+def record(
+    label: str = "e5",
+    *,
+    declared: str = "intfloat/e5-base",
+    counts: Any = None,
+    max_length: int = 512,
+    **sides: SideAudit,
+) -> JobRecord:
+    audit = job_audit(vectors=vector_rules(max_length=max_length), **sides)
+    return job_record(label, "Harbours", counts=counts or {}, audit=audit, model={"declared": declared})
 
 
 def warnings(*records: JobRecord) -> str:
@@ -109,9 +85,9 @@ def test_e5_model_without_prefix_is_named_and_another_model_is_not() -> None:
 
 
 def test_different_maximum_lengths_matter_only_where_something_is_cut() -> None:
-    long, short = record("long", passage=side()), record("short", passage=side(max_length=256))
+    long, short = record("long", passage=side()), record("short", max_length=256, passage=side())
     assert warnings(long, short) == ""
-    cut = record("short", passage=side(max_length=256, truncated=5, truncated_share=0.05, longest=300))
+    cut = record("short", max_length=256, passage=side(truncated=5, truncated_share=0.05, longest=300))
     assert "Models read different lengths of the passage side" in warnings(long, cut)
 
 

@@ -25,7 +25,8 @@ from evaluation.analysis.statistics.units import (
     units_to_bytes,
 )
 from evaluation.errors import ComparisonError, StoreError
-from evaluation.records.store import JobRecord, RunStore
+from evaluation.records.job_record import JobRecord
+from evaluation.records.store import RunStore
 
 WORDS = ["ash", "birch", "cedar", "dogwood", "elder", "fir", "ginkgo", "hazel", "ivy", "juniper", "larch", "maple"]
 NAMES = [f"{word} {other}" for word in WORDS for other in WORDS[:3]]  # 36
@@ -181,7 +182,8 @@ def stored(tmp_path: Path, columns: dict[str, list[Any]], **changes: Any) -> tup
         "splits": ("test",),
         "subsets": tuple(subsets),
         "metric": "ndcg_at_10",
-        "scores": {"test": [{"hf_subset": subset} for subset in subsets]},
+        "main_score": 0.0,
+        "scores": {"test": [{"subset": subset, "main_score": 0.0, "metrics": {}} for subset in subsets]},
         "files": {"samples.parquet": hashlib.sha256((tmp_path / "samples.parquet").read_bytes()).hexdigest()},
         **changes,
     }
@@ -199,7 +201,10 @@ def test_units_that_do_not_give_the_recorded_score_are_not_believed(tmp_path: Pa
     columns = {"query_id": ["1", "2"], "ndcg_cut_10": [1.0, 0.5]}
     assert load_units(*stored(tmp_path, columns, main_score=0.75)) is not None
     assert load_units(*stored(tmp_path, columns, main_score=0.75001)) is None
-    assert load_units(*stored(tmp_path, columns, state="failed")) is None
+    assert (
+        load_units(*stored(tmp_path, columns, state="failed", main_score=None, error={"kind": "E", "message": "m"}))
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,7 +237,7 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"samples\.parquet is damaged: its checksum"):
         load_units(folder, record)
     seen = record.model_copy(update={"files": {"samples.parquet": hashlib.sha256(broken).hexdigest()}})
-    with pytest.raises(StoreError, match=r"samples\.parquet can't be read"):
+    with pytest.raises(StoreError, match=r"samples\.parquet cannot be read"):
         load_units(folder, seen)
 
 
@@ -302,7 +307,7 @@ def test_damaged_bytes_are_an_error_in_words(data: bytes) -> None:
 def test_bytes_of_another_format_are_refused() -> None:
     import zlib
 
-    with pytest.raises(StoreError, match="have a format that this version can't read"):
+    with pytest.raises(StoreError, match="have a format that this version cannot read"):
         units_from_bytes(zlib.compress(b'{"format": "e5-evaluation units 99"}\n'))
 
 
@@ -322,7 +327,7 @@ def test_aggregate_is_the_mean_of_its_tasks() -> None:
 
 
 def test_aggregate_of_unequal_numbers_of_subsets_is_refused() -> None:
-    with pytest.raises(ComparisonError, match="Both: its parts can't be taken as one task"):
+    with pytest.raises(ComparisonError, match="Both: its parts cannot be taken as one task"):
         aggregate_units("Both", [queries("A"), queries("B", parts=2)])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.small_run import Orders, Scores, scores_of, start, write_run
+from support.watched_runs import Orders, Scores, scores_of, start, write_run
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.small_run import SHARD_TEXTS, Scores, scores_of
+from support.watched_runs import SHARD_TEXTS, Scores, scores_of
 
 from evaluation import load_config, results_frame, run
 from evaluation.commands.run_benchmark.run import write_summaries
@@ -141,8 +141,8 @@ def test_names_in_a_forged_run_file_can_not_lead_out(stored: Path) -> None:
     store = RunStore(stored / "results" / "small")
     content = store.read_run()
     for key, value in (("label", "../../.."), ("task", ".."), ("fingerprint", "/etc/passwd12"), ("label", "a/b")):
-        jobs = [{**job, key: value} for job in content["jobs"]]
-        store.write_run({**content, "jobs": jobs})
+        jobs = tuple(job.model_copy(update={key: value}) for job in content.jobs)
+        store.write_run(content.model_copy(update={"jobs": jobs}))
         with pytest.raises(StoreError, match="can't be the name of a job's folder"):
             store.current_records()
 

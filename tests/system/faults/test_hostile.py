@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from support.small_run import text
+from support.data import text
 
 from evaluation import load_config, run
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.errors import ConfigError, EvaluationError
-from evaluation.records.store import JobRecord
+from evaluation.records.job_record import JobRecord
 
 Files = Mapping[str, str | bytes]
 
@@ -317,7 +317,7 @@ REFUSED = [
         "Retrieval",
         {"corpus.jsonl": jsonl(*[{"_id": "d", "text": "x"}] * 2), **QUERY_FILES},
         "corpus.jsonl, line 2",
-        '"d" is already in line 1',
+        '"d" already appears in line 1',
     ),
     refused(
         "query id twice",

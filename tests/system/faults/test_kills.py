@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.small_run import TASKS, Event, Orders, Scores, finished_jobs, read_events, scores_of, start
+from support.watched_runs import TASKS, Event, Orders, Scores, finished_jobs, read_events, scores_of, start
 
 MOMENTS = ["job", "encode", "encoded", "kept", "take", "search", "scored", "write", "written"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.small_run import Orders, Scores, finished_jobs, read_events, scores_of, start
+from support.watched_runs import Orders, Scores, finished_jobs, read_events, scores_of, start
 
 from evaluation.execution.stopping import StopSignals
 from evaluation.records.store import RunStore
@@ -38,14 +38,14 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
     said = orders.said.read_text(encoding="utf-8")
     assert process.exitcode == 130, said
     assert "Traceback" not in said
-    assert "Start the same command to go on." in said
+    assert "Run the same command again to continue." in said
     assert len(said.splitlines()) == 1
     folder = orders.config.parent / "results" / "small"
     content = RunStore(folder).read_run_or_set_aside()
     done = finished_jobs(folder)
-    assert {job["task"] for job in (content or {"jobs": []})["jobs"] if job["state"] == "done"} == done
+    assert {job.task for job in (content.jobs if content else ()) if job.state == "done"} == done
     assert (content is None) == (moment == EARLY)
-    assert content is None or content["ended"] is None
+    assert content is None or content.ended is None
     assert not list(folder.rglob("*.tmp"))
     assert not (folder / ".holder.json").exists()
     n_events = len(read_events(orders.events))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.small_run import Orders, Scores, read_events, scores_of, start
+from support.watched_runs import Orders, Scores, read_events, scores_of, start
 
 from evaluation.errors import FolderInUseError
 from evaluation.execution.run_lock import HOLDER_FILE, hold

@@ -1,0 +1,56 @@
+"""Numbers as people read them, the same in every table, note, page and verdict: points, intervals, p-values."""
+
+from __future__ import annotations
+
+MISSING = "-"
+
+
+def points(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals, or the sign for a missing score; what rounds to zero has no minus.
+
+    >>> points(-0.001, signed=True)
+    '+0.00'
+    """
+    if value is None:
+        return MISSING
+    shown = round(value, 2) + 0.0
+    return f"{shown:+.2f}" if signed else f"{shown:.2f}"
+
+
+def span(low: float, high: float, *, signed: bool = False) -> str:
+    """The ends of an interval.
+
+    >>> span(-1.5, 2, signed=True)
+    '-1.50 to +2.00'
+    """
+    return f"{points(low, signed=signed)} to {points(high, signed=signed)}"
+
+
+def brackets(low: float, high: float, *, signed: bool = False) -> str:
+    """The same, shorter, for a table's cell.
+
+    >>> brackets(-1.5, 2, signed=True)
+    '[-1.50, +2.00]'
+    """
+    return f"[{points(low, signed=signed)}, {points(high, signed=signed)}]"
+
+
+def p_value(p: float) -> str:
+    """Four decimals where small, and never 0.
+
+    >>> p_value(0.00001), p_value(0.0123), p_value(0.5)
+    ('< 0.0001', '0.0123', '0.50')
+    """
+    if p < 0.0001:
+        return "< 0.0001"
+    return f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
+
+
+def p_equation(p: float) -> str:
+    """The same with its sign, for a sentence.
+
+    >>> p_equation(0.0123)
+    'p = 0.0123'
+    """
+    told = p_value(p)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"

@@ -1,0 +1,43 @@
+"""Settles the protocol of each model before its first job, and says which one it is and why."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+
+from evaluation.config.models import UNDECIDED, RunConfig
+from evaluation.errors import EvaluationError
+from evaluation.execution.reporting import Reporter
+from evaluation.execution.resolving import find_checkpoint
+from evaluation.jobs import Job
+from evaluation.models.default_protocol import protocol_of
+
+_LOG = logging.getLogger(__name__)
+
+
+def fetch_undecided(config: RunConfig, labels: Sequence[str]) -> None:
+    """Fetches the models whose own files decide their protocol, so that their jobs can be planned.
+
+    One that can't be fetched keeps its jobs, which fail with the reason.
+
+    Args:
+        config: The run's config.
+        labels: The models that will run; empty: all.
+    """
+    for model in config.models:
+        if not labels or model.label in labels:
+            with contextlib.suppress(EvaluationError):  # planning the jobs, or running them, says it
+                if protocol_of(config, model).name == UNDECIDED:
+                    find_checkpoint(config, model)
+
+
+def announce_protocols(config: RunConfig, jobs: Sequence[Job], reporter: Reporter) -> None:
+    """Says each model's protocol in one line, and logs a warning for whatever the user should check."""
+    running = {job.model.label for job in jobs}
+    for model in config.models:
+        if model.label in running:
+            protocol = protocol_of(config, model)
+            reporter.notice(protocol.sentence(model.label))
+            for warning in protocol.warnings:
+                _LOG.warning("%s: %s", model.label, warning)
