@@ -96,7 +96,12 @@ CONFIG_CASES = [
     Case("folder of data is a file", local("STS"), ("line 5", "data: is not a folder"), {"data": "text"}),
     Case("folder of data is empty", local("STS"), ("line 5", "no data of type STS"), {"data/README": "text"}),
     Case("model folder missing", model("label: a, model: ./models/a"), ("line 3", "there is no folder", "models/a")),
-    Case("model folder without config.json", model("label: a, model: ./m"), ("line 3", "no config.json"), {"m/x": ""}),
+    Case(
+        "model folder without config.json",
+        model("label: a, model: ./m"),
+        ("line 3", "neither config.json nor modules.json"),
+        {"m/x": ""},
+    ),
     Case(
         "unknown builtin",
         model('label: a, model: "builtin:e5"'),
@@ -121,7 +126,11 @@ CONFIG_CASES = [
     ),
     Case("no models", "name: x\ntasks:\n" + STS12, ("c.yaml", "has no key 'models'")),
     Case("empty list of models", "name: x\nmodels: []\ntasks:\n" + STS12, ("line 2", "must not be empty")),
-    Case("models that are no list", "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12, ("line 2", "a list is")),
+    Case(
+        "models that are no list",
+        "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12,
+        ("line 2", "it must be a list"),
+    ),
     Case("no tasks", GOOD.partition("tasks:")[0], ("c.yaml", "has no key 'tasks'")),
     Case("model without a label", model("model: x/y"), ("line 3", "has no key 'label'")),
     Case("length in words", model("label: a, model: x/y, max_length: long"), ("line 3", '"long"', "whole number")),
@@ -204,7 +213,7 @@ DATA_CASES = [
     ),
     beir_case("score that is a fraction", "qrels/test.tsv", QRELS + "q1\td2\t0.5\n", "line 3", "whole number"),
     beir_case("score that is negative", "qrels/test.tsv", QRELS + "q1\td2\t-1\n", "line 3", "0 or more"),
-    beir_case("qrels with spaces", "qrels/test.tsv", "q1 d1 1\n", "line 1", "tabs between"),
+    beir_case("qrels with spaces", "qrels/test.tsv", "q1 d1 1\n", "line 1", "separated by tabs"),
     beir_case("two scores for one pair", "qrels/test.tsv", QRELS + "q1\td1\t2\n", "line 3", "but 1 in line 2"),
     beir_case(
         "candidate out of the corpus",

@@ -12,6 +12,7 @@ from evaluation.analysis.comparison.comparability import differences, faults, ma
 from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
+from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
@@ -113,6 +114,7 @@ def compare_models(
         options=options,
         notes=(),
         runs=tuple(dict.fromkeys(model.view for model in models if model.view is not None)),
+        standings=compare_all_pairs(models, common_tasks(models, rows, aggregates), evidence),
     )
     return replace(comparison, notes=comparison_notes(comparison, sentences))
 
@@ -199,22 +201,15 @@ def _trained(model: str, task: TaskScore) -> bool | None:
 
 
 def _adjusted(rows: Sequence[Row], alpha: float) -> tuple[Row, ...]:
-    """p values of each column adjusted over its tasks by Holm's method."""
+    """Corrects p by Holm's method over all tests of the table."""
     if not any(cell.difference for row in rows for cell in row.cells):
         return tuple(rows)
-    from evaluation.analysis.statistics.paired_tests import holm
+    from evaluation.analysis.statistics.corrections import holm
 
-    columns = [
-        holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
-        for cells in zip(*(row.cells for row in rows), strict=True)
-    ]
-    return tuple(
-        replace(
-            row,
-            cells=tuple(
-                replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
-                for cell, p in zip(row.cells, p_values, strict=True)
-            ),
-        )
-        for row, p_values in zip(rows, zip(*columns, strict=True), strict=True)
+    cells = [cell for row in rows for cell in row.cells]
+    p_values = holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
+    corrected = iter(
+        replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
+        for cell, p in zip(cells, p_values, strict=True)
     )
+    return tuple(replace(row, cells=tuple(next(corrected) for _ in row.cells)) for row in rows)

@@ -18,7 +18,7 @@ from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.statistics.intervals import Interval
 
 TOLERANCE_POINTS = 0.5
 """A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in the README."""

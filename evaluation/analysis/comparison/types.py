@@ -12,8 +12,9 @@ from evaluation.analysis.comparison.means import competition_ranks
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.published import PublishedMatch
     from evaluation.analysis.run_view import RunView, TaskScore
-    from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.statistics.intervals import Interval
+    from evaluation.analysis.statistics.paired_tests import Difference
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
     from evaluation.records.job_record import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
@@ -113,8 +114,8 @@ class Cell:
         score: Main score in points; None where there is none, never 0.
         interval: Confidence interval of the score, in points; None where no samples are stored.
         delta: Score minus the baseline's; None for the baseline itself.
-        difference: The same with interval and test, without draws; None without samples of both.
-        p_adjusted: Holm-adjusted over the column's tasks, two-sided.
+        difference: The same with interval and test; None without samples of both.
+        p_adjusted: Two-sided, after Holm's correction over all tests of the table.
         significant: p_adjusted is below the comparison's alpha.
         trained: Whether the task's training data is among the model's; None where that is not known.
         marks: In what the cell differs from the baseline's, or from the row's first score: "protocol", "dataset",
@@ -173,8 +174,7 @@ class AggregateCell:
         n_tasks: Tasks of the set, missing ones included.
         missing: Tasks of the set without a score here: the value is over the others, and not a fair comparison.
         delta: Value minus the baseline's, where both are over the same tasks; None otherwise and for ranks.
-        difference: Over the tasks whose samples are stored, with interval and test over tasks and their units;
-            for kinds "mean" and "common" only.
+        difference: Over the tasks whose samples are stored, with interval and test; for kinds "mean" and "common" only.
         published: Published averages of the same model over the same benchmark, where asked for and known.
     """
 
@@ -220,6 +220,63 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a model stands among all.
+
+    Attributes:
+        mean: In points, over the tasks of the standings.
+        rank: By the mean.
+        ranks: The ranks by the mean that the tests leave possible, all at the comparison's confidence.
+        borda: Rank by Borda count.
+        borda_ranks: The same for the Borda count.
+    """
+
+    label: str
+    mean: float
+    rank: int
+    ranks: tuple[int, int]
+    borda: int
+    borda_ranks: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two models on the tasks that can be tested, in points; the first has the higher mean.
+
+    Attributes:
+        p: Two-sided, after Holm's correction over all pairs.
+    """
+
+    first: str
+    second: str
+    difference: SuiteDifference
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """All pairs of models.
+
+    Attributes:
+        models: The best mean first.
+        pairs: Every pair that can be tested.
+        groups: Runs of neighbours by the mean that the tests do not separate.
+        n_tasks: Tasks of the means.
+        n_tested: Those of them whose samples are stored.
+    """
+
+    models: tuple[Standing, ...]
+    pairs: tuple[Pair, ...]
+    groups: tuple[tuple[str, ...], ...]
+    n_tasks: int
+    n_tested: int
+
+    def pair(self, first: str, second: str) -> Pair | None:
+        """Returns the pair of two labels, whatever their order; None where it cannot be tested."""
+        return next((pair for pair in self.pairs if {pair.first, pair.second} == {first, second}), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Everything that tables and reports show of one or several runs.
 
@@ -230,6 +287,7 @@ class Comparison:
         mixed: Rows whose columns differ in protocol, dataset or metric version were allowed.
         notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
         runs: The stored runs that were compared.
+        standings: All models against each other on the tasks that all have; None where that cannot be tested.
     """
 
     name: str
@@ -242,6 +300,7 @@ class Comparison:
     options: ComparisonOptions
     notes: tuple[str, ...]
     runs: tuple[RunView, ...] = ()
+    standings: Standings | None = None
 
     def column(self, label: str) -> int:
         """The position of a label; KeyError if no column has it."""

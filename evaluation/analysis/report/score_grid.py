@@ -123,8 +123,6 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
         lines.append(f"{cell.delta:+.2f} to {comparison.baseline}{told}")
         if cell.p_adjusted is not None:
             lines.append(f"adjusted {p_equation(cell.p_adjusted)}")
-        if cell.difference is not None and cell.difference.detectable is not None:
-            lines.append(f"smallest difference this data would show: {cell.difference.detectable:.2f}")
     lines += [f"published {match.score:.2f} ({match.source}): {match.verdict}" for match in cell.published]
     lines += ["trained on this task's training data"] if cell.trained else []
     lines += [f"differs in {mark}" for mark in cell.marks]

@@ -14,7 +14,7 @@ from evaluation.analysis.number_formats import MISSING, brackets, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.statistics.intervals import Interval
 
 LEGEND = {
     "significant": "differs significantly from the baseline",

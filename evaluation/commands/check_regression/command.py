@@ -14,35 +14,61 @@ app = command_app()
 
 @app.command()
 def check_regression(
-    run: Annotated[Path, typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")],
+    run: Annotated[
+        Path | None, typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")
+    ] = None,
     baseline: Annotated[
-        Path, typer.Option(metavar="RUN_OR_FILE", help="Another run folder, or a file written with --update-baseline.")
-    ],
+        Path | None,
+        typer.Option(metavar="RUN_OR_FILE", help="Another run folder, or a file written with --update-baseline."),
+    ] = None,
     max_drop: Annotated[
         float, typer.Option(metavar="POINTS", help="Points that a task may lose before it fails.")
     ] = 1.0,
     alpha: Annotated[
-        float, typer.Option(metavar="A", help="Significance level of the tests, after Holm's correction.")
+        float, typer.Option(metavar="A", help="Share of gates on equal models that may fail by chance.")
     ] = 0.05,
+    require_conclusive: Annotated[
+        bool, typer.Option("--require-conclusive", help="Fail where a drop beyond --max-drop is not ruled out.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as Markdown.")] = None,
     update_baseline: Annotated[
         bool, typer.Option("--update-baseline", help="Write the run to the baseline file instead of judging it.")
     ] = False,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_OR_FILE",
+            help="With --update-baseline: another checkpoint's run, whose differences --power plans with.",
+        ),
+    ] = None,
+    power: Annotated[
+        Path | None,
+        typer.Option(metavar="BASELINE", help="Print which drops a gate with this baseline will find; judge nothing."),
+    ] = None,
+    changed: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="With --power: share of examples that differ, in place of a pilot."),
+    ] = None,
     version: Version = False,
 ) -> None:
-    """Tell regressions of RUN from noise, with tests on the samples behind its scores.
+    """Tell regressions of RUN from chance, with tests on the samples behind its scores.
 
     The output states the rule. Exit codes: 0 no regression, 1 a regression, or a task that is missing, failed or not
     comparable, 2 wrong usage or a file that can't be used.
     """
     from evaluation.commands.check_regression.gate import GateFiles, gate, update
+    from evaluation.commands.check_regression.power import print_power
 
-    files = GateFiles(run, baseline, junit, summary)
+    rule = {"max_drop": max_drop, "alpha": alpha}
+    if power is not None:
+        print_power(power, changed=changed, **rule)
+        return
+    files = GateFiles.given(run, baseline, junit, summary)
     if update_baseline:
-        update(files, max_drop=max_drop, alpha=alpha)
+        update(files, pilot, **rule)
     else:
-        gate(files, max_drop=max_drop, alpha=alpha)
+        gate(files, require_conclusive=require_conclusive, **rule)
 
 
 main = command_line(app, "check-regression")

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from support.fake_runs import query_record
@@ -61,7 +62,36 @@ def test_differences_of_stored_samples_are_tested_and_adjusted(query_run: Write)
     assert comparison.rows[0].cells[1].difference is None
     suite = comparison.aggregates[0].cells[0].difference
     assert suite is not None and (suite.value, suite.n_tasks) == (pytest.approx(18.75), 2)
-    assert any(note.startswith("a - b over 2 tasks with samples: +18.75") for note in comparison.notes)
+    assert any(note.startswith("a - b on these 2 tasks with samples: +18.75") for note in comparison.notes)
+
+
+def test_all_pairs_of_models_are_tested_under_one_correction(query_run: Write) -> None:
+    """Three models: two alike, one far better; `a - b` alone would be tested at 0.05, here over three pairs."""
+    rng = np.random.default_rng(0)
+    base = [np.round(rng.uniform(0.2, 0.6, 40), 2) for _ in range(2)]
+    scores = {
+        "a": {f"T{at}": np.round(own + 0.3, 2).tolist() for at, own in enumerate(base)},
+        "b": {f"T{at}": own.tolist() for at, own in enumerate(base)},
+        "c": {f"T{at}": np.round(own + rng.normal(0, 0.1, 40), 2).tolist() for at, own in enumerate(base)},
+    }
+    comparison = compare(query_run("r", scores))
+    found = comparison.standings
+    assert found is not None and found.models[0].label == "a" and found.n_tested == 2
+    assert found.models[0].ranks == (1, 1) and [one.ranks for one in found.models[1:]] == [(2, 3), (2, 3)]
+    assert {frozenset(group) for group in found.groups} == {frozenset("bc")}
+    pair = found.pair("c", "b")
+    assert pair is not None and pair.difference.p_two_sided is not None and pair.p >= pair.difference.p_two_sided
+    assert any(note.startswith("Not separated by their means: ") for note in comparison.notes)
+    assert any(note.startswith("Ranks that these tests leave possible: a 1 by the mean") for note in comparison.notes)
+
+
+def test_disagreement_of_mean_and_borda_is_said(query_run: Write) -> None:
+    """One model wins one task by far, the other two tasks by little."""
+    high, low, some = [0.9] * 12, [0.2] * 12, [0.3] * 12
+    scores = {"far": {"T1": high, "T2": low, "T3": low}, "often": {"T1": low, "T2": some, "T3": some}}
+    notes = compare(query_run("r", scores)).notes
+    (said,) = [note for note in notes if note.startswith("Mean and Borda count disagree")]
+    assert "far has the highest mean, often the most Borda points" in said
 
 
 def test_frame_is_long_and_holds_every_metric(query_run: Write) -> None:
@@ -306,7 +336,7 @@ def test_a_protocols_rules_belong_to_its_name(write_run: Write) -> None:
 def test_a_limited_run_is_never_unmarked(query_run: Write) -> None:
     comparison = compare(query_run("r", {"a": {"T1": LOW}}, limit={"queries": 3}), options=BARE)
     assert comparison.columns[0].limited
-    assert comparison.notes[0] == "Limited run: these are no scores to report (a)."
+    assert comparison.notes[0] == "Limited run: these scores are not for reporting (a)."
 
 
 def test_mixed_data_that_does_not_pair_is_compared_without_a_test(write_run: Write) -> None:

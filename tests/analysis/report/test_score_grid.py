@@ -34,7 +34,6 @@ def test_significance_and_hover() -> None:
         "95% interval 51.00 to 55.00",
         "+3.00 to a (95% +2.00 to +4.00)",
         "adjusted p = 0.0100",
-        "smallest difference this data would show: 1.50",
     ]
 
 

@@ -204,17 +204,17 @@ RETRIEVAL_FAULTS: dict[str, tuple[str, str | bytes, str]] = {
     "id of another type": (
         "corpus.jsonl",
         CORPUS + '{"_id": 1.5, "text": "t"}\n',
-        'corpus.jsonl, line 4: "_id" is 1.5; it must be a string that isn\'t empty or an integer.',
+        'corpus.jsonl, line 4: "_id" is 1.5; it must be a non-empty string or an integer.',
     ),
     "boolean id": (
         "queries.jsonl",
         QUERIES + '{"_id": true, "text": "t"}\n',
-        'queries.jsonl, line 4: "_id" is true; it must be a string that isn\'t empty or an integer.',
+        'queries.jsonl, line 4: "_id" is true; it must be a non-empty string or an integer.',
     ),
     "empty id": (
         "queries.jsonl",
         QUERIES + '{"_id": "", "text": "t"}\n',
-        'queries.jsonl, line 4: "_id" is ""; it must be a string that isn\'t empty or an integer.',
+        'queries.jsonl, line 4: "_id" is ""; it must be a non-empty string or an integer.',
     ),
     "duplicate document": (
         "corpus.jsonl",
