@@ -36,6 +36,11 @@ class Job:
     seed: int
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Label and task name, which identify the job within its run."""
+        return self.model.label, self.task.name
+
+    @property
     def name(self) -> str:
         """Label and task, for people."""
         return f"{self.model.label} on {self.task.name}"

@@ -6,11 +6,14 @@ libraries, some of which swallow it or abort. `execution/stopping.py` takes over
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+
+from evaluation.commands.display import protect_display
 
 _INTERRUPTED = 130
 
@@ -19,10 +22,12 @@ def _entry(module: str, name: str) -> Callable[[], None]:
     """Returns the entry point of a command, which imports the command when it is called."""
 
     def leave(number: int, frame: object) -> None:
-        os.write(2, f"{name}: interrupted; stored results stay. Run the same command again to continue.\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"{name}: interrupted; stored results stay. Run the same command again to continue.\n".encode())
         os._exit(_INTERRUPTED)
 
     def main() -> None:
+        protect_display()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, leave)
         try:

@@ -17,6 +17,7 @@ _DISTRIBUTIONS = (
     "e5-evaluation",
     "mteb",
     "beir",
+    "ray",
     "torch",
     "transformers",
     "sentence-transformers",

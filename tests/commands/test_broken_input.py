@@ -99,7 +99,7 @@ CONFIG_CASES = [
     Case(
         "model folder without config.json",
         model("label: a, model: ./m"),
-        ("line 3", "neither config.json"),
+        ("line 3", "neither config.json nor modules.json"),
         {"m/x": ""},
     ),
     Case(
@@ -129,13 +129,13 @@ CONFIG_CASES = [
     Case(
         "models that are no list",
         "name: x\nmodels: {label: a, model: b}\ntasks:\n" + STS12,
-        ("line 2", "must be a list"),
+        ("line 2", "it must be a list"),
     ),
     Case("no tasks", GOOD.partition("tasks:")[0], ("c.yaml", "has no key 'tasks'")),
     Case("model without a label", model("model: x/y"), ("line 3", "has no key 'label'")),
     Case("length in words", model("label: a, model: x/y, max_length: long"), ("line 3", '"long"', "whole number")),
     Case("length of zero", model("label: a, model: x/y, max_length: 0"), ("line 3", "max_length is 0")),
-    Case("splits as a text", HEAD + "  - {mteb: STS12, splits: test}\n", ("line 5", '"test"', "must be a list")),
+    Case("splits as a text", HEAD + "  - {mteb: STS12, splits: test}\n", ("line 5", '"test"', "it must be a list")),
     Case("unknown split", HEAD + "  - {mteb: STS12, splits: [tset]}\n", ("line 5", "no split 'tset'", "test")),
     Case("unknown subset", HEAD + "  - {mteb: STS17, subsets: [en-xx]}\n", ("line 5", "no subset 'en-xx'", "en-en")),
     Case("two kinds of task in one entry", HEAD + "  - {mteb: STS12, beir: scifact}\n", ("line 5", "exactly one of")),

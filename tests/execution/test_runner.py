@@ -393,7 +393,7 @@ def test_failing_job_is_recorded_and_the_others_go_on(
         assert record.main_score is None
         assert record.scores == {}
         assert record.error is not None
-        assert record.error.kind == "EncodingError"
+        assert record.error.kind == "ModelError"
         assert "not finite" in record.error.message
     assert set(results_frame(folder)["label"]) == {"good"}
     assert {job.state for job in RunStore(folder).read_run().jobs} == {"failed", "done"}

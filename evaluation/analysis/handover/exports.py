@@ -103,7 +103,9 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         raise UsageError(f"{run} holds no score.")
     written = []
     for label, records in by_label.items():
-        target = output / _file_name(f"{label}.md")
+        if label.startswith(".") or set(label) & set("/\\\0"):
+            raise UsageError(f"{run}: {label!r} can't be the name of a file: a record is not what run-benchmark wrote.")
+        target = output / f"{label}.md"
         write_text(target, model_card(records))
         written.append(target)
     return written

@@ -75,7 +75,7 @@ def run_benchmark(
         options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
         run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
-        message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
+        message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Run the same command again to continue."
         raise Interrupted(message) from None
 
 

@@ -124,12 +124,14 @@ def test_command_of_a_forged_run_writes_its_config_and_nothing_else(tmp_path: Pa
 
 @pytest.mark.parametrize("config", [{"models": 3, "tasks": "x"}, {"models": [3, {}], "tasks": [None, {"data": 3}]}])
 def test_config_of_any_shape_is_shown(tmp_path: Path, config: dict[str, Any]) -> None:
-    assert run_origin(write(tmp_path, record("hub"), config=config)).command.endswith("--output reproduced")
+    assert run_origin(read_run_view(write(tmp_path, record("hub"), config=config))).command.endswith(
+        "--output reproduced"
+    )
 
 
 def test_models_that_bring_their_own_code_are_named(tmp_path: Path) -> None:
     own = {**CONFIG, "models": [{**CONFIG["models"][0], "trust_remote_code": True}]}
-    assert run_origin(write(tmp_path, record("hub"), config=own)).trusted_code == ("hub",)
+    assert run_origin(read_run_view(write(tmp_path, record("hub"), config=own))).trusted_code == ("hub",)
     page = write_report([tmp_path / "harbours"], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "This command runs code from the repositories of hub (trust_remote_code)" in page
 
