@@ -89,7 +89,10 @@ def compare_results(
         intervals=intervals is not False or baseline is not None,
     )
     comparison = compare(runs or [], baseline=baseline, mixed=mixed, options=options)
-    layout = Layout(models_as_rows=transpose, summary=summary, intervals=intervals)
+    _write(comparison, Layout(models_as_rows=transpose, summary=summary, intervals=intervals), format_, output)
+
+
+def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path | None) -> None:
     if output is not None:
         from evaluation.system.atomic_files import write_text
 

@@ -27,7 +27,7 @@ class FixedEncoder:
         self.settings = EncoderSettings("transformers", "mean", 8, "float32", "cpu", 8)
         self._vectors = vectors
 
-    def encode(self, texts: Sequence[str], *, prefix: str = "") -> Encoded:
+    def encode(self, texts: Sequence[str], *, prefix: str = "", route: Any = None) -> Encoded:
         vectors = np.array([self._vectors[text] for text in texts], np.float32)
         return Encoded(vectors, np.ones(len(texts), np.int64), 0, tuple(texts[:2]), 1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny_bert import write_tiny_bert
+from support.tiny_models import write_tiny_bert
 
 from evaluation import load_config, run
 from evaluation.encoding.encoder import Encoded, Encoder

@@ -40,7 +40,8 @@ def test_folder_and_hub_names_are_told_apart(model: str, expected: bool) -> None
     [
         ("intfloat/e5-large-unsupervised", True),
         ("builtin:multilingual-e5-small", True),
-        ("./runs/e5-base-v2/", True),
+        ("/cache/models--intfloat--e5-base-v2/snapshots/0123abcd", True),
+        ("./runs/e5-base-v2/", False),
         ("intfloat/multilingual-e5-large-instruct", False),
         ("someone/my-e5-small", False),
         ("sentence-transformers/all-MiniLM-L6-v2", False),

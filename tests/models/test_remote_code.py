@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support.hub_server import Hub
-from support.tiny_bert import write_json, write_tiny_bert
+from support.tiny_models import write_json, write_tiny_bert
 
 from evaluation import load_config
 from evaluation.errors import ModelError, UsageError

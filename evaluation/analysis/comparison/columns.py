@@ -206,15 +206,20 @@ def _origin(view: RunView, label: str) -> ModelProvenance | None:
 
 
 def _declared(config: Mapping[str, Any], label: str) -> str:
-    models = config.get("models", [])
-    return str(next((model["model"] for model in models if model.get("label") == label), label))
+    return str(next((model.get("model") for model in _entries(config, "models") if model.get("label") == label), label))
+
+
+def _entries(config: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of a stored config, which may have any shape."""
+    entries = config.get(name)
+    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def _whole_benchmarks(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Benchmarks that the config takes without a filter."""
     return tuple(
-        entry["mteb_benchmark"]
-        for entry in config.get("tasks", [])
+        str(entry["mteb_benchmark"])
+        for entry in _entries(config, "tasks")
         if "mteb_benchmark" in entry and not any(entry.get(name) for name in _FILTERS)
     )
 

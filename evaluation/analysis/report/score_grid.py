@@ -1,4 +1,4 @@
-"""The comparison table of a report, cell by cell in words: what is best, significant, marked, and what a hover says."""
+"""The comparison table of a report as text: scores, ranks, significance, flags, and the tooltip of each cell."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from evaluation.analysis.number_formats import p_equation, points, span
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One cell as it is shown.
+    """One cell as the page shows it.
 
     Attributes:
-        score, interval, delta: In words.
+        score, interval, delta: As text.
         rank: Its rank in the row; equal scores share one. None where there is nothing to compare.
-        verdict: "better" or "worse" than the baseline where that is significant, else empty.
-        flags: Letters: T trained on, others as the comparison marks them.
-        tip: What a hover or focus says.
+        verdict: "better" or "worse" than the baseline if that is significant, else empty.
+        flags: Letters: T for trained on, others for the comparison's marks.
+        tip: The text of the tooltip.
     """
 
     score: str
@@ -42,7 +42,7 @@ class GridRow:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The whole table; aggregates stand below the tasks and are not sorted."""
+    """The whole table; aggregates are below the tasks and are not sorted."""
 
     rows: tuple[GridRow, ...]
     aggregates: tuple[GridRow, ...]
@@ -50,7 +50,7 @@ class Grid:
 
 
 def score_grid(comparison: Comparison) -> Grid:
-    """Every cell of a comparison in words; means of types that have a single task say nothing new and are left out."""
+    """Returns every cell of a comparison as text, without the means of types that have a single task."""
     everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
     uneven = len({row.differs for row in comparison.rows}) > 1
     rows = tuple(
@@ -75,13 +75,13 @@ def score_grid(comparison: Comparison) -> Grid:
 
 
 def _marks_of_all(comparison: Comparison, position: int) -> frozenset[str]:
-    """Marks that every scored cell of a column bears: the notes say them once."""
+    """Marks of every scored cell of a column; the notes name them once."""
     marks = [frozenset(row.cells[position].marks) for row in comparison.rows if row.cells[position].score is not None]
     return frozenset.intersection(*marks) if marks else frozenset()
 
 
 def flag_legend(comparison: Comparison) -> str:
-    """What the small letters behind scores mean, those that occur."""
+    """Returns the meaning of the flags that occur."""
     everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
     marks = dict.fromkeys(
         mark

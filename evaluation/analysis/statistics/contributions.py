@@ -35,7 +35,7 @@ class Contributions:
     Attributes:
         values: For each part (N,), with the part's score as their mean. N are groups in a large ranking.
         experiments: For each part (E,) how far each experiment lies from their mean, around 0.
-        clusters: For each part (N,) numbers of clusters; units of one cluster are not independent.
+        clusters: For each part (N,) numbers of clusters from 0 to K - 1; units of one cluster are not independent.
     """
 
     values: tuple[Floats, ...]
@@ -55,7 +55,9 @@ def contributions(units: Units) -> Contributions:
     if units.statistic not in RANKING:
         values = [example_values(units.statistic, part.arrays) for part in units.parts]  # (E, N) each
         return Contributions(
-            tuple(own.mean(axis=0) for own in values), tuple(own.mean(axis=1) - own.mean() for own in values), numbers
+            tuple(own.mean(axis=0) for own in values),
+            tuple(own.mean(axis=1) - own.mean() for own in values),
+            _consecutive(numbers),
         )
     groups = [_jackknife_groups(len(part.ids)) for part in units.parts]
     ranked = tuple(_jackknifed(units.statistic, part, own) for part, own in zip(units.parts, groups, strict=True))
@@ -63,7 +65,13 @@ def contributions(units: Units) -> Contributions:
         own if len(group) == int(group.max()) + 1 else np.arange(int(group.max()) + 1)
         for own, group in zip(numbers, groups, strict=True)
     )
-    return Contributions(ranked, tuple(np.zeros(1) for _ in ranked), numbers)
+    return Contributions(ranked, tuple(np.zeros(1) for _ in ranked), _consecutive(numbers))
+
+
+def _consecutive(numbers: Sequence[NDArray[np.intp]]) -> tuple[NDArray[np.intp], ...]:
+    """Numbers from 0 without gaps, the same for the same cluster."""
+    whole = np.unique(np.concatenate(numbers), return_inverse=True)[1]
+    return tuple(np.split(whole, np.cumsum([len(own) for own in numbers])[:-1]))
 
 
 def _jackknife_groups(n: int) -> NDArray[np.intp]:
@@ -124,7 +132,7 @@ class Estimate:
 def estimate(found: Contributions) -> Estimate:
     """Returns the mean of the parts' means with its clustered standard error."""
     n_parts = len(found.values)
-    number = np.unique(np.concatenate(found.clusters), return_inverse=True)[1]
+    number = np.concatenate(found.clusters)
 
     def by_cluster(values: Sequence[Floats]) -> Floats:
         """(K,) sums over each cluster of what its units add to the mean over parts."""
@@ -156,7 +164,7 @@ def score_covariance(models: Sequence[Contributions]) -> Floats:
     """Returns (models, models) the covariance of several models' scores of one task, clustered; units are the same."""
     found = []
     for own in models:
-        number = np.unique(np.concatenate(own.clusters), return_inverse=True)[1]
+        number = np.concatenate(own.clusters)
         scaled = [each / (len(each) * len(own.values)) for each in _residuals(own.values)]
         found.append(np.bincount(number, np.concatenate(scaled)))
     residuals = np.array(found)  # (models, K)

@@ -75,10 +75,8 @@ def run_benchmark(
         options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
         run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
-        message = (
-            f"interrupted; finished jobs are stored in {loaded.run_folder}. Run the same command again to continue."
-        )
-        raise Interrupted(message) from None
+        stored = f"finished jobs are stored in {loaded.run_folder}"
+        raise Interrupted(f"interrupted; {stored}. Run the same command again to continue.") from None
 
 
 main = command_line(app, "run-benchmark")

@@ -261,6 +261,12 @@ def test_a_config_that_names_a_whole_benchmark_is_measured_by_it(write_run: Writ
     assert compare(write_run("s", jobs, config={"tasks": [filtered]}), options=BARE).benchmark is None
 
 
+@pytest.mark.parametrize("config", [{"models": 3, "tasks": "x"}, {"models": [3, {}], "tasks": [None, {"data": 3}]}])
+def test_a_stored_config_may_have_any_shape(write_run: Write, config: dict[str, object]) -> None:
+    run = write_run("r", [(query_record("a", "T1", None), None)], config=config)
+    assert compare(run, options=BARE).rows[0].cells[0].note == "failed: the model broke"
+
+
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 

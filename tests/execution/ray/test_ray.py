@@ -32,6 +32,7 @@ pytest.importorskip("ray")
 from evaluation.execution.ray import places as ray_places  # noqa: E402
 from evaluation.execution.ray.places import places_in_cluster, places_on  # noqa: E402
 from evaluation.execution.ray.worker import CorpusPart, CorpusQuery, Worker, pack_texts, unpack_texts  # noqa: E402
+from evaluation.models.facts import TextRole  # noqa: E402
 from evaluation.records.store import RunStore  # noqa: E402
 from evaluation.search.exact import ExactSearch  # noqa: E402
 
@@ -105,7 +106,7 @@ def test_worker_searches_a_shard_as_one_process_does(
     config = config_of(spread_run, "local")
     worker = Worker(config, 1)
     models, hardware = worker.resolve()
-    assert hardware["cores"]
+    assert hardware.cores
     resolved = models["e5"]
     assert isinstance(resolved, ResolvedModel)
     on_cuda = replace(resolved, settings=replace(resolved.settings, device="cuda"))
@@ -116,8 +117,8 @@ def test_worker_searches_a_shard_as_one_process_does(
     assert worker.adopt(models, metric_versions()) == ""
     texts = ["passage: a red lamp", "passage: a river", "passage: winter"]
     rows, ids = np.array([0, 1, 1, 2], np.int32), ["a", "b", "c", "d"]
-    part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]))
-    encoded, vectors = worker.encode("e5", pack_texts(texts))
+    part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]), TextRole())
+    encoded, vectors = worker.encode("e5", pack_texts(texts), TextRole())
     assert encoded.examples == tuple(texts[:2])
     assert encoded.n_tokens == encoded.token_lengths.sum() > 0
     queries = vectors[:2]
@@ -158,7 +159,7 @@ def test_two_workers_give_the_scores_of_one_process(
     assert facts["spread"] == ["e5 on Search", "none on Search"]
     assert facts["redone"] == []
     assert len(facts["workers"]) == 2
-    assert RunStore(outcome.folder).read_run()["versions"]["ray"]
+    assert RunStore(outcome.folder).read_run().versions["ray"]
     found, expected = records_of(outcome.folder), records_of(local.folder)
     for key in (("e5", "Search"), ("none", "Search")):
         assert found[key].timing.tokens == expected[key].timing.tokens > 0
