@@ -92,7 +92,7 @@ def _encoding(texts: list[str], n_workers: int) -> tuple[float, Any]:
     pool = WorkerPool(config)
     while len(pool.progress()) < n_workers:
         time.sleep(0.1)
-    ray.get([worker.actor.encode.remote("model", pack_texts(["warm"])) for worker in pool._staff.workers])
+    ray.get([worker.actor.encode.remote("model", pack_texts(["warm"])) for worker in pool._workers])
     models, _ = pool.models.result()
     encoder = SpreadEncoder(pool, "model", models["model"], name="all", urgency=(0,))
     started = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Config -> jobs: one model under one protocol on one task with all its chosen splits and subsets.
+"""Plans a config's jobs: one model under one protocol on one task, with all its chosen splits and subsets.
 
-Everything is checked before anything is loaded; imports neither mteb nor torch.
+Checks everything before anything is loaded; imports neither mteb nor torch.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.default_protocol import protocol_of
 from evaluation.protocols import ModelProtocol, TaskRules
-from evaluation.tasks.selection import TaskChoice, TaskChooser
+from evaluation.tasks.choosing import TaskChooser
+from evaluation.tasks.selection import TaskChoice
 
 METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
-"""Libraries that compute the metrics: another version is another fingerprint."""
+"""Libraries that compute the metrics; another version gives another fingerprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,23 @@ class Job:
     seed: int
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Label and task name, which identify the job within its run."""
+        return self.model.label, self.task.name
+
+    @property
     def name(self) -> str:
-        """For people: label and task."""
+        """Label and task, for people."""
         return f"{self.model.label} on {self.task.name}"
 
 
 def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[str, str]) -> str:
-    """Hash of all that can move a number of a job, 64 hex digits.
+    """Hashes everything that can move a number of a job, to 64 hex digits.
 
     Args:
         job: The job.
         model_identity: Content hashes of weights and tokenizer, resolved pooling, maximum length, dtype and backend.
-        versions: Of the libraries that compute the metrics.
+        versions: Versions of the libraries that compute the metrics.
     """
     task = job.task
     identity = {
@@ -64,15 +70,18 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
 
 
 def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:
-    """All jobs of a config, model by model.
+    """Returns all jobs of a config, model by model.
 
     Args:
         config: The checked config.
-        only: Globs; keep tasks of which one matches the name.
+        only: Globs; keep tasks whose name matches one of them.
         models: Labels; keep these models.
 
     Raises:
-        ConfigError: With a sentence for every unknown task, missing folder, broken data file and so on.
+        ConfigError: Has a sentence per unknown task, missing folder, broken data file and so on.
+
+    Example:
+        >>> [job.name for job in build_plan(load_config("configs/quickstart.yaml"), only=["SciFact*"])]
     """
     problems = _model_problems(config, models)
     protocols = {} if problems else _protocols(config, problems)
@@ -88,7 +97,7 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
                     place = config.place(("tasks", position))
                     problems.append(
                         f"{place}task {task.name!r} is chosen twice, with different options; "
-                        "leave one out (a benchmark takes exclude: [...])."
+                        "remove one of them (for a benchmark, with exclude: [...])."
                     )
     problems += chooser.problems
     if problems:
@@ -108,7 +117,7 @@ def _protocols(config: RunConfig, problems: list[str]) -> dict[str, ModelProtoco
 
 
 def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: Sequence[str]) -> list[Job]:
-    """The asked-for jobs, model by model."""
+    """Returns the jobs that the command line chose, model by model."""
     order = {model.label: position for position, model in enumerate(config.models)}
     kept = [
         job
@@ -123,7 +132,7 @@ def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: S
 
 
 def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
-    """Models that can't be there, and chosen labels that no model has."""
+    """Returns a sentence per model that can't exist, and per chosen label that no model has."""
     problems = []
     labels = [model.label for model in config.models]
     for label in chosen:

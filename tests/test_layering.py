@@ -65,7 +65,16 @@ MAY_IMPORT: Mapping[str, set[str]] = {
 }
 """Folder (or loose module) -> the others that it may import. Rooms of analysis also get what analysis gets."""
 
-MTEB_HOMES = ("tasks.loading", "tasks.beir_loading", "tasks.hub_files", "tasks.build_index", "adapters.*")
+MTEB_HOMES = (
+    "tasks.loading",
+    "tasks.beir_loading",
+    "tasks.build_index",
+    "tasks.columns",
+    "tasks.hub_files",
+    "tasks.limits",
+    "tasks.local_datasets",
+    "adapters.*",
+)
 LIGHT_COMMANDS = ("commands.*.command", "commands.entry", "commands.console")
 """What a command imports before it has read its arguments; other modules of a command folder are heavy."""
 

@@ -105,7 +105,7 @@ def test_errors_of_jobs_are_shown_without_markup(capsys: pytest.CaptureFixture[s
 
     stream = StringIO()
     reporter = ConsoleReporter(Console(file=stream, width=200))
-    reporter.run_started([], 0)
+    reporter.run_started([], 0, {})
     record = job_record("x", "x", None, error="the text '[link=x]\x1b]0;title\x07' is bad")
     reporter.job_ended(Named(), record)  # type: ignore[arg-type]
     said = stream.getvalue()

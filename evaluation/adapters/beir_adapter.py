@@ -1,22 +1,20 @@
-"""Our encoder and search in beir's interfaces: encode_queries and encode_corpus, and a retriever."""
+"""Runs one job through beir: our search as its retriever, beir's own evaluation of the ranking."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from beir.retrieval.evaluation import EvaluateRetrieval
 from beir.retrieval.search.base import BaseSearch
-from numpy.typing import NDArray
 
 from evaluation.adapters.data_checks import check_judgements
 from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
 from evaluation.adapters.job_result import JobResult
-from evaluation.adapters.sample_tables import per_query_table, qrels_table, run_table, shown_documents, texts_table
+from evaluation.adapters.ranking_tables import per_query_table, qrels_table, run_table, shown_documents, texts_table
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.protocols import document_text
@@ -28,30 +26,8 @@ _METRICS = {"NDCG": "ndcg", "MAP": "map", "Recall": "recall", "P": "precision"}
 _TREC_METRICS = {"ndcg_cut", "map_cut", "recall", "P"}
 
 
-class BeirModel:
-    """What beir's own dense searches call; prefixes and normalising come from the protocol."""
-
-    def __init__(self, embedder: TaskEmbedder) -> None:
-        self._embedder = embedder
-
-    def encode_queries(self, queries: Sequence[str], batch_size: int = 0, **kwargs: Any) -> NDArray[np.float32]:
-        """(Q, D) float32; beir's batch size is not used, batches follow our token budget."""
-        return self._embedder.embed(list(queries), "query")
-
-    def encode_corpus(
-        self, corpus: Sequence[Mapping[str, str]] | Mapping[str, Sequence[str]], batch_size: int = 0, **kwargs: Any
-    ) -> NDArray[np.float32]:
-        """(N, D) float32 of documents with title and text, as a list of mappings or a mapping of lists."""
-        if isinstance(corpus, Mapping):
-            pairs = list(zip(corpus.get("title") or [""] * len(corpus["text"]), corpus["text"], strict=True))
-        else:
-            pairs = [(document.get("title", ""), document["text"]) for document in corpus]
-        join = self._embedder.rules.join_title
-        return self._embedder.embed([document_text(title, text, join_title=join) for title, text in pairs], "passage")
-
-
 class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
-    """Our exact search as a beir retriever; keeps the ranking of its last search in `run`."""
+    """Our exact search as a beir retriever; `run` keeps the ranking of its last search."""
 
     def __init__(self, embedder: TaskEmbedder) -> None:
         self._embedder = embedder
@@ -65,7 +41,7 @@ class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
         score_function: str | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
-        """query id -> document id -> score. The similarity is the checkpoint's, whatever `score_function` says."""
+        """Returns query id -> document id -> score, by the checkpoint's similarity, whatever `score_function` says."""
         join = self._embedder.rules.join_title
         texts = [document_text(doc.get("title"), doc["text"], join_title=join) for doc in corpus.values()]
         vectors = self._embedder.embed(list(queries.values()), "query")
@@ -74,16 +50,16 @@ class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
         return self.run.as_results()
 
     def encode(self, *args: Any, **kwargs: Any) -> None:
-        """beir's pickled embedding files are not written."""
+        """Refuses: beir's pickled embedding files are not written."""
         raise NotImplementedError("embeddings are searched as they are encoded; use search")
 
     def search_from_files(self, *args: Any, **kwargs: Any) -> dict[str, dict[str, float]]:
-        """beir's pickled embedding files are not read."""
+        """Refuses: beir's pickled embedding files are not read."""
         raise NotImplementedError("pickled embeddings are not read; use search")
 
 
 class BeirScores(NamedTuple):
-    """Means of beir's metrics in mteb's keys, and each query's values in trec_eval's."""
+    """Means of beir's metrics under mteb's keys, and each query's values under trec_eval's."""
 
     means: dict[str, float]
     per_query: dict[str, dict[str, float]]
@@ -92,7 +68,7 @@ class BeirScores(NamedTuple):
 def evaluate_beir(
     qrels: dict[str, dict[str, int]], results: dict[str, dict[str, float]], *, ignore_identical_ids: bool
 ) -> BeirScores:
-    """Score a ranking with beir's EvaluateRetrieval (which rounds to five decimals) and pytrec_eval a query.
+    """Scores a ranking: means by beir's EvaluateRetrieval, which rounds to five decimals, queries by pytrec_eval.
 
     Args:
         qrels: query id -> document id -> grade.
@@ -113,7 +89,7 @@ def evaluate_beir(
 
 
 def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:
-    """Load a BEIR dataset, search it, score it with beir.
+    """Loads a BEIR dataset, searches it, and scores the ranking with beir.
 
     Raises:
         EvaluationError: Data, vectors or an audit that must not become a score.
@@ -130,7 +106,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         data = load_beir(job.task, split, job.limit)
         loading_s += time.perf_counter() - before
         where = f"{job.task.name}, split {split!r}"
-        counts |= Counter(data.counts)  # a folder's, the same for each of its splits
+        counts |= Counter(data.counts)  # of the whole folder, so the same for each of its splits
         counts += check_judgements(data.queries, data.qrels, len(data.corpus), where)
         search = BeirSearch(embedder)
         results = EvaluateRetrieval(search, k_values=list(K_VALUES)).retrieve(data.corpus, data.queries)

@@ -1,6 +1,6 @@
-"""Whether a loaded task can be scored at all, and what of its data mteb's class leaves out. Knows no model.
+"""Checks whether a loaded task can be scored at all, and counts what mteb's class leaves out. Knows no model.
 
-A number that every model would get, or that a library makes up where its formula is undefined, is no score.
+A number that every model would get, or that a library returns where its formula is undefined, is not a score.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 
 from evaluation.errors import DataError
 from evaluation.jobs import Job
-from evaluation.tasks.loading import subset_parts
+from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 Qrels = Mapping[str, Mapping[str, int]]
 
 
 def check_fitness(task: AbsTask, job: Job) -> Counter[str]:
-    """Look at all chosen splits and subsets of a loaded task.
+    """Checks all chosen splits and subsets of a loaded task.
 
     Returns:
         What was noticed, with counts.
@@ -49,7 +49,7 @@ def check_fitness(task: AbsTask, job: Job) -> Counter[str]:
 
 
 def check_judgements(query_ids: Iterable[str], qrels: Qrels, n_documents: int, where: str) -> Counter[str]:
-    """Refuse judgements that give every model the same score; counts judged queries without a relevant document.
+    """Refuses judgements that give every model the same score; counts judged queries without a relevant document.
 
     Raises:
         DataError: No document, no judged query, or none with a relevant document.
@@ -98,7 +98,7 @@ def _check_training(task: Any, parts: Any, where: str) -> Any:
 
 
 def _check_order(gold: Sequence[float], where: str, what: str) -> None:
-    """A correlation needs two different gold values."""
+    """Refuses gold values that are all alike, with which no correlation is defined."""
     if len(set(gold)) < 2:
         seen = f"all of them are {gold[0]}" if len(gold) > 1 else "there is one row"
         raise DataError([f"{where}: {what} have no order ({seen}), so that a correlation with them is undefined."])
@@ -110,7 +110,7 @@ def _check_classes(labels: Sequence[Any], where: str, what: str, needs: str) -> 
 
 
 def _check_clusters(task: Any, rows: Any, where: str) -> Counter[str]:
-    """Every model clusters a single label perfectly; mteb counts such a set or level as 1.0 among others."""
+    """Counts sets and levels with a single label, which every model clusters perfectly; refuses a task of only such."""
     labels = rows[task.label_column_name][:]
     if isinstance(task, AbsTaskClusteringLegacy) and isinstance(labels[0], list):
         groups, what = labels, "clustering sets with a single label"
@@ -126,5 +126,5 @@ def _check_clusters(task: Any, rows: Any, where: str) -> Counter[str]:
 
 
 def _flat(labels: Sequence[Any]) -> Sequence[Any]:
-    """mteb's older pair datasets hold whole columns in one row."""
+    """Returns the labels one by one; mteb's older pair datasets hold whole columns in one row."""
     return labels[0] if len(labels) == 1 and isinstance(labels[0], list) else labels

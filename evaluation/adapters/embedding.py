@@ -1,4 +1,4 @@
-"""An encoder under a protocol's rules for one task: what both adapters, mteb's and beir's, hand their texts to."""
+"""Encodes and searches one task's texts under a protocol's rules, for both adapters: mteb's and beir's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROUTES: Mapping[Side, Route] = {"query": "query", "passage": "document", "text"
 """The way that the texts of a side take through a model with a Router."""
 
 CORPUS_BLOCK = SHARD_TEXTS
-"""Documents that are encoded and searched before the next are read."""
+"""Documents that are encoded and searched before the next ones are read."""
 
 
 class Documents(NamedTuple):
@@ -34,33 +34,32 @@ class Documents(NamedTuple):
     texts: list[str]
 
 
+class CorpusSearch(NamedTuple):
+    """An exact search of a streamed corpus, as an encoder that searches where it encodes receives it.
+
+    Attributes:
+        queries: (Q, D) float32, of unit length where the documents are.
+        k: Documents per query.
+        corpus: Blocks of documents.
+        prefix: Put before every document's text.
+        unit_length: Whether the documents' vectors are scaled to unit length.
+        on_encoded: Called for each block with its texts and what encoding them did, without the vectors.
+    """
+
+    queries: NDArray[np.float32]
+    k: int
+    corpus: Iterable[Documents]
+    prefix: str
+    unit_length: bool
+    on_encoded: Callable[[Sequence[str], Encoded], None]
+
+
 @runtime_checkable
 class CorpusSearcher(Protocol):
     """An encoder that searches documents where it encodes them."""
 
-    def search_corpus(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        corpus: Iterable[Documents],
-        *,
-        prefix: str,
-        unit_length: bool,
-        on_encoded: Callable[[Sequence[str], Encoded], None],
-    ) -> tuple[list[list[str]], NDArray[np.float32]]:
-        """Exact search of a streamed corpus.
-
-        Args:
-            queries: (Q, D) float32, of length one where documents are.
-            k: Documents a query.
-            corpus: Blocks of documents.
-            prefix: Put before every document's text.
-            unit_length: Whether documents' vectors are brought to length one.
-            on_encoded: Called for each block with its texts and what the encoding of them did, without the vectors.
-
-        Returns:
-            Ids, Q lists of K, and (Q, K) scores, best first.
-        """
+    def search_corpus(self, search: CorpusSearch) -> tuple[list[list[str]], NDArray[np.float32]]:
+        """Returns ids, Q lists of K, and (Q, K) scores, best first."""
 
 
 @dataclass(slots=True)
@@ -71,7 +70,7 @@ class RankedRun:
     scores: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def as_results(self) -> dict[str, dict[str, float]]:
-        """query id -> document id -> score, as pytrec_eval takes it."""
+        """Returns query id -> document id -> score, as pytrec_eval takes it."""
         return {
             query: dict(zip(self.document_ids[query], self.scores[query].tolist(), strict=True))
             for query in self.document_ids
@@ -79,7 +78,7 @@ class RankedRun:
 
 
 class TaskEmbedder:
-    """Encodes texts of one task as its protocol says, and searches with them.
+    """Encodes the texts of one task as its protocol says, and searches with the vectors.
 
     Args:
         encoder: The loaded model.
@@ -101,7 +100,7 @@ class TaskEmbedder:
         self.audit = InputAudit(rules, vectors)
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
-        """(N, D) float32 vectors of N texts, input order, normalised if the protocol says so.
+        """Returns (N, D) float32 vectors of N texts, in input order, normalised if the protocol says so.
 
         Raises:
             EncodingError: A text is not a string, or a vector can't be used.
@@ -114,17 +113,17 @@ class TaskEmbedder:
     def search(
         self, query_ids: Sequence[str], queries: NDArray[np.float32], corpus: Iterable[Documents], k: int
     ) -> RankedRun:
-        """Exact search of a streamed corpus; cosine unless the checkpoint declares dot product.
+        """Searches a streamed corpus exactly; by cosine unless the checkpoint declares dot product.
 
         Args:
             query_ids: Q ids.
             queries: (Q, D) vectors from `embed`.
             corpus: Blocks of documents, encoded here.
-            k: Documents a query.
+            k: Documents per query.
         """
         queries = self._directions(queries)
         if isinstance(self._encoder, CorpusSearcher):
-            ids, scores = self._encoder.search_corpus(
+            search = CorpusSearch(
                 queries,
                 k,
                 _checked(corpus),
@@ -132,12 +131,13 @@ class TaskEmbedder:
                 unit_length=self.normalize or self.similarity == "cosine",
                 on_encoded=partial(self.audit.add, "passage"),
             )
+            ids, scores = self._encoder.search_corpus(search)
         else:
-            search = ExactSearch(queries, k, device=self._encoder.settings.device)
+            exact = ExactSearch(queries, k, device=self._encoder.settings.device)
             for block in corpus:
-                search.add(self._directions(self.embed(block.texts, "passage")), block.ids)
-            scores, positions = search.result()
-            ids = search.document_ids(positions)
+                exact.add(self._directions(self.embed(block.texts, "passage")), block.ids)
+            scores, positions = exact.result()
+            ids = exact.document_ids(positions)
         return RankedRun(dict(zip(query_ids, ids, strict=True)), dict(zip(query_ids, scores, strict=True)))
 
     def rerank(
@@ -147,7 +147,7 @@ class TaskEmbedder:
         corpus: Documents,
         candidates: Mapping[str, Sequence[str]],
     ) -> RankedRun:
-        """Order each query's candidates. Only documents that are a candidate somewhere are encoded.
+        """Ranks each query's candidates; encodes only documents that are a candidate of some query.
 
         Args:
             query_ids: Q ids.
@@ -157,8 +157,8 @@ class TaskEmbedder:
         """
         wanted = {document for query in query_ids for document in candidates.get(query, ())}
         rows = [row for row, document in enumerate(corpus.ids) if document in wanted]
-        place = {corpus.ids[row]: position for position, row in enumerate(rows)}
-        missing = next((document for document in wanted if document not in place), None)
+        position_of = {corpus.ids[row]: position for position, row in enumerate(rows)}
+        missing = next((document for document in wanted if document not in position_of), None)
         if missing is not None:
             raise EncodingError(f"candidate document {missing!r} is not in the corpus.")
         vectors = self._directions(self.embed([corpus.texts[row] for row in rows], "passage"))
@@ -168,7 +168,7 @@ class TaskEmbedder:
             ids = list(dict.fromkeys(candidates.get(query, ())))
             if not ids:
                 continue
-            top = rank_candidates(vector, vectors[[place[document] for document in ids]], ids)
+            top = rank_candidates(vector, vectors[[position_of[document] for document in ids]], ids)
             run.document_ids[query] = [ids[position] for position in top.positions[0].tolist()]
             run.scores[query] = top.scores[0]
         return run
@@ -180,7 +180,7 @@ class TaskEmbedder:
 def _check_texts(texts: Sequence[object], side: Side) -> None:
     for text in texts:
         if not isinstance(text, str):
-            raise EncodingError(f"the dataset holds {text!r} where a text is wanted (the {side} side).")
+            raise EncodingError(f"the dataset has {text!r} in place of a text on the {side} side.")
 
 
 def _checked(corpus: Iterable[Documents]) -> Iterator[Documents]:
@@ -190,6 +190,6 @@ def _checked(corpus: Iterable[Documents]) -> Iterator[Documents]:
 
 
 def document_blocks(ids: Sequence[str], texts: Sequence[str]) -> Iterator[Documents]:
-    """Cut an in-memory corpus into blocks of `CORPUS_BLOCK`."""
+    """Yields an in-memory corpus in blocks of `CORPUS_BLOCK` documents."""
     for start in range(0, len(ids), CORPUS_BLOCK):
         yield Documents(list(ids[start : start + CORPUS_BLOCK]), list(texts[start : start + CORPUS_BLOCK]))

@@ -1,4 +1,4 @@
-"""mteb's ModelMeta for the models we run: its registry's entry where it is right, ours for the E5 models it lacks."""
+"""Builds mteb's ModelMeta of a model: from its registry, or our own for the E5 models that the registry lacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONTRASTIVE_ONLY: set[str] = set()  # CCPairs: web pairs, no labelled dataset (
 
 
 def model_meta(checkpoint: Checkpoint, declared: ModelConfig, protocol: str) -> ModelMeta:
-    """Metadata that names weights, revision and, in experiment_kwargs, everything that departs from mteb's own run.
+    """Returns metadata that names weights, revision and, in experiment_kwargs, all that departs from mteb's own run.
 
     Args:
         checkpoint: What was loaded.
@@ -39,9 +39,10 @@ def model_meta(checkpoint: Checkpoint, declared: ModelConfig, protocol: str) -> 
 
 
 def experiment_kwargs(checkpoint: Checkpoint, declared: ModelConfig, protocol: str) -> dict[str, Any] | None:
-    """Protocol and declared settings that set a run apart from mteb's; None where nothing does.
+    """Returns the protocol and settings that set a run apart from mteb's; None where nothing does.
 
-    Two rows of a config that differ in any of them get folders of their own. A precision that `auto` chose is none.
+    Two rows of a config that differ in any of them get folders of their own. A precision that `auto` chose does not
+    count.
     """
     usual = {
         "max_length": (None, checkpoint.max_length),
@@ -58,7 +59,7 @@ def experiment_kwargs(checkpoint: Checkpoint, declared: ModelConfig, protocol: s
 
 
 def training_datasets(name: str) -> set[str] | None:
-    """mteb tasks whose training data the model has seen; None: unknown."""
+    """Returns the mteb tasks whose training data the model has seen; None where that is unknown."""
     known = _known(name).training_datasets
     return None if known is None else set(known)
 

@@ -1,4 +1,4 @@
-"""Our encoder and search in mteb's EncoderProtocol and SearchProtocol (mteb 2.26)."""
+"""Puts our encoder and search behind mteb's EncoderProtocol and SearchProtocol (mteb 2.26)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SIDES: dict[PromptType | None, Side] = {
 
 
 class MtebModel:
-    """What a mteb task calls. One object a job: it keeps the rankings of that job's searches.
+    """The model that an mteb task calls. One object serves one job and keeps the rankings of its searches.
 
     Attributes:
         mteb_model_meta: The model's metadata, with the protocol in experiment_kwargs.
-        runs: (split, subset) -> ranking of the search made there.
+        runs: (split, subset) -> ranking of its search.
         query_texts: (split, subset) -> query id -> text.
         corpora: (split, subset) -> the dataset searched.
     """
@@ -49,21 +49,21 @@ class MtebModel:
         prompt_type: PromptType | None = None,
         **kwargs: Any,  # mteb's EncoderProtocol passes its encode_kwargs
     ) -> NDArray[np.float32]:
-        """(N, D) float32 vectors of the texts of a mteb data loader, input order."""
+        """Returns (N, D) float32 vectors of the texts of an mteb data loader, in input order."""
         return self._embedder.embed(_column(inputs.dataset, "text"), _SIDES[prompt_type])
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """(N, M) similarity of all pairs, by the checkpoint's similarity function."""
+        """Returns the (N, M) similarity of all pairs, by the checkpoint's similarity function."""
         pairs = cos_sim if self._embedder.similarity == "cosine" else dot_score
         return torch.as_tensor(pairs(embeddings1, embeddings2))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
-        """(N,) similarity of corresponding rows."""
+        """Returns the (N,) similarity of corresponding rows."""
         pairwise = pairwise_cos_sim if self._embedder.similarity == "cosine" else pairwise_dot_score
         return torch.as_tensor(pairwise(embeddings1, embeddings2))
 
     def index(self, corpus: Any, *, hf_split: str, hf_subset: str, **kwargs: Any) -> None:
-        """Keep the corpus; it is encoded block by block while searching."""
+        """Keeps the corpus, which is encoded block by block while searching."""
         self.corpora[hf_split, hf_subset] = corpus
 
     def search(
@@ -78,25 +78,25 @@ class MtebModel:
         top_ranked: Mapping[str, Sequence[str]] | None = None,
         **kwargs: Any,  # mteb's SearchProtocol passes num_proc and reserves others
     ) -> dict[str, dict[str, float]]:
-        """Exact search, or ordering of `top_ranked` candidates: query id -> document id -> score."""
-        place = (hf_split, hf_subset)
+        """Searches exactly, or ranks the `top_ranked` candidates; returns query id -> document id -> score."""
+        key = (hf_split, hf_subset)
         ids, texts = _column(queries, "id"), query_texts(queries)
         vectors = self._embedder.embed(texts, "query")
         join_title = self._embedder.rules.join_title
         if top_ranked is None:
-            blocks = corpus_blocks(self.corpora[place], join_title=join_title)
+            blocks = corpus_blocks(self.corpora[key], join_title=join_title)
             run = self._embedder.search(ids, vectors, blocks, top_k)
         else:
             needed = {document for query in ids for document in top_ranked.get(query, ())}
-            documents = documents_of(self.corpora[place], needed, join_title=join_title)
+            documents = documents_of(self.corpora[key], needed, join_title=join_title)
             run = self._embedder.rerank(ids, vectors, documents, top_ranked)
-        self.runs[place] = run
-        self.query_texts[place] = dict(zip(ids, texts, strict=True))
+        self.runs[key] = run
+        self.query_texts[key] = dict(zip(ids, texts, strict=True))
         return run.as_results()
 
 
 def query_texts(queries: Any) -> list[str]:
-    """The queries as mteb joins them: with instructions, conversations flattened."""
+    """Returns the queries as mteb joins them: with their instructions, conversations flattened."""
     from mteb._create_dataloaders import _combine_queries_with_instruction_text, _convert_conv_history_to_query
 
     if len(queries) and isinstance(queries[0]["text"], list):
@@ -105,7 +105,7 @@ def query_texts(queries: Any) -> list[str]:
 
 
 def corpus_blocks(corpus: Any, *, join_title: bool, block: int = CORPUS_BLOCK) -> Iterator[Documents]:
-    """Read a corpus dataset in columns, block by block, as texts with titles joined."""
+    """Reads a corpus dataset by columns, block by block, and yields texts with titles joined."""
     for start in range(0, len(corpus), block):
         columns = corpus[start : start + block]
         titles = columns.get("title") or [""] * len(columns["id"])
@@ -115,12 +115,12 @@ def corpus_blocks(corpus: Any, *, join_title: bool, block: int = CORPUS_BLOCK) -
 
 
 def documents_of(corpus: Any, needed: set[str], *, join_title: bool) -> Documents:
-    """The needed documents of a corpus dataset, corpus order."""
+    """Returns the needed documents of a corpus dataset, in corpus order."""
     rows = [row for row, id_ in enumerate(_column(corpus, "id")) if id_ in needed]
     blocks = list(corpus_blocks(corpus.select(rows), join_title=join_title))
     return Documents([id_ for block in blocks for id_ in block.ids], [text for block in blocks for text in block.texts])
 
 
 def _column(dataset: Any, name: str) -> list[Any]:
-    """A whole column of a datasets.Dataset as a list (its own column object reads lazily)."""
+    """Returns a whole column of a datasets.Dataset as a list; its own column object reads lazily."""
     return list(dataset[name][:])

@@ -1,4 +1,4 @@
-"""A run's results as a folder for MTEB's results repository, validated with mteb's own classes."""
+"""Exports a run's results as a folder for MTEB's results repository, validated with mteb's own classes."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from evaluation.system.atomic_files import write_json
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _META = "model_meta.json"
 Files = Mapping[str, Mapping[str, Any]]
-"""Content by name below mteb/results: a job's result and its model's description."""
+"""File name below mteb/results -> content: a job's result and its model's description."""
 
 
 @dataclass(slots=True)
 class Exported:
-    """What an export wrote, and what a person should know of it."""
+    """What an export wrote, and what its user should know about it."""
 
     files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
-    """Lay a run's results out as embeddings-benchmark/results has them: results/<org>__<model>/<commit>/<Task>.json.
+    """Lays a run's results out as embeddings-benchmark/results has them: results/<org>__<model>/<commit>/<Task>.json.
 
     Args:
         run: The run's folder.
         output: Root of the laid-out folder; a checkout of that repository will do.
-        experiment: Also take protocols other than mteb's, which lie below experiments/.
+        experiment: Also export protocols other than mteb's, below experiments/.
 
     Raises:
-        UsageError: Results that must not be handed on: local data, weights that are no Hub model's, limited runs, other
-            protocols without `experiment`, files that mteb refuses. All faults at once; nothing is written then.
+        UsageError: Results that must not be exported: local data, weights that are not a Hub model's, limited runs,
+            other protocols without `experiment`, files that mteb refuses. Names all faults; then nothing is written.
         DamagedFileError: What a job stored is damaged.
     """
     store, found = RunStore(run), Exported()
@@ -69,7 +69,7 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
     if faults:
         raise UsageError("\n".join(dict.fromkeys(faults)))
     if not taken:
-        raise UsageError(f"{run} holds no result that could be handed on.")
+        raise UsageError(f"{run} has no result that can be exported.")
     for _, files in taken:
         found.files += _write(files, output / "results")
     found.files = list(dict.fromkeys(found.files))
@@ -83,7 +83,7 @@ def _write(files: Files, folder: Path) -> list[Path]:
 
 
 def _clashes(taken: Iterable[tuple[JobRecord, Files]]) -> list[str]:
-    """Jobs whose results are one file to mteb, yet differ."""
+    """Returns a sentence for each pair of jobs that differ although mteb stores them in one file."""
     first: dict[str, tuple[JobRecord, Mapping[str, Any]]] = {}
     clashes = []
     for record, files in taken:
@@ -92,13 +92,13 @@ def _clashes(taken: Iterable[tuple[JobRecord, Files]]) -> list[str]:
             if known.get("scores") != content.get("scores"):
                 clashes.append(
                     f"{before.label} and {record.label} differ on {record.task}, but are one file to mteb "
-                    f"(results/{name}); hand on a run that holds one of them."
+                    f"(results/{name}); export a run that has only one of them."
                 )
     return clashes
 
 
 def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
-    """Why a result must not be handed on as MTEB's."""
+    """Returns the reasons why a result must not be exported as MTEB's."""
     model, dataset = record.provenance.model, record.provenance.dataset
     if model is None or dataset is None:
         return ["its record names no model or no dataset; run it again."]
@@ -119,7 +119,7 @@ def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
 
 
 def _validated(record: JobRecord, files: Files, folder: Path, notes: list[str]) -> list[str]:
-    """What mteb has against a result and its model; splits and subsets that are missing are noted."""
+    """Returns what mteb objects to in a result and its model; missing splits and subsets go to `notes`."""
     file = next(folder / name for name in files if Path(name).name != _META)
     try:
         result = TaskResult.from_disk(file, load_historic_data=False)

@@ -1,4 +1,4 @@
-"""Runs one job through mteb's own task class: it loads, splits and scores; we encode and search."""
+"""Runs one job through mteb's own task class: mteb loads, splits and scores; we encode and search."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mteb.results import TaskResult
 
 from evaluation.adapters.data_checks import check_fitness
 from evaluation.adapters.embedding import TaskEmbedder
+from evaluation.adapters.example_tables import example_table
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.model_meta import model_meta
 from evaluation.adapters.mteb_adapter import MtebModel, documents_of
-from evaluation.adapters.sample_tables import (
-    example_table,
+from evaluation.adapters.ranking_tables import (
     per_query_table,
     qrels_table,
     run_table,
@@ -35,11 +35,12 @@ from evaluation.adapters.sample_tables import (
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.records.job_record import SubsetScores, Timing
-from evaluation.tasks.loading import load_task, make_task, subset_parts
+from evaluation.tasks.columns import subset_parts
+from evaluation.tasks.loading import load_task, make_task
 
 
 def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:
-    """Load a job's task, evaluate the model on all its splits and subsets, keep what the scores come from.
+    """Loads a job's task, evaluates the model on all its splits and subsets, and keeps what the scores come from.
 
     Raises:
         EvaluationError: Data, vectors or an audit that must not become a score.
@@ -91,7 +92,7 @@ class _Evaluation:
         self.counts: Counter[str] = Counter()
 
     def run(self, split: str, subsets: Sequence[str]) -> None:
-        """Evaluate some subsets of a split, in mteb's order (its samplers keep state)."""
+        """Evaluates some subsets of a split, in mteb's order, because its samplers keep state."""
         task = self._task
         if isinstance(task, AbsTaskRetrieval):
             self._run_retrieval(task, split, subsets)
@@ -118,7 +119,7 @@ class _Evaluation:
         )
 
     def _predictions_of(self, predictions: Mapping[str, Any], split: str, subset: str) -> Any:
-        """mteb files parallel bitext subsets under one name, keyed by language pair."""
+        """Returns a subset's predictions; mteb files parallel bitext subsets under one name, keyed by language pair."""
         if subset in predictions:
             return predictions[subset].get(split)
         parallel = predictions.get("parallel", {}).get(split)
@@ -163,7 +164,7 @@ def _read_predictions(file: Path) -> dict[str, Any]:
 
 
 def _mteb_files(result: TaskResult, model: MtebModel, job: Job) -> dict[str, Mapping[str, Any]]:
-    """The job in mteb's own file layout, so that ResultCache reads it."""
+    """Returns the job in mteb's own file layout, so that ResultCache reads it."""
     meta = model.mteb_model_meta
     folder = f"{meta.model_name_as_path()}/{meta.revision}"
     if meta.experiment_name:

@@ -1,4 +1,4 @@
-"""Stored records as pandas frames: a long one of every score, and the rows of summary.csv. Reads records only."""
+"""Stored scores as pandas frames: a long one of every score, and the rows of summary.csv."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from evaluation.analysis.run_view import read_run_view
 from evaluation.records.job_record import JobRecord, SubsetScores
-from evaluation.records.store import RunStore
 
 _JOB_COLUMNS = ["label", "model", "revision", "protocol", "task", "type", "aggregate", "split", "subset", "metric"]
 COLUMNS = [*_JOB_COLUMNS, "value", "run", "limited", "fingerprint"]
@@ -18,23 +18,28 @@ SUMMARY_COLUMNS = [*_JOB_COLUMNS, "main_score", "limited", "fingerprint"]
 
 
 def results_frame(*runs: str | Path, all_metrics: bool = False) -> pd.DataFrame:
-    """The scores of runs as one long frame: a row for each job, split, subset and metric, values in points (0-100).
+    """Reads the scores of runs into one long frame: a row per job, split, subset and metric, in points (0-100).
 
     Args:
         runs: Folders of runs, such as results/quickstart.
-        all_metrics: Every metric that is stored; otherwise each task's main score.
+        all_metrics: Returns every metric that is stored; otherwise each task's main score.
 
     Returns:
         A frame with `COLUMNS`; failed jobs have no row. `run` is the run's name.
 
     Raises:
-        StoreError: A folder is no run.
+        StoreError: A folder is not a run.
+        DamagedFileError: A stored file is missing or is not what was written.
+
+    Example:
+        >>> results_frame("results/quickstart").pivot_table("value", "task", "label")
     """
     rows: list[dict[str, Any]] = []
     for run in runs:
-        store = RunStore(Path(run))
-        name = store.read_run().name
-        for record in store.current_records():
+        view = read_run_view(Path(run), complete=True)
+        view.refuse_lost_records()
+        name = view.manifest.name
+        for record in view.records:
             for row, entry in _entries(record):
                 for metric, value in _metrics(record, entry, all_metrics=all_metrics):
                     rows.append({**row, "metric": metric, "value": 100 * value, "run": name})
@@ -42,7 +47,7 @@ def results_frame(*runs: str | Path, all_metrics: bool = False) -> pd.DataFrame:
 
 
 def records_frame(records: Sequence[JobRecord]) -> pd.DataFrame:
-    """The rows of summary.csv: one for each job, split and subset, with its main score in points."""
+    """The rows of summary.csv: one per job, split and subset, with its main score in points."""
     rows = [
         {**row, "metric": record.metric, "main_score": 100 * entry.main_score}
         for record in records
@@ -53,7 +58,7 @@ def records_frame(records: Sequence[JobRecord]) -> pd.DataFrame:
 
 
 def _entries(record: JobRecord) -> Iterator[tuple[dict[str, Any], SubsetScores]]:
-    """For each split and subset what the row says of the job, and mteb's metrics."""
+    """For each split and subset, what the row says of the job, and mteb's metrics."""
     model = record.provenance.model
     for split, entries in record.scores.items():
         for entry in entries:

@@ -1,1 +1,342 @@
-"""The one reader of a run."""
+"""The one view of a stored run: the score, conditions and units of each model on each task. Compares nothing.
+
+Comparison, gate and report start here. Scores are 0-1, as stored; `TaskScore.points` is the same for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from evaluation.analysis.statistics.units import Units, aggregate_units, load_units
+from evaluation.errors import ComparisonError, DamagedFileError, SchemaVersionError
+from evaluation.jobs import METRIC_DISTRIBUTIONS
+from evaluation.records.job_record import JobRecord
+from evaluation.records.run_manifest import ListedJob, RunManifest
+from evaluation.records.store import RECORD_FILE, RunStore
+from evaluation.system.atomic_files import check_file
+from evaluation.tasks.index import TaskIndex, load_index
+from evaluation.tasks.selection import BEIR_TASKS
+
+NO_SAMPLES = "no samples are stored, so no interval"
+_BEIR_PREFIX = "beir-"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredJob:
+    """One job of a run, of a baseline file or of a published table.
+
+    Attributes:
+        aggregate: The task that this one is a part of, such as CQADupstackRetrieval.
+        score: 0-1; None where the job has none.
+        fault: Why there is no score; empty where there is one.
+        conditions: What must agree for scores to be comparable: plain values by name, unknown ones left out.
+        units: What the score can be recomputed from, where it was read already (`TaskScore.units`).
+        record: None for a job that never ended, and outside stored runs.
+    """
+
+    label: str
+    task: str
+    type: str
+    metric: str
+    aggregate: str | None
+    score: float | None
+    fault: str
+    conditions: Mapping[str, Any]
+    units: Units | None = None
+    record: JobRecord | None = None
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One model on one task; an aggregate task such as CQADupstackRetrieval is the mean of its parts.
+
+    Attributes:
+        jobs: One, or the aggregate's parts.
+        absent: Parts of the aggregate that were not run.
+        read_units: Returns the units of one of the jobs.
+    """
+
+    task: str
+    jobs: tuple[ScoredJob, ...]
+    absent: tuple[str, ...] = ()
+    read_units: Callable[[ScoredJob], Units | None] = field(default=attrgetter("units"), compare=False)
+
+    @property
+    def type(self) -> str:
+        """mteb's type of the task."""
+        return self.jobs[0].type
+
+    @property
+    def metric(self) -> str:
+        """Name of the main metric; empty where no job ended."""
+        return next((job.metric for job in self.jobs if job.metric), "")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the aggregate's parts; empty for any other task."""
+        return tuple(job.task for job in self.jobs) if self.jobs[0].task != self.task else ()
+
+    @property
+    def records(self) -> tuple[JobRecord, ...]:
+        """The stored records."""
+        return tuple(job.record for job in self.jobs if job.record is not None)
+
+    @property
+    def score(self) -> float | None:
+        """The mean over the jobs, 0-1; None where one of them has no score."""
+        scores = [job.score for job in self.jobs if job.score is not None]
+        return fmean(scores) if len(scores) == len(self.jobs) and not self.absent else None
+
+    @property
+    def points(self) -> float | None:
+        """The score, 0-100."""
+        return None if self.score is None else 100 * self.score
+
+    @property
+    def note(self) -> str:
+        """Why there is no score; empty where there is one."""
+        without = [job for job in self.jobs if job.score is None]
+        gone = [*(job.task for job in without), *self.absent]
+        if not gone:
+            return ""
+        if self.parts or self.absent:
+            return f"no score of {', '.join(gone)}"
+        error = without[0].record.error if without[0].record else None
+        return f"failed: {error.message}" if error else "not run"
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What must agree for the score to be comparable; where parts differ, a tuple of their values."""
+        if self.score is None:
+            return {}
+        first, *others = (job.conditions for job in self.jobs)
+        return {
+            name: value
+            if all(other.get(name) == value for other in others)
+            else (value, *(other.get(name) for other in others))
+            for name, value in first.items()
+        }
+
+    @property
+    def units(self) -> Units | None:
+        """What the score can be recomputed from, an aggregate's parts as one task; read once."""
+        return self._units_or_reason[0]
+
+    @property
+    def why_no_units(self) -> str:
+        """Why `units` is None; empty where it is not."""
+        return self._units_or_reason[1]
+
+    @cached_property
+    def _units_or_reason(self) -> tuple[Units | None, str]:
+        found = [units for job in self.jobs if (units := self.read_units(job)) is not None]
+        if len(found) < len(self.jobs) or self.absent:
+            return None, NO_SAMPLES
+        try:
+            return (found[0] if len(found) == 1 else aggregate_units(self.task, found)), ""
+        except ComparisonError as error:
+            return None, str(error)
+
+
+class RunView:
+    """A stored run.
+
+    Args:
+        store: The run.
+        manifest: Its run.json.
+        records: Record by label and task; jobs that never ended have none.
+
+    Attributes:
+        jobs: In the run's order.
+    """
+
+    def __init__(
+        self, store: RunStore, manifest: RunManifest, records: Mapping[tuple[str, str], JobRecord | None]
+    ) -> None:
+        self.manifest, self._store = manifest, store
+        self.jobs = tuple(_job(job, records[job.key]) for job in manifest.jobs if job.key in records)
+        self._units: dict[tuple[str, str], Units | None] = {}
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self._store.folder
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The models, in the run's order."""
+        return tuple(dict.fromkeys(job.label for job in self.jobs))
+
+    @property
+    def records(self) -> list[JobRecord]:
+        """All records, those of failed jobs included, in the run's order."""
+        return [job.record for job in self.jobs if job.record is not None]
+
+    def tasks(self, label: str, keys: Iterable[tuple[str, str]] | None = None) -> dict[str, TaskScore]:
+        """The scores of a model, in the run's order, parts of aggregates together.
+
+        Args:
+            label: The model's label.
+            keys: (label, task) of the jobs that count; None: all.
+        """
+        wanted = None if keys is None else set(keys)
+        jobs = [job for job in self.jobs if job.label == label and (wanted is None or (label, job.task) in wanted)]
+        return task_scores(jobs, self.units)
+
+    def units(self, job: ScoredJob) -> Units | None:
+        """What the score of one of the jobs can be recomputed from; read once.
+
+        Raises:
+            DamagedFileError: Its samples are not what was written.
+            StoreError: Its samples can't be read.
+        """
+        key = job.label, job.task
+        if key not in self._units:
+            self._units[key] = load_units(self.job_folder(job.record), job.record) if job.record is not None else None
+        return self._units[key]
+
+    def job_folder(self, record: JobRecord) -> Path:
+        """The folder of a job's files."""
+        return self._store.job_folder(record.label, record.task, record.fingerprint)
+
+    def check_files(self) -> None:
+        """Checks the content of all stored files.
+
+        Raises:
+            DamagedFileError: A file is missing or is not what was written.
+            StoreError: A file can't be read.
+        """
+        for record in self.records:
+            for name, sha256 in record.files.items():
+                check_file(self.job_folder(record) / Path(name).name, sha256)
+
+    def refuse_lost_records(self) -> None:
+        """Checks that every job that run.json calls done has its record.
+
+        Raises:
+            DamagedFileError: A record is missing.
+        """
+        known = {(job.label, job.task) for job in self.jobs if job.record is not None}
+        for job in self.manifest.jobs:
+            if job.state == "done" and job.key not in known:
+                folder = self._store.job_folder(job.label, job.task, job.fingerprint)
+                raise DamagedFileError(folder / RECORD_FILE, "it is missing")
+
+
+def read_run_view(folder: Path, *, complete: bool = False, skip_damaged: bool = False) -> RunView:
+    """Reads a run: run.json and every record; samples are read when they are asked for.
+
+    Args:
+        folder: The run's folder.
+        complete: Checks the content of all stored files now; else their presence alone.
+        skip_damaged: Leaves out jobs whose files can't be used.
+
+    Raises:
+        StoreError: The folder is not a run, or one of its files can't be read.
+        DamagedFileError: A file is missing or is not what was written.
+        SchemaVersionError: A file was written by another version.
+
+    Example:
+        >>> view = read_run_view(Path("results/quickstart"))
+        >>> [(label, task.task, task.points) for label in view.labels for task in view.tasks(label).values()]
+    """
+    store = RunStore(folder)
+    manifest = store.read_run()
+    records: dict[tuple[str, str], JobRecord | None] = {}
+    for job in manifest.jobs:
+        try:
+            records[job.key] = store.load(job.label, job.task, job.fingerprint, complete=complete)
+        except (DamagedFileError, SchemaVersionError):
+            if not skip_damaged:
+                raise
+    return RunView(store, manifest, records)
+
+
+def task_scores(
+    jobs: Sequence[ScoredJob], read_units: Callable[[ScoredJob], Units | None] = attrgetter("units")
+) -> dict[str, TaskScore]:
+    """Groups the jobs of one model into tasks; a part that never ended belongs where its siblings do."""
+    index = load_index()
+    owners: dict[str, str] = {}
+    for job in jobs:
+        if job.aggregate:
+            owners |= dict.fromkeys(_expected_parts(job.aggregate, [job.task], index), job.aggregate)
+    groups: dict[str, list[ScoredJob]] = {}
+    for job in jobs:
+        groups.setdefault(owners.get(job.task, job.task), []).append(job)
+    found = {}
+    for task, members in groups.items():
+        names = [job.task for job in members]
+        absent = tuple(part for part in _expected_parts(task, names, index) if part not in names)
+        found[task] = TaskScore(task, tuple(members), absent, read_units)
+    return found
+
+
+def mteb_name(task: str) -> str:
+    """mteb's name of the task with the same data as a task that runs through beir; other names as they are."""
+    own = task.removeprefix(_BEIR_PREFIX) if task.startswith(_BEIR_PREFIX) else task
+    return BEIR_TASKS.get(own, own)
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> "name before -> now", of the values in which two sets of named values differ, such as "seed 42 -> 43"."""
+    names = dict.fromkeys([*before, *now])
+    return {
+        name: f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names if before.get(name) != now.get(name)
+    }
+
+
+def _expected_parts(task: str, members: Sequence[str], index: TaskIndex) -> list[str]:
+    """The parts that an aggregate should have, known ones first; a plain task is its own only part."""
+    if list(members) == [task] or mteb_name(task) not in index:
+        return list(members)
+    prefix = _BEIR_PREFIX if task.startswith(_BEIR_PREFIX) else ""
+    return list(dict.fromkeys([*members, *(prefix + part for part in index.task(mteb_name(task)).parts)]))
+
+
+def _job(listed: ListedJob, record: JobRecord | None) -> ScoredJob:
+    if record is None:
+        fault = "never ended, or its files are gone"
+        return ScoredJob(listed.label, listed.task, listed.type, "", None, None, fault, {})
+    fault = "" if record.main_score is not None else "it ended without a score"
+    if record.error is not None:
+        fault = " ".join(record.error.message.split())
+    return ScoredJob(
+        label=listed.label,
+        task=listed.task,
+        type=record.type,
+        metric=record.metric,
+        aggregate=record.aggregate,
+        score=record.main_score,
+        fault=fault,
+        conditions={} if fault else conditions_of(record),
+        record=record,
+    )
+
+
+def conditions_of(record: JobRecord) -> dict[str, Any]:
+    """What must be the same in two jobs for their scores to be comparable."""
+    rules, origin = record.audit.rules.as_dict() if record.audit else {}, record.provenance
+    versions = [f"{name} {origin.versions[name]}" for name in METRIC_DISTRIBUTIONS if name in origin.versions]
+    return {
+        "protocol": record.protocol,
+        **{f"protocol's {name}": value for name, value in rules.items() if name != "protocol"},
+        "dataset": origin.dataset and origin.dataset.name,
+        "dataset revision": origin.dataset and origin.dataset.revision,
+        "splits": list(record.splits),
+        "subsets": list(record.subsets),
+        "type": record.type,
+        "metric": record.metric,
+        "library": record.via,
+        "aggregate": record.aggregate,
+        "options": dict(origin.options),
+        "seed": origin.seed,
+        "metric versions": versions,
+        "limit": record.limit and {name: n for name, n in record.limit if n},
+    }

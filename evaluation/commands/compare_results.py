@@ -1,4 +1,4 @@
-"""compare-results: stored runs and published tables -> a comparison on the terminal or in a file."""
+"""The command compare-results: stored runs and published scores -> a comparison on the terminal or in a file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version, writing_to
+from evaluation.commands.console import Version, check_output, command_app, command_line, writing_to
 from evaluation.errors import UsageError
 
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.compare import Comparison
     from evaluation.analysis.tables.comparison_table import Layout
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = command_app()
 
 
 class Format(StrEnum):
-    """How a comparison is written."""
+    """The formats of a comparison."""
 
     TERMINAL = "terminal"
     MARKDOWN = "markdown"
@@ -33,38 +33,51 @@ def compare_results(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of runs, such as results/quickstart, or tables of published scores.", metavar="RUN..."
+            help="Run folders, such as results/quickstart, or CSV files of published scores.", metavar="RUN..."
         ),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(metavar="LABEL", help="Column that others are compared with.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The model that the others are compared with.")
+    ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Set published scores beside ours; without RUN, compare those.")
+        bool,
+        typer.Option(
+            "--published", help="Show published scores beside the run's; without RUN, compare published scores."
+        ),
     ] = False,
     mixed: Annotated[
-        bool, typer.Option("--mixed", help="Allow columns of different protocols, datasets or metric versions, marked.")
+        bool,
+        typer.Option(
+            "--mixed", help="Allow different protocols, datasets or metric versions side by side, and mark them."
+        ),
     ] = False,
-    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TERMINAL,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to this file.")] = None,
-    model: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Keep these columns; repeatable.")] = None,
-    only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Keep these tasks; repeatable.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TERMINAL,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of standard output.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Show only models that match; repeatable.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Show only tasks that match; repeatable.")
+    ] = None,
     benchmark: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Keep a benchmark's tasks and name those that are missing.")
+        str | None, typer.Option(metavar="NAME", help="Show only a benchmark's tasks, and name the missing ones.")
     ] = None,
-    transpose: Annotated[bool, typer.Option("--transpose", help="Models as rows.")] = False,
-    summary: Annotated[bool, typer.Option("--summary", help="Means and ranks only.")] = False,
+    transpose: Annotated[bool, typer.Option("--transpose", help="Show models as rows and tasks as columns.")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="Show means and ranks only.")] = False,
     intervals: Annotated[
-        bool | None, typer.Option("--intervals/--no-intervals", help="Show them; by default with up to 4 columns.")
+        bool | None,
+        typer.Option("--intervals/--no-intervals", help="Show confidence intervals; default: with up to 4 models."),
     ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
-    """Compare the models of RUN..., as stored: scores, differences to a baseline and how sure they are.
+    """Compare the models of stored runs: scores, differences to a baseline, and their significance.
 
-    Exit codes: 0 done, 2 wrong usage, or columns that may not be compared without --mixed.
+    Exit codes: 0 done, 2 wrong usage, or models that can't be compared without --mixed.
     """
     if not runs and not published:
-        raise UsageError("name the folder of a run, such as results/quickstart, or add --published.")
+        raise UsageError("name a run folder, such as results/quickstart, or add --published.")
     from evaluation.analysis.comparison.compare import ComparisonOptions, compare
     from evaluation.analysis.tables.comparison_table import Layout
 
@@ -76,7 +89,10 @@ def compare_results(
         intervals=intervals is not False or baseline is not None,
     )
     comparison = compare(runs or [], baseline=baseline, mixed=mixed, options=options)
-    layout = Layout(models_as_rows=transpose, summary=summary, intervals=intervals)
+    _write(comparison, Layout(models_as_rows=transpose, summary=summary, intervals=intervals), format_, output)
+
+
+def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path | None) -> None:
     if output is not None:
         from evaluation.system.atomic_files import write_text
 
@@ -89,8 +105,10 @@ def compare_results(
         from evaluation.analysis.tables.formats import print_tables
 
         print_tables(comparison_tables(comparison, layout), Console())
+        check_output()
     else:
         typer.echo(_rendered(comparison, layout, format_), nl=False)
+        check_output()
 
 
 def _rendered(comparison: Comparison, layout: Layout, format_: Format) -> str:

@@ -1,12 +1,14 @@
-"""What all commands share: errors as sentences with the right exit code, and --version."""
+"""What all commands share: --version, errors as sentences with the right exit code, and output that may be lost."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 
@@ -15,21 +17,32 @@ from evaluation.system.atomic_files import reason
 from evaluation.system.inert_text import for_terminal
 from evaluation.system.redaction import redactor
 
-_INTERRUPTED, _CLOSED_PIPE = 130, 141  # as shells have them
+_INTERRUPTED, _CLOSED_PIPE = 130, 141  # the codes that shells use
 
 
-def print_version(wanted: bool) -> None:
-    """Callback of --version."""
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"e5-evaluation {metadata.version('e5-evaluation')}")
         raise typer.Exit
 
 
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+"""The option --version of every command: declare `version: Version = False`."""
+
+
+def command_app(**options: Any) -> typer.Typer:
+    """Returns an app with the settings that all commands share; `options` go to Typer."""
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **options)
+
+
 def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
-    """The entry point of a command: our errors become sentences on stderr and an exit code, without a traceback."""
+    """Returns a command's entry point, which turns our errors into sentences on stderr and an exit code."""
 
     def main() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which torch does
+        _guard_streams()
         try:
             try:
                 app(prog_name=name, standalone_mode=True)
@@ -41,12 +54,10 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
         except KeyboardInterrupt:
             _complain(name, "interrupted.")
             sys.exit(_INTERRUPTED)
-        except BrokenPipeError:
-            _forget_output()
+        except OutputClosedError:
             sys.exit(_CLOSED_PIPE)
-        except OSError as error:  # such as a full disk behind standard output
-            _forget_output()
-            _complain(name, f"{error.filename or 'the output'} can't be written: {reason(error)}.")
+        except OSError as error:
+            _complain(name, f"{error.filename or 'a file or connection'}: {reason(error)}.")
             sys.exit(EvaluationError.exit_code)
 
     return main
@@ -54,10 +65,10 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
 
 @contextmanager
 def writing_to(option: str) -> Iterator[None]:
-    """A place that the user named and that can't be written is wrong usage.
+    """Turns a failure to write where the user asked into wrong usage.
 
     Raises:
-        UsageError: It can't be written; the message begins with the option.
+        UsageError: The place can't be written; the message begins with the option.
     """
     try:
         yield
@@ -66,13 +77,79 @@ def writing_to(option: str) -> Iterator[None]:
 
 
 def shown(text: str) -> str:
-    """Text as a terminal may receive it: without secrets, control characters as escapes."""
+    """Returns text as a terminal may receive it: without secrets, control characters as escapes."""
     return for_terminal(redactor()(text))
 
 
-def _forget_output() -> None:
-    """Drop what standard output still holds, so that Python's last flush does not complain again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+# ------------------------------------------------------------------------------------------------------------- output
+
+
+class OutputClosedError(Exception):
+    """The reader of a command's result has closed the pipe."""
+
+
+class _LossyFile(io.FileIO):
+    """A file descriptor whose failing writes are dropped, so that a full disk or a closed pipe stops no work.
+
+    Attributes:
+        failure: The first write's error.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Writes, or pretends to once a write has failed."""
+        try:
+            return super().write(data) if self.failure is None else len(data)
+        except OSError as error:
+            self.failure = error
+            return len(data)
+
+
+_guarded: list[_LossyFile] = []
+
+
+def _guard_streams() -> None:
+    """Makes standard output and error lossy; those that were closed (`>&-`) lead nowhere.
+
+    A closed descriptor must be taken: the next file to be opened would get its number, and a library's output with it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _lossy(1)
+        _guarded[:] = [sys.stdout.buffer.raw]  # type: ignore[attr-defined]
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _lossy(2)
+
+
+def _lossy(number: int) -> io.TextIOWrapper:
+    before = sys.__stdout__ if number == 1 else sys.__stderr__
+    file = _LossyFile(number, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(file),
+        encoding=before.encoding if before else "utf-8",
+        errors="backslashreplace",
+        line_buffering=number == 2 or file.isatty(),
+    )
+
+
+def check_output() -> None:
+    """For a command whose whole result is on standard output: fails if it did not arrive.
+
+    Raises:
+        OutputClosedError: The reader closed the pipe; the command ends with code 141.
+        UnwritableError: Standard output can't be written for another reason, such as a full disk.
+    """
+    sys.stdout.flush()
+    for file in _guarded:
+        if isinstance(file.failure, BrokenPipeError):
+            raise OutputClosedError
+        if file.failure is not None:
+            raise UnwritableError(f"the output can't be written: {reason(file.failure)}.")
 
 
 def _complain(name: str, message: str) -> None:

@@ -1,24 +1,25 @@
-"""embedding-cache: what the vectors on disk take, and how to get rid of them."""
+"""The command embedding-cache: shows how much disk space cached vectors take, and frees it."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import command_line
+from evaluation.commands.console import OutputClosedError, Version, check_output, command_app, command_line
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+app = command_app(no_args_is_help=True)
 
 
 @app.callback()
-def embedding_cache() -> None:
-    """Show, prune or clear the vectors that runs keep in the user's cache folder (E5_EVALUATION_CACHE moves it)."""
+def embedding_cache(version: Version = False) -> None:
+    """Show, prune or clear the vectors that runs keep in the cache folder. E5_EVALUATION_CACHE moves that folder."""
 
 
 @app.command()
 def show() -> None:
-    """List what the cache holds, a line for each model and settings."""
+    """List the contents of the cache, a line per model and settings."""
     from evaluation.encoding.cache import embeddings_dir, usage
 
     rows = usage()
@@ -27,13 +28,15 @@ def show() -> None:
         weights = str(row.identity.get("weights", "?"))[:12]
         typer.echo(f"{row.n_bytes / 2**20:10.1f} MiB  weights {weights}  {settings}  {row.n_segments} shards")
     typer.echo(f"{sum(row.n_bytes for row in rows) / 2**20:10.1f} MiB  in {embeddings_dir()}")
+    with suppress(OutputClosedError):
+        check_output()
 
 
 @app.command()
 def prune(
-    max_gib: Annotated[float, typer.Option(min=0, help="Keep at most this much.")],
+    max_gib: Annotated[float, typer.Option(min=0, help="GiB to keep at most.")],
 ) -> None:
-    """Drop what was unused for longest until the cache fits."""
+    """Delete the vectors that have been unused for longest until the cache fits."""
     from evaluation.encoding.cache import prune as prune_cache
 
     typer.echo(f"{prune_cache(int(max_gib * 2**30)) / 2**20:.1f} MiB freed")
@@ -41,7 +44,7 @@ def prune(
 
 @app.command()
 def clear() -> None:
-    """Drop all vectors. Models stay."""
+    """Delete all vectors. Models stay."""
     from evaluation.encoding.cache import clear as clear_cache
 
     typer.echo(f"{clear_cache() / 2**20:.1f} MiB freed")

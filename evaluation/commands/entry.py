@@ -1,28 +1,33 @@
-"""Where the installed commands begin: Ctrl-C while the libraries are still loading is a sentence and exit code 130 too.
+"""The entry points of the installed commands, which handle Ctrl-C from the start, while libraries still load.
 
-Until a run begins nothing is in hand, so that the process ends on the spot: an exception would pass through the
-import of libraries, some of which swallow it or abort. `execution/stopping.py` takes over once there is work.
+Until a run begins there is nothing to lose, so the process ends at once: an exception would pass through the imports of
+libraries, some of which swallow it or abort. `execution/stopping.py` takes over once there is work.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from evaluation.commands.display import protect_display
+
 _INTERRUPTED = 130
 
 
 def _entry(module: str, name: str) -> Callable[[], None]:
-    """The entry point of one command, which is imported when it is called."""
+    """Returns the entry point of a command, which imports the command when it is called."""
 
     def leave(number: int, frame: object) -> None:
-        os.write(2, f"{name}: interrupted; what was stored stays. Start the same command to go on.\n".encode())
+        with contextlib.suppress(OSError):
+            os.write(2, f"{name}: interrupted; stored results stay. Run the same command again to continue.\n".encode())
         os._exit(_INTERRUPTED)
 
     def main() -> None:
+        protect_display()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, leave)
         try:
@@ -32,7 +37,7 @@ def _entry(module: str, name: str) -> Callable[[], None]:
                 raise
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(_INTERRUPTED)  # threads of libraries may be in the middle of something that they crash on
+            os._exit(_INTERRUPTED)  # libraries' threads may be at work, and would crash in an orderly exit
 
     return main
 

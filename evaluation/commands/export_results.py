@@ -1,4 +1,4 @@
-"""export-results: a run for others: MTEB's results repository, a model card, TREC tools."""
+"""The command export-results: writes a run for MTEB's results repository, a model card or TREC tools."""
 
 from __future__ import annotations
 
@@ -7,38 +7,39 @@ from typing import Annotated, Literal
 
 import typer
 
-from evaluation.commands.console import command_line, print_version, writing_to
+from evaluation.commands.console import Version, command_app, command_line, writing_to
 from evaluation.errors import UsageError
 from evaluation.records.store import RUN_FILE
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = command_app()
 
 
 @app.command()
 def export_results(
-    run: Annotated[Path, typer.Argument(help="A run's folder, such as results/quickstart.", metavar="RUN")],
-    to: Annotated[Literal["mteb", "model-card", "trec"], typer.Option(help="For whom.")],
+    run: Annotated[Path, typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")],
+    to: Annotated[Literal["mteb", "model-card", "trec"], typer.Option(help="What to write.")],
     output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; by default export-<to> in the run's folder.")
+        Path | None, typer.Option(metavar="DIR", help="Folder to write to; default: export-<to> in the run folder.")
     ] = None,
     experiment: Annotated[
-        bool, typer.Option("--experiment", help="With --to mteb: also other protocols, as mteb's experiments.")
+        bool,
+        typer.Option(
+            "--experiment", help="With --to mteb: also export protocols other than mteb, as mteb's experiments."
+        ),
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
-    """Hand the results of RUN over.
+    """Export the results of RUN.
 
-    mteb: the folder for a pull request to embeddings-benchmark/results, checked with mteb's own classes; local data,
-    4-bit weights and limited runs are refused, and so is any protocol but mteb unless --experiment. model-card: the
-    model-index block for each model. trec: run files.
+    mteb: a folder for a pull request to embeddings-benchmark/results, checked with mteb's own classes. Local data,
+    4-bit weights and limited runs are refused, and without --experiment every protocol except mteb. model-card: a
+    model-index block per model. trec: run files.
     """
     if not (run / RUN_FILE).is_file():
-        raise UsageError(f"{run} is no run folder: it holds no {RUN_FILE}.")
+        raise UsageError(f"{run} is not a run folder: it has no {RUN_FILE}.")
     target = output or run / f"export-{to}"
     if experiment and to != "mteb":
-        raise UsageError(f"--experiment belongs to --to mteb, not to --to {to}.")
+        raise UsageError(f"--experiment goes with --to mteb, not with --to {to}: leave it out.")
     with writing_to("--output"):
         files, notes = _written(run, to, target, experiment=experiment)
     for note in notes:
@@ -47,7 +48,7 @@ def export_results(
 
 
 def _written(run: Path, to: str, target: Path, *, experiment: bool) -> tuple[list[Path], list[str]]:
-    """The files, and what a person should know of them."""
+    """Returns the files, and notes on them for the user."""
     if to == "mteb":
         from evaluation.adapters.mteb_export import export_for_mteb
 

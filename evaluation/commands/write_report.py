@@ -1,4 +1,4 @@
-"""write-report: stored runs -> one self-contained HTML page, and the charts as vector images."""
+"""The command write-report: stored runs -> a self-contained HTML page, and its charts as vector images."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version, writing_to
+from evaluation.commands.console import Version, command_app, command_line, writing_to
 from evaluation.errors import UsageError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = command_app()
 
 
 @app.command()
 def write_report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, such as results/quickstart.", metavar="RUN...")],
-    output: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, such as results/quickstart.", metavar="RUN...")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file to write.")],
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write every chart as SVG and PDF into this folder.")
+        Path | None, typer.Option(metavar="DIR", help="Also write every chart as SVG and PDF to this folder.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="Compare the other models with this one; default: the first.")
+        str | None,
+        typer.Option(metavar="LABEL", help="The model that the others are compared with; default: the first."),
     ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
-    """Write a report that needs no network: the answer, tables, charts, what text reached the models, provenance.
+    """Write a report that needs no network: the answer, tables, charts, the text that models received, provenance.
 
-    Models of different protocols are set side by side and marked so. Exit codes: 0 done, 2 wrong usage or runs that
+    Models with different protocols are shown side by side and marked. Exit codes: 0 done, 2 wrong usage or runs that
     can't be compared.
     """
     if output.is_dir():

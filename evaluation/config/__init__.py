@@ -1,1 +1,1 @@
-"""A YAML file becomes a checked, frozen config; every option is declared here."""
+"""Declares every option of a config, and loads a YAML file as a checked, frozen config."""

@@ -1,4 +1,4 @@
-"""YAML file -> RunConfig: every fault of a file is found at once and named with its line. Safe loading only."""
+"""Loads a YAML file as a RunConfig; reports all faults of the file at once, each with its line. Loads safely only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FOREIGN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "se
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read and check a config file.
+    """Reads and checks a config file.
 
     Args:
         path: The YAML file.
@@ -38,7 +38,7 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
             values are read as YAML.
 
     Raises:
-        ConfigError: With one sentence for every fault found, naming file and line.
+        ConfigError: Has one sentence per fault, with file and line.
     """
     file = Path(path)
     document, lines = _parse(file)
@@ -57,7 +57,7 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
 
 
 def _parse(file: Path) -> tuple[Any, dict[ConfigPath, int]]:
-    """The file's plain data and the 1-based line of every key and list item."""
+    """Returns the file's plain data, and the 1-based line of every key and list item."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _parse(file: Path) -> tuple[Any, dict[ConfigPath, int]]:
 
 
 def _read_yaml(text: str) -> tuple[Any, dict[ConfigPath, int], list[str]]:
-    """Plain data, the line of every key and list item, and what is wrong, beginning with the line where known."""
+    """Returns plain data, the line of every key and list item, and the faults, each with its line where known."""
     lines: dict[ConfigPath, int] = {}
     faults: list[str] = []
     try:
@@ -98,15 +98,15 @@ def _read_yaml(text: str) -> tuple[Any, dict[ConfigPath, int], list[str]]:
 def _collect_lines(node: yaml.Node, path: ConfigPath, lines: dict[ConfigPath, int], faults: list[str]) -> None:
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
-    if len(path) > _MAX_DEPTH:  # deeper than any config, or an anchor that holds itself
+    if len(path) > _MAX_DEPTH:  # deeper than any config, or an anchor that contains itself
         if not any("nested" in fault for fault in faults):
             faults.append(f"line {line}: {path[0]} is nested too deeply.")
         return
     if node.tag in _FOREIGN_TAGS:
-        faults.append(f"line {line}: {_dotted(path)} is a YAML {node.tag.rpartition(':')[2]}, which no option takes.")
+        faults.append(f"line {line}: {_dotted(path)} is a YAML {node.tag.rpartition(':')[2]}, which no option accepts.")
         return
     if isinstance(node, yaml.ScalarNode) and (bad := next(filter(_is_unusable, node.value), None)) is not None:
-        faults.append(f"line {line}: {_dotted(path)} holds the character U+{ord(bad):04X}, which no option takes.")
+        faults.append(f"line {line}: {_dotted(path)} contains the character U+{ord(bad):04X}, which no option accepts.")
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
         for key, value in node.value:
@@ -123,18 +123,18 @@ def _collect_lines(node: yaml.Node, path: ConfigPath, lines: dict[ConfigPath, in
 
 
 def _is_unusable(character: str) -> bool:
-    """A null byte ends paths, and lone surrogates can't be encoded."""
+    """Returns whether a character can't be used: a null byte ends paths, lone surrogates can't be encoded."""
     return character == "\0" or "\ud800" <= character <= "\udfff"
 
 
 def _as_text(value: Any) -> str:
-    """YAML's dates, which people write without quotes."""
+    """Returns the text of a YAML date, which people write without quotes."""
     assert isinstance(value, datetime.date), value
     return str(value)
 
 
 def _apply_override(document: Any, override: str) -> ConfigPath:
-    """Set one dotted key in the plain data; missing mappings on the way are made. Returns where."""
+    """Sets one dotted key in the plain data, adding missing mappings, and returns its path."""
     key, separator, raw = override.partition("=")
     if not separator or not key:
         raise ConfigError([f"--set {override!r}: write it as key=value, such as runtime.device=cpu."])
@@ -156,7 +156,7 @@ def _apply_override(document: Any, override: str) -> ConfigPath:
         target[last] = value
         return (*path, last)
     what = ".".join(parents) or "the config"
-    raise ConfigError([f"--set {override!r}: {what} holds a plain value, not keys."])
+    raise ConfigError([f"--set {override!r}: {what} is a plain value without keys."])
 
 
 def _child(target: Any, part: str, override: str) -> Any:
@@ -172,7 +172,7 @@ def _child(target: Any, part: str, override: str) -> Any:
 
 
 class _Report:
-    """Says pydantic's errors as sentences with file, line, value and what is allowed."""
+    """Turns pydantic's errors into sentences with file, line, value and what is allowed."""
 
     def __init__(
         self, file: Path, lines: Mapping[ConfigPath, int], document: Any, overridden: Mapping[ConfigPath, str]
@@ -180,7 +180,7 @@ class _Report:
         self.file, self.lines, self.document, self.overridden = file, lines, document, overridden
 
     def follows_from_others(self, detail: Any) -> bool:
-        """Errors that pydantic adds to others: a list counted as empty for its bad items, the whole config's check."""
+        """Returns whether pydantic reports an error only because of others, such as a list emptied by its bad items."""
         location = _plain_location(detail["loc"])
         return (detail["type"] == "too_short" and bool(_lookup(self.document, location))) or not location
 
@@ -194,7 +194,7 @@ class _Report:
                 allowed = _allowed_keys(path[:-1], self.document)
                 return f"{self.place(path)}unknown key {path[-1]!r} in {parent}{_near(str(path[-1]), allowed)}."
             case "missing":
-                return f"{self.place(path[:-1])}{parent} lacks the key {path[-1]!r}."
+                return f"{self.place(path[:-1])}{parent} has no key {path[-1]!r}, which is required."
             case "union_tag_not_found" | "union_tag_invalid":
                 kinds = ", ".join(TASK_KINDS)
                 return f"{self.place(path)}{where} needs exactly one of the keys {kinds}; it is {value}."
@@ -209,7 +209,7 @@ class _Report:
         return f"{self.place(path)}{where} is {value}: {_plain_message(detail)}."
 
     def name_sentences(self) -> list[str]:
-        """Labels used twice and unknown protocols, found even where other keys of the file are wrong."""
+        """Returns repeated labels and unknown protocols, which are found even where other keys are wrong."""
         models, protocols = _lookup(self.document, ("models",)), _lookup(self.document, ("protocols",))
         rows = []
         for position, entry in enumerate(models if isinstance(models, list) else []):
@@ -220,7 +220,7 @@ class _Report:
         return [f"{self.place(path)}{sentence}." for path, sentence in problems]
 
     def place(self, path: ConfigPath) -> str:
-        """File and line of a value, or of the nearest key above it; the option where one set the value."""
+        """Returns file and line of a value, or of the nearest key above it; or the --set option that set it."""
         for depth in range(len(path), 0, -1):
             if path[:depth] in self.overridden:
                 return f"--set {self.overridden[path[:depth]]!r}: "
@@ -231,7 +231,7 @@ class _Report:
 
 
 def _plain_location(location: Sequence[str | int]) -> ConfigPath:
-    """pydantic's location without the tag of the task union and the mark of a key, which are no keys of the file."""
+    """Returns pydantic's location without the tag of the task union and the key mark, which are not in the file."""
     if location and location[-1] == "[key]":
         location = location[:-1]
     if len(location) > 2 and location[0] == "tasks":
@@ -279,12 +279,12 @@ def _dotted(path: ConfigPath) -> str:
 
 def _plain_message(detail: Any) -> str:
     wanted = {
-        "string_type": "a text is wanted (put it in quotes)",
-        "int_type": "a whole number is wanted",
-        "bool_type": "true or false is wanted",
-        "tuple_type": "a list is wanted, such as [test]",
-        "dict_type": "a mapping of keys to values is wanted",
-        "model_type": "a mapping of keys to values is wanted",
+        "string_type": "it must be a text (put it in quotes)",
+        "int_type": "it must be a whole number",
+        "bool_type": "it must be true or false",
+        "tuple_type": "it must be a list, such as [test]",
+        "dict_type": "it must be a mapping of keys to values",
+        "model_type": "it must be a mapping of keys to values",
     }
     if detail["type"] == "too_short":
         return "the list must not be empty"

@@ -1,7 +1,6 @@
-"""What a user declares: frozen models of the YAML config. Knows names and shapes, never loads data or a model.
+"""Declares every option of a config, once, as frozen models. Knows names and shapes; loads no data and no model.
 
-Every option of the package is declared here, once; the one-line description of a field is its documentation and
-goes into the JSON Schema that ships in configs/.
+The one-line description of a field is its documentation, and goes into the JSON Schema that ships in configs/.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Pooling = Literal["mean", "cls", "last"]
 Normalize = Literal["always", "never", "checkpoint"]
 
 ConfigPath = tuple[str | int, ...]
-"""Where a value stands in a config: keys and list positions."""
+"""Where a value is in a config: keys and list positions."""
 
 BUILTIN_PREFIX = "builtin:"
 NamedProtocol = Literal["e5", "mteb", "declared", "instruct", "none"]
@@ -42,8 +41,8 @@ class Declared(BaseModel):
 def _check_label(value: str) -> str:
     if not _LABEL.fullmatch(value) or value.endswith((".", " ")):
         raise ValueError(
-            "it names a folder, so it may hold letters, digits, space and . _ + @ = - only, "
-            "must begin with a letter or digit, end with neither space nor dot, and have at most 100 characters"
+            "it names a folder, so it may contain only letters, digits, space and . _ + @ = -, "
+            "must begin with a letter or digit, must not end with a space or dot, and may have at most 100 characters"
         )
     return value
 
@@ -52,31 +51,31 @@ class EndpointConfig(Declared):
     """A server with OpenAI's embeddings interface."""
 
     url: str = Field(pattern=r"^https?://", description="Address up to /v1, such as http://127.0.0.1:8000/v1.")
-    key_variable: str | None = Field(None, description="Environment variable that holds the key; it is never stored.")
+    key_variable: str | None = Field(None, description="Environment variable with the key, which is never stored.")
     prefix: Literal["text", "input_type"] = Field(
-        "text", description="Put the protocol's prefix before texts, or send its name to a server that adds it."
+        "text", description="Put the protocol's prefix before texts, or send its name to a server that adds it itself."
     )
-    batch: int = Field(64, ge=1, description="Texts a request.")
-    concurrency: int = Field(4, ge=1, description="Requests at once.")
+    batch: int = Field(64, ge=1, description="Texts per request.")
+    concurrency: int = Field(4, ge=1, description="Requests sent at the same time.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds to wait for an answer.")
 
 
 class ModelConfig(Declared):
     """One row of the comparison: a model under one protocol."""
 
-    label: str = Field(description="Unique name of this row in every table and of its folder.")
+    label: str = Field(description="Unique name of this row in all tables, and of its folder.")
     model: str = Field(description="Hub name, folder (relative to the config), or builtin:<name>.")
     revision: str | None = Field(None, description="Hub commit or tag; null: the newest, resolved and recorded.")
     protocol: str | None = Field(
         None, description="A named protocol, or a name under protocols:; null: what the model's name and files imply."
     )
     backend: Backend = Field("transformers", description="What runs the model.")
-    max_length: int | None = Field(None, ge=8, description="Tokens kept of a text; null: what the checkpoint declares.")
+    max_length: int | None = Field(None, ge=8, description="Tokens kept per text; null: as the checkpoint declares.")
     pooling: Pooling | None = Field(
-        None, description="How token vectors become one; null: what the checkpoint declares."
+        None, description="How token vectors become one vector; null: as the checkpoint declares."
     )
     truncate_dim: int | None = Field(
-        None, ge=1, description="Dimensions kept of a vector; null: what the checkpoint declares, usually all."
+        None, ge=1, description="Dimensions kept of a vector; null: as the checkpoint declares, usually all."
     )
     dtype: Dtype = Field(
         "auto",
@@ -84,7 +83,7 @@ class ModelConfig(Declared):
         "else float16.",
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
-    endpoint: EndpointConfig | None = Field(None, description="Where backend openai finds the model.")
+    endpoint: EndpointConfig | None = Field(None, description="Server of backend openai.")
 
     @model_validator(mode="after")
     def _endpoint_with_backend(self) -> ModelConfig:
@@ -97,21 +96,23 @@ class ModelConfig(Declared):
 
 class _TaskChoice(Declared):
     splits: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Splits to score; null: the protocol's choice."
+        None, min_length=1, description="Splits to score; null: those that the protocol chooses."
     )
-    subsets: tuple[str, ...] | None = Field(None, min_length=1, description="Subsets to score; null: all of the task.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Named attributes of mteb's task class.")
+    subsets: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Subsets to score; null: all of the task's."
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="Attributes to set on mteb's task class.")
 
 
 class MtebTask(_TaskChoice):
-    """A task by mteb's name, on the Hub's data or on a local folder."""
+    """A task of mteb, on the Hub's data or on a local folder."""
 
     mteb: str = Field(description="mteb's name of the task.")
-    data: str | None = Field(None, description="Local folder in place of the Hub's dataset.")
+    data: str | None = Field(None, description="Local folder that replaces the Hub's dataset.")
 
 
 class BenchmarkTasks(Declared):
-    """The tasks of a named mteb benchmark, filtered."""
+    """The tasks of an mteb benchmark, filtered."""
 
     mteb_benchmark: str = Field(description='mteb\'s name of the benchmark, such as "MTEB(eng, v2)".')
     types: tuple[TaskType, ...] | None = Field(None, min_length=1, description="Keep only these task types.")
@@ -119,16 +120,16 @@ class BenchmarkTasks(Declared):
     only: tuple[str, ...] | None = Field(
         None, min_length=1, description="Keep only tasks that match one of these globs."
     )
-    exclude: tuple[str, ...] = Field((), description="Leave out tasks that match one of these globs.")
+    exclude: tuple[str, ...] = Field((), description="Exclude tasks that match one of these globs.")
 
 
 class BeirTask(Declared):
     """A BEIR dataset, run and scored through beir."""
 
-    beir: str = Field(description="BEIR's name of the dataset, such as scifact; with data: any name.")
-    data: str | None = Field(None, description="Local folder in BEIR's layout in place of the Hub's dataset.")
+    beir: str = Field(description="BEIR's name of the dataset, such as scifact; any name if data: is given.")
+    data: str | None = Field(None, description="Local folder in BEIR's layout that replaces the Hub's dataset.")
     splits: tuple[str, ...] | None = Field(
-        None, min_length=1, description="Splits to score; null: the protocol's choice."
+        None, min_length=1, description="Splits to score; null: those that the protocol chooses."
     )
 
 
@@ -136,10 +137,10 @@ class LocalTask(_TaskChoice):
     """A new task on local data, scored by mteb's task class of its type."""
 
     local: str = Field(description="Name of the task.")
-    type: TaskType = Field(description="Task type, which decides the layout of the folder and the metrics.")
-    data: str = Field(description="Folder of the data.")
-    main_score: str | None = Field(None, description="Metric shown in tables; null: the usual one of the type.")
-    max_documents: int | None = Field(None, ge=2, description="Clustering: embed at most this many rows.")
+    type: TaskType = Field(description="Task type; it decides the layout of the folder and the metrics.")
+    data: str = Field(description="Folder with the data.")
+    main_score: str | None = Field(None, description="Metric shown in tables; null: the usual metric of the type.")
+    max_documents: int | None = Field(None, ge=2, description="Clustering only: embed at most this many rows.")
 
     _local = field_validator("local")(_check_label)
 
@@ -168,25 +169,25 @@ TaskConfig = Annotated[
 
 
 class ProtocolChange(Declared):
-    """Changes to a protocol's rules; null leaves a rule as it is."""
+    """Changes to a protocol's rules; null keeps a rule."""
 
-    query_prefix: str | None = Field(None, description="Put before queries.")
-    passage_prefix: str | None = Field(None, description="Put before documents.")
-    text_prefix: str | None = Field(None, description="Put before the texts of tasks without sides.")
-    join_title: bool | None = Field(None, description="Whether a document is title + space + text or text alone.")
+    query_prefix: str | None = Field(None, description="Text put before each query.")
+    passage_prefix: str | None = Field(None, description="Text put before each document.")
+    text_prefix: str | None = Field(None, description="Text put before each text of tasks without sides.")
+    join_title: bool | None = Field(None, description="Whether a document is title + space + text, or text alone.")
     normalize: Normalize | None = Field(None, description="L2-normalise: always, never, or as the checkpoint declares.")
-    ignore_identical_ids: bool | None = Field(None, description="Drop documents whose id is the query's.")
+    ignore_identical_ids: bool | None = Field(None, description="Drop documents whose id is that of the query.")
     instruction: str | None = Field(
         None, description="Sentence of the task that base instruct puts before queries; null: mteb's."
     )
 
 
 class ProtocolConfig(ProtocolChange):
-    """A protocol of the user's own, as a change to a named one."""
+    """A protocol of your own, as changes to a named one."""
 
-    base: NamedProtocol = Field(description="The named protocol that is changed.")
-    types: dict[TaskType, ProtocolChange] = Field(default_factory=dict, description="Changes for single task types.")
-    tasks: dict[str, ProtocolChange] = Field(default_factory=dict, description="Changes for single tasks by name.")
+    base: NamedProtocol = Field(description="The named protocol to change.")
+    types: dict[TaskType, ProtocolChange] = Field(default_factory=dict, description="Changes for task types.")
+    tasks: dict[str, ProtocolChange] = Field(default_factory=dict, description="Changes for tasks, by name.")
     allow_prefixed_text: bool = Field(False, description="Accept datasets whose texts already begin with a prefix.")
 
     @model_validator(mode="after")
@@ -198,28 +199,30 @@ class ProtocolConfig(ProtocolChange):
 
 
 class Limit(Declared):
-    """Cuts for smoke runs. Judged documents are always kept; results are marked and never exported."""
+    """Limits for smoke runs. Judged documents are always kept; results are marked and never exported."""
 
-    documents: int | None = Field(None, ge=1, description="Documents a retrieval corpus.")
-    queries: int | None = Field(None, ge=1, description="Queries a retrieval split.")
-    examples: int | None = Field(None, ge=1, description="Rows of a split of any other task.")
+    documents: int | None = Field(None, ge=1, description="Documents per retrieval corpus.")
+    queries: int | None = Field(None, ge=1, description="Queries per retrieval split.")
+    examples: int | None = Field(None, ge=1, description="Rows per split of any other task.")
 
 
 class RayConfig(Declared):
-    """The workers of executor ray. Each holds one model."""
+    """The workers of executor ray. Each loads one model."""
 
     address: str | None = Field(
-        None, min_length=1, description="Of a cluster (host:port, or auto); null: Ray is started on this machine."
+        None,
+        min_length=1,
+        description="Address of the cluster (host:port or auto); null: starts Ray on this machine.",
     )
-    workers: int | None = Field(None, ge=1, description="At most so many; null: as many as the nodes have room for.")
+    workers: int | None = Field(None, ge=1, description="Maximum number of workers; null: as many as fit on the nodes.")
     gpus: int | None = Field(
-        None, ge=0, description="GPUs a worker; null: one where a node has any and the device is not cpu."
+        None, ge=0, description="GPUs per worker; null: one where a node has any and the device is not cpu."
     )
     cpus: int | None = Field(
-        None, ge=1, description="Cores, and threads, a worker; null: a node's, shared out among its GPUs."
+        None, ge=1, description="Cores, and threads, per worker; null: the cores of a node divided by its GPUs."
     )
     resources: dict[str, float] = Field(
-        default_factory=dict, description="Other resources a worker, as the nodes declare them."
+        default_factory=dict, description="Other resources per worker, as the nodes declare them."
     )
 
 
@@ -227,21 +230,21 @@ class Runtime(Declared):
     """How the work is done. Beyond rounding, only seed and the precision that a device brings can move a score."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N.")
-    executor: Literal["local", "ray"] = Field("local", description="Where jobs run: this process, or Ray's workers.")
+    executor: Literal["local", "ray"] = Field("local", description="Where jobs run: this process or Ray's workers.")
     ray: RayConfig = Field(default_factory=lambda: RayConfig.model_validate({}), description="Workers of executor ray.")
-    max_tokens: int | Literal["auto"] = Field("auto", description="Tokens a batch, padding included.")
+    max_tokens: int | Literal["auto"] = Field("auto", description="Tokens per batch, padding included.")
     seed: int = Field(42, description="Seed of mteb's task classes.")
     cache: bool = Field(True, description="Keep vectors in the user's cache folder, for all protocols, tasks and runs.")
     cache_gib: float = Field(
-        20.0, gt=0, description="Size limit of that cache; what was unused for longest is dropped."
+        20.0, gt=0, description="Size limit of that cache; what has been unused for longest is dropped."
     )
-    store_texts: bool = Field(True, description="Keep the texts of judged queries and their top 10.")
+    store_texts: bool = Field(True, description="Store the texts of judged queries and their top 10 documents.")
 
     @field_validator("max_tokens", mode="before")
     @classmethod
     def _enough_tokens(cls, value: Any) -> Any:
         if value != "auto" and (type(value) is not int or value < 512):
-            raise ValueError("auto or a whole number is wanted; at least 512 tokens are needed for one long text")
+            raise ValueError("it must be auto or a whole number; at least 512 tokens are needed for one long text")
         return value
 
 
@@ -250,9 +253,9 @@ class RunConfig(Declared):
 
     name: str = Field(description="Name of the run and of its folder.")
     models: tuple[ModelConfig, ...] = Field(min_length=1, description="The rows of the comparison.")
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="What they are scored on.")
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, description="The tasks that they are scored on.")
     protocols: dict[str, ProtocolConfig] = Field(default_factory=dict, description="Protocols of your own.")
-    limit: Limit | None = Field(None, description="Cuts for smoke runs.")
+    limit: Limit | None = Field(None, description="Limits for smoke runs.")
     runtime: Runtime = Field(default_factory=lambda: Runtime.model_validate({}), description="How the work is done.")
     data_root: str | None = Field(
         None, description="Folder that data: paths are relative to; null: the config's folder."
@@ -273,21 +276,21 @@ class RunConfig(Declared):
         return self
 
     def read_from(self, file: Path, lines: dict[ConfigPath, int]) -> RunConfig:
-        """The same config, knowing its file: input paths are relative to it and messages name its lines."""
+        """Returns the config with its file: input paths are relative to it, and messages name its lines."""
         copy = self.model_copy()
         copy._base_dir, copy._source, copy._lines = file.resolve().parent, file, lines
         return copy
 
     def with_models(self, models: tuple[ModelConfig, ...]) -> RunConfig:
-        """The same config and file with other models of the same labels."""
+        """Returns the config with other models of the same labels."""
         return self.model_copy(update={"models": models})
 
     def resolve_data(self, path: str) -> Path:
-        """A task's data folder."""
+        """Returns a task's data folder."""
         return (self.resolve_path(self.data_root or ".") / Path(path).expanduser()).resolve()
 
     def place(self, path: ConfigPath) -> str:
-        """File and line of a value, as the beginning of a message; of the nearest key above it where it has none."""
+        """Returns file and line of a value, or of the nearest key above it, as the beginning of a message."""
         if self._source is None:
             return ""
         depth = next((depth for depth in range(len(path), 0, -1) if path[:depth] in self._lines), 0)
@@ -296,7 +299,7 @@ class RunConfig(Declared):
 
     @property
     def source(self) -> Path | None:
-        """The file it was read from, as it was named."""
+        """The file that it was read from, as the user named it."""
         return self._source
 
     @property
@@ -305,22 +308,22 @@ class RunConfig(Declared):
         return self._base_dir
 
     def resolve_path(self, path: str) -> Path:
-        """An input path of the config: absolute as it is, others relative to the config file."""
+        """Returns an input path of the config; a relative one is relative to the config file."""
         return (self._base_dir / Path(path).expanduser()).resolve()
 
     @property
     def run_folder(self) -> Path:
-        """Where the run is stored; limited runs lie apart, so that they never displace real scores."""
+        """Where the run is stored; limited runs have a folder of their own, so that they never replace real scores."""
         return Path(self.output) / (self.name if self.limit is None else f"{self.name}-limited")
 
 
 def name_problems(
     rows: Sequence[tuple[int, str, str | None]], own_protocols: Sequence[str]
 ) -> list[tuple[tuple[str | int, ...], str]]:
-    """Labels used twice and protocols that are not defined, each with the path of the value.
+    """Returns a sentence for each repeated label and undefined protocol, with the path of the value.
 
     Args:
-        rows: Position, label and chosen protocol of each model. Labels name folders: case does not tell them apart.
+        rows: Position, label and chosen protocol of each model. Labels name folders, so case does not count.
         own_protocols: Names under protocols:.
     """
     problems: list[tuple[tuple[str | int, ...], str]] = []
@@ -333,7 +336,7 @@ def name_problems(
         if name in (*NAMED_PROTOCOLS, UNDECIDED):
             problems.append((("protocols", name), f"protocol {name!r} can't be redefined; choose another name"))
         elif not _LABEL.fullmatch(name):
-            problems.append((("protocols", name), f"protocol name {name!r} must be made like a label"))
+            problems.append((("protocols", name), f"protocol name {name!r} must have the form of a label"))
     known = [*NAMED_PROTOCOLS, *own_protocols]
     for position, _, protocol in rows:
         if protocol is not None and protocol not in known:

@@ -1,6 +1,6 @@
-"""RunConfig -> configs/schema.json for editors and configs/README.md for people (python -m evaluation.config.schema).
+"""Writes configs/schema.json for editors and configs/README.md for people, from the config's models.
 
-Knows nothing of the options themselves: names, types and descriptions are those of `evaluation.config.models`.
+Run it as `python -m evaluation.config.schema`. Names, types and descriptions are those of `evaluation.config.models`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from evaluation.config.models import RunConfig
 
 SCHEMA_FILE = Path(__file__).parents[2] / "configs" / "schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-"""What pydantic writes: https://docs.pydantic.dev/latest/concepts/json_schema/."""
+"""The dialect that pydantic writes: https://docs.pydantic.dev/latest/concepts/json_schema/."""
 
 
 def build_schema() -> dict[str, Any]:
-    """The JSON Schema of a config file; the same at every call.
+    """Returns the JSON Schema of a config file.
 
-    It is looser than `load_config`: what depends on other values (labels used twice, names of protocols) is not in it.
+    It is looser than `load_config`: it lacks what depends on other values, such as repeated labels and protocol names.
     """
     schema = RunConfig.model_json_schema()
     return {"$schema": DIALECT, **schema, "title": "Config of run-benchmark"}
 
 
 def render_schema() -> str:
-    """The content of the shipped file."""
+    """Returns the content of the shipped schema."""
     return json.dumps(build_schema(), ensure_ascii=False, indent=2) + "\n"
 
 
 def render_reference() -> str:
-    """Every option in Markdown: a table for each mapping of a config."""
+    """Returns all options in Markdown, a table for each mapping of a config."""
     schema = build_schema()
     parts = [
         "# Config reference",
@@ -46,7 +46,7 @@ def render_reference() -> str:
 
 def _reference_table(heading: str, definition: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
     required = definition.get("required", [])
-    rows = ["| key | value | default | what |", "|---|---|---|---|"]
+    rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, option in definition["properties"].items():
         default = "required" if key in required else f"`{json.dumps(option['default'])}`" if "default" in option else ""
         kind = _kind_of(option, definitions).replace("|", "\\|")
@@ -55,7 +55,7 @@ def _reference_table(heading: str, definition: dict[str, Any], definitions: dict
 
 
 def _kind_of(option: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """What an option's value looks like, in words."""
+    """Describes an option's value in words."""
     if "$ref" in option:
         return f"[{_heading(option['$ref'].rpartition('/')[2])}]"
     if "enum" in option:
@@ -74,13 +74,13 @@ def _kind_of(option: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 
 def _heading(name: str) -> str:
-    """The models' names as people read them: MtebTask -> Mteb task."""
+    """Returns a model's name as people read it: MtebTask -> Mteb task."""
     spaced = "".join(f" {letter.lower()}" if letter.isupper() else letter for letter in name).strip()
     return (spaced[0].upper() + spaced[1:]).removesuffix(" config")
 
 
 def main() -> None:
-    """Write both files to configs/ of this checkout."""
+    """Writes both files to configs/ of this checkout."""
     SCHEMA_FILE.write_text(render_schema(), encoding="utf-8")
     SCHEMA_FILE.with_name("README.md").write_text(render_reference(), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Runs jobs in this process, one after the other, with at most one loaded model."""
+"""Runs jobs in this process, one after another, with at most one loaded model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LocalExecutor:
 
     Args:
         config: The run's config.
-        on_progress: Called after every batch.
-        on_start: Called before every job of `run`.
-        proven: By label, models that were resolved and proved on another machine already.
+        on_progress: Called after each batch.
+        on_start: Called before each job of `run`.
+        proven: Label -> model, for models that were resolved and proved on another machine.
     """
 
     def __init__(
@@ -40,31 +40,31 @@ class LocalExecutor:
         self._encoder: Encoder | None = None
 
     def fingerprint(self, job: Job) -> str:
-        """The job's fingerprint; for a model that can't be found, one of its declaration."""
+        """Returns the job's fingerprint; for a model that can't be found, that of its declaration."""
         return job_fingerprint(job, self.resolve(job.model))
 
     def run(self, jobs: Sequence[Job], costs: Mapping[tuple[str, str], int]) -> Iterator[tuple[Job, JobOutcome]]:
-        """Each job with its outcome, in order; their costs do not matter here."""
+        """Yields each job with its outcome, in order; costs do not matter here."""
         for job in jobs:
             if self._on_start is not None:
                 self._on_start(job)
             yield job, self.execute(job)
 
     def execute(self, job: Job) -> JobOutcome:
-        """Run one job. Whatever goes wrong becomes the record's error, never an exception."""
+        """Runs one job. Any fault becomes the record's error, never an exception."""
         store_texts = self._config.runtime.store_texts
         return run_job(job, self.fingerprint(job), lambda: self._ready(job.model), store_texts=store_texts)
 
     def facts(self) -> dict[str, Any]:
-        """For run.json."""
+        """Returns what run.json says of the executor."""
         return {"kind": "local"}
 
     def close(self) -> None:
-        """Let the model go."""
+        """Releases the model."""
         self._encoder = None
 
     def resolve(self, model: ModelConfig) -> ResolvedModel | EvaluationError:
-        """The model with its settings, found once; or why it can't be had."""
+        """Returns the model with its settings, or why it can't be loaded. Each model is resolved once."""
         if model.label not in self._resolved:
             proven = self._proven.get(model.label)
             try:
@@ -78,10 +78,10 @@ class LocalExecutor:
         return self._resolved[model.label]
 
     def load(self, model: ModelConfig) -> Encoder | EndpointEncoder:
-        """The model, ready to encode.
+        """Returns the model, ready to encode.
 
         Raises:
-            EvaluationError: It can't be had.
+            EvaluationError: It can't be loaded.
         """
         resolved = self.resolve(model)
         if isinstance(resolved, EvaluationError):
@@ -99,7 +99,7 @@ class LocalExecutor:
         return self._encoder
 
     def cache(self, resolved: ResolvedModel) -> EmbeddingCache | None:
-        """The model's part of the user's cache, if the run uses it."""
+        """Returns the model's part of the embedding cache; None if the run uses no cache."""
         runtime = self._config.runtime
         max_bytes = int(runtime.cache_gib * 2**30)
         return EmbeddingCache(resolved.identity, max_bytes=max_bytes) if runtime.cache else None
@@ -111,7 +111,7 @@ class LocalExecutor:
 
 
 def job_fingerprint(job: Job, resolved: ResolvedModel | EvaluationError) -> str:
-    """A job's fingerprint; for a model that can't be found, one of its declaration."""
+    """Returns a job's fingerprint; for a model that can't be found, that of its declaration."""
     if isinstance(resolved, EvaluationError):
         return fingerprint(job, {"declared": job.model.model_dump()}, metric_versions())
     return fingerprint(job, resolved.scoring_identity, metric_versions())

@@ -10,13 +10,14 @@ from importlib import metadata
 from pathlib import Path
 
 from evaluation.jobs import METRIC_DISTRIBUTIONS
-from evaluation.records.origin import Hardware, Source
+from evaluation.records.origin import Checkout, Hardware
 from evaluation.system.machine import processor_name
 
 _DISTRIBUTIONS = (
     "e5-evaluation",
     "mteb",
     "beir",
+    "ray",
     "torch",
     "transformers",
     "sentence-transformers",
@@ -47,12 +48,12 @@ def metric_versions() -> dict[str, str]:
 
 
 @cache
-def source_state() -> Source:
+def source_state() -> Checkout:
     """The commit of this package's checkout, and whether it has uncommitted changes."""
     folder = Path(__file__).parent
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", str(folder.parent)) if commit else None
-    return Source(commit=commit, dirty=None if commit is None else bool(changes))
+    return Checkout(commit=commit, dirty=None if commit is None else bool(changes))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -1,8 +1,8 @@
-"""What a run tells its reporters: progress, notices, results. Shows nothing itself."""
+"""What a run reports while it goes on, and what it leaves behind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +14,12 @@ from evaluation.records.job_record import JobRecord
 
 @dataclass(slots=True)
 class RunOutcome:
-    """The result of a run.
+    """What a run leaves behind.
 
     Attributes:
         folder: The run's folder.
-        records: Records of all jobs that were chosen, in the config's order.
-        n_executed: Number of jobs that ran now; the others were stored before.
+        records: The records of all jobs, in the config's order; interrupted jobs are missing.
+        n_executed: Number of jobs that ran now; the others were stored already.
     """
 
     folder: Path
@@ -28,12 +28,12 @@ class RunOutcome:
 
     @property
     def failed(self) -> list[JobRecord]:
-        """The records of jobs that have an error in place of a score."""
+        """Records of jobs that have an error instead of a score."""
         return [record for record in self.records if record.state == "failed"]
 
 
 class WorkerProgress(NamedTuple):
-    """The progress of one worker: its name, its current job, and its texts and tokens so far."""
+    """The progress of one of several workers: its name, what it is doing, and the texts and tokens it has encoded."""
 
     name: str
     doing: str
@@ -42,25 +42,31 @@ class WorkerProgress(NamedTuple):
 
 
 class Reporter:
-    """Receives the events of a run and shows nothing. All methods are called from the running thread."""
+    """Receives what happens in a run, and shows nothing. All methods are called from the running thread."""
 
-    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """The run begins: all its jobs, and how many of them are stored already."""
+    def run_started(self, jobs: Sequence[Job], stored: int, tokens: Mapping[tuple[str, str], int]) -> None:
+        """Called before the first job.
+
+        Args:
+            jobs: All jobs of the run.
+            stored: How many of them are stored already.
+            tokens: (label, task) -> tokens that the job is expected to encode, for jobs to run where that is known.
+        """
 
     def job_started(self, job: Job) -> None:
-        """A job begins."""
+        """Called before each job that runs in this process."""
 
     def advanced(self, progress: Progress) -> None:
-        """A batch went through the model."""
+        """Called after each batch that went through the model."""
 
     def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
-        """The progress of all workers, about once per second, where jobs run on workers."""
+        """Called about once per second with the progress of all workers, where jobs run elsewhere."""
 
     def notice(self, sentence: str) -> None:
-        """A sentence that the user should read."""
+        """Called with sentences that the user should see."""
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
-        """A job was stored, with a score or an error."""
+        """Called when a job is stored, with a score or an error."""
 
     def run_ended(self, outcome: RunOutcome) -> None:
-        """All jobs have ended; this process still holds the run's folder."""
+        """Called after the last job, while this process still holds the run's folder."""

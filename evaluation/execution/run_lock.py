@@ -1,4 +1,4 @@
-"""One process a run folder: a lock that the kernel drops with its holder, and a file that says who holds it."""
+"""Lets one process at a time use a run's folder, by a lock that ends with its process, and names the holder."""
 
 from __future__ import annotations
 
@@ -25,19 +25,22 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def hold(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep a run's folder, which is made if need be, from other processes.
+    """Creates a run's folder if needed, and keeps other processes out of it.
 
-    The lock ends with the process that holds it, whatever ends that one, so it can't go stale: what a killed process
-    leaves is the file with its name.
+    The kernel drops the lock when its process ends for whatever reason, so it can't become stale: a killed process
+    leaves only the file that names it.
 
     Args:
         folder: The run's folder.
-        wait: Wait for another holder to end.
+        wait: Wait until another process releases the folder.
 
     Raises:
-        FolderInUseError: Another process holds it; the message names it.
-        UsageError: The folder can't be made or written.
+        FolderInUseError: Another process holds the folder; the message names it.
+        UsageError: The folder can't be created or written.
         UnwritableError: The disk is full.
+
+    >>> with hold(config.run_folder):  # doctest: +SKIP
+    ...     run_jobs()
     """
     holder = folder / HOLDER_FILE
     try:
@@ -65,9 +68,9 @@ def _acquire(lock: FileLock, folder: Path, *, wait: bool) -> None:
         who = _describe(folder / HOLDER_FILE)
         if not wait:
             raise FolderInUseError(
-                f"{folder} is in use by {who}. Start again when that has ended, add --wait, or choose another --output."
+                f"{folder} is in use by {who}. Start again when it has ended, add --wait, or choose another --output."
             ) from None
-        _LOG.warning("%s is in use by %s; waiting for it to end.", folder, who)
+        _LOG.warning("%s is in use by %s; waiting until it ends.", folder, who)
         lock.acquire()
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run goes on: they stop work at once, but never a write in hand."""
+"""Handles Ctrl-C and SIGTERM during a run: they stop work at once, but never interrupt a write."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Takes both signals for the time of a `with` block and turns them into KeyboardInterrupt.
+    """Turns both signals into KeyboardInterrupt within a `with` block.
 
-    It is raised at once inside `allowed()`; one that comes elsewhere is kept until the next `allowed()` or the end of
-    the block. Outside the main thread, where Python delivers no signals, nothing is changed.
+    The exception is raised at once inside `allowed()`; a signal that arrives elsewhere is kept until the next
+    `allowed()` or the end of the block. Outside the main thread, where Python delivers no signals, nothing changes.
 
     Attributes:
-        came: Whether one came, be it that a library swallowed the exception.
+        came: Whether a signal arrived, even if a library swallowed the exception.
+
+    >>> with StopSignals() as signals:
+    ...     with signals.allowed():
+    ...         pass  # work that may be interrupted anywhere
     """
 
     def __init__(self) -> None:
@@ -29,7 +33,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -42,7 +46,7 @@ class StopSignals:
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Work that may be stopped anywhere."""
+        """Marks work that may be interrupted anywhere."""
         self._allowed = True
         try:
             if self.came:
@@ -51,7 +55,7 @@ class StopSignals:
         finally:
             self._allowed = False
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         self.came = True
         if self._allowed:
             raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""What a run will cost, and what it did cost."""
+"""Estimates what a run will cost, and compares that with what it did cost."""

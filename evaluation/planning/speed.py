@@ -1,7 +1,7 @@
-"""Measures how long a token takes on this device: two layers of a model's shape, timed for a few seconds.
+"""Measures the time per token and layer on this device, with two layers of a model's shape and random weights.
 
-Random weights go through the same forward pass as a real checkpoint's; a whole model takes its number of layers times
-that. Knows nothing of tasks or plans.
+The weights go through the same forward pass as a real checkpoint; the time of a whole model is proportional to its
+number of layers. Knows nothing of tasks or plans.
 """
 
 from __future__ import annotations
@@ -23,25 +23,22 @@ from evaluation.models.sizes import ModelShape
 
 LENGTHS = (16, 64, 256, 512)
 _LAYERS, _VOCABULARY = 2, 2_000
-_SECONDS_A_LENGTH = 0.8
+_SECONDS_PER_LENGTH = 0.8
 
 
 def measure_speed(
-    shape: ModelShape, *, device: str, dtype: str, seconds: float = _SECONDS_A_LENGTH
+    shape: ModelShape, *, device: str, dtype: str, seconds: float = _SECONDS_PER_LENGTH
 ) -> dict[int, float]:
-    """Measure, for several lengths of a text, the seconds per token and layer: the median pass of each.
+    """Returns tokens per text -> seconds per token and layer. The median pass counts, so brief disturbances do not.
 
     Args:
-        shape: Of the model; only its width and inner width matter.
-        device: As a config names it.
-        dtype: As a config names it; `auto` is float16 on CUDA, for the checkpoint is not read here.
-        seconds: Spent on each length, after one batch to warm up.
-
-    Returns:
-        Tokens of a text -> seconds per token and layer.
+        shape: The model's shape; only width and inner width matter.
+        device: The device, as a config names it.
+        dtype: The dtype, as a config names it; `auto` means float16 on CUDA, because no checkpoint is read here.
+        seconds: Time spent on each length, after one batch to warm up.
 
     Raises:
-        ModelError: This machine does not have the device.
+        ModelError: This machine lacks the device.
     """
     found = resolve_device(device)
     settings = EncoderSettings(
@@ -63,7 +60,7 @@ def measure_speed(
 
 
 def timed_passes(act: Callable[[], object], seconds: float) -> list[float]:
-    """Time calls for some seconds, at least one call, after one to warm up; seconds of each."""
+    """Returns the seconds of each call, for at least one call after one to warm up, until `seconds` have passed."""
     act()
     taken: list[float] = []
     while not taken or sum(taken) < seconds:
@@ -74,7 +71,7 @@ def timed_passes(act: Callable[[], object], seconds: float) -> list[float]:
 
 
 def _random_checkpoint(folder: Path, shape: ModelShape) -> Checkpoint:
-    """Write a BERT of two layers whose weights keep activations small."""
+    """Writes a BERT of two layers whose weights keep activations small."""
     width, inner = shape.width, shape.inner_width
     config = {
         "model_type": "bert",

@@ -64,7 +64,7 @@ class DatasetProvenance(StoredModel):
     """Hash of the rows as they were loaded; None where they were not hashed."""
 
 
-class Source(StoredModel):
+class Checkout(StoredModel):
     """The program's own checkout."""
 
     commit: str | None = None
@@ -108,7 +108,7 @@ class Provenance(StoredModel):
     """Named attributes that were set on mteb's task class."""
     versions: dict[str, str] = {}
     """Distribution -> installed version, python included."""
-    source: Source = Source()
+    source: Checkout = Checkout()
     """The program's own commit."""
     hardware: Hardware | None = None
     """The machine."""

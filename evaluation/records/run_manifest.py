@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from evaluation.records.origin import Hardware, Source
+from evaluation.records.origin import Checkout, Hardware
 from evaluation.records.sealed_models import SCHEMA_VERSION, StoredModel
 
 JobState = Literal["waiting", "done", "failed"]
@@ -71,7 +71,7 @@ class RunManifest(StoredModel):
     """The file that the config was read from."""
     versions: dict[str, str] = {}
     """Distribution -> installed version, python included."""
-    source: Source = Source()
+    source: Checkout = Checkout()
     """The program's own commit."""
     hardware: Hardware | None = None
     """The machine that started the run."""

@@ -1,11 +1,12 @@
-"""The best documents of many queries, out of scores that come in one after the other. Ids only break ties.
+"""Keeps the best documents of many queries while their scores arrive block by block. Ids only break ties.
 
-Each query holds its best documents so far, unordered, with room for more, and a bound: the k-th best score when they
-were last thinned out. A document below the bound can't be among the k best any more: soon that is nearly every one.
-When the room is full, all but the k best are dropped, which raises the bound. Only the result is sorted.
+Each query holds its best documents so far, unordered, with room for more, and a bound: the k-th best score when the
+held documents were last reduced. A document below the bound can't be among the k best any more, which soon holds for
+nearly every document. When the room is full, all but the k best are dropped, which raises the bound. Only the result is
+sorted.
 
-Documents of equal score are ordered as trec_eval orders them (larger id first, byte order), also at the cut after k, so
-that scores computed by pytrec_eval do not depend on the order or the blocks of a corpus. Ids are read for ties only.
+Documents of equal score are ordered as trec_eval orders them (larger id first, in byte order), also at the cut after k,
+so that scores computed by pytrec_eval do not depend on the order or the blocks of a corpus.
 """
 
 from __future__ import annotations
@@ -20,26 +21,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 LOWEST = torch.finfo(torch.float32).min
-"""The bound of a query that has not seen k documents yet."""
+"""Bound of a query that has not seen k documents yet."""
 
 _MIN_ROOM = 1_024
-"""Documents a query can hold beyond its k best, at least."""
+"""Documents that a query can hold beyond its k best, at least."""
 
 
 class _Survivors(NamedTuple):
-    """Some entries of a (q, n) matrix: their places in the flat matrix, ascending, and how many each row has."""
+    """Some entries of a (q, n) matrix: their flat indices, ascending, and their number per row."""
 
     flat: Tensor
     counts: Tensor
 
 
 class Candidates(NamedTuple):
-    """What may be among the k best of q queries: at most k documents each, query by query, unordered.
+    """Documents that may be among the k best of q queries: at most k per query, query by query, unordered.
 
     Attributes:
-        counts: (q,) int64 documents of each query.
-        scores: (n,) float32 of all of them.
-        positions: (n,) int64 in the stream of documents.
+        counts: (q,) int64 number of documents of each query.
+        scores: (n,) float32 scores of all of them.
+        positions: (n,) int64 positions in the stream of documents.
     """
 
     counts: NDArray[np.int64]
@@ -50,13 +51,13 @@ class Candidates(NamedTuple):
 class Leaders:
     """The best documents so far of q queries, and some more; unordered.
 
-    Row i of the matrices holds `_counts[i]` documents; behind them scores are -inf.
+    Row i of the matrices holds `_counts[i]` documents; the scores after them are -inf.
 
     Args:
-        k: Documents to keep a query.
-        ids: Of all documents, to order those of equal score.
-        device: Where the scores come from.
-        bounds: (q,) scores below which a document can't count, known beforehand; `LOWEST` where nothing is.
+        k: Documents to keep per query.
+        ids: The ids of all documents, to order those of equal score.
+        device: Where the scores are computed.
+        bounds: (q,) scores below which a document can't count; `LOWEST` for queries without a known bound.
     """
 
     def __init__(self, k: int, ids: DocumentIds, device: torch.device, bounds: NDArray[np.float32]) -> None:
@@ -71,7 +72,7 @@ class Leaders:
         self._n_offered = 0
 
     def offer(self, scores: Tensor, first: int) -> None:
-        """Take what may be among the k best from (q, n) scores of the documents `first`, `first` + 1, ..."""
+        """Keeps what may be among the k best of (q, n) scores of the documents `first`, `first` + 1, ..."""
         n = scores.shape[1]
         positions = torch.arange(first, first + n, device=self._device).expand(self.n_queries, n)  # takes no memory
         survivors = _at_least(scores, self._bound) if self._is_bounded else self._k_best(scores, positions)
@@ -89,8 +90,8 @@ class Leaders:
         self._n_offered += n
         self._is_bounded |= self._n_offered >= self._k
 
-    def take(self, found: Candidates, n_documents: int) -> None:
-        """Take what `candidates` of another search gave, out of `n_documents` documents that were searched there."""
+    def merge(self, found: Candidates, n_documents: int) -> None:
+        """Adds the candidates of another search, which searched `n_documents` documents."""
         scores, positions, counts = (torch.tensor(part) for part in (found.scores, found.positions, found.counts))
         if int((self._counts + counts).amax()) > self._most or not self._is_bounded:
             self._compact()
@@ -106,14 +107,14 @@ class Leaders:
         return self._bound.squeeze(1).cpu().numpy()
 
     def candidates(self) -> Candidates:
-        """What may be among the k best, unordered."""
+        """Returns what may be among the k best, unordered."""
         self._compact()
         held = torch.arange(self._scores.shape[1], device=self._device) < self._counts.unsqueeze(1)
         parts = (self._counts, self._scores[held], self._positions[held])
         return Candidates(*(part.cpu().numpy() for part in parts))
 
     def ranked(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k best, (q, K) scores and positions, in order."""
+        """Returns (q, K) scores and positions of the k best, in order."""
         self._compact()
         scores, positions = self._scores.cpu().numpy(), self._positions.cpu().numpy()
         width = min(self._k, self._n_offered)
@@ -123,7 +124,7 @@ class Leaders:
         tied = np.zeros(scores.shape, bool)
         tied[:, 1:] |= equal
         tied[:, :-1] |= equal
-        if tied.any():  # runs of equal scores are put in order of their ids, all at once
+        if tied.any():  # orders all runs of equal scores by their ids at once
             opens = np.ones(scores.shape, bool)
             opens[:, 1:] = ~equal
             run = np.cumsum(opens)[tied.ravel()]
@@ -134,7 +135,7 @@ class Leaders:
         return int((self._counts + survivors.counts).amax()) <= self._most
 
     def _compact(self) -> None:
-        """Drop all but the k best of each query, and raise the bounds."""
+        """Drops all but the k best of each query, and raises the bounds."""
         filled = int(self._counts.amax())
         scores, positions = self._scores[:, :filled].contiguous(), self._positions[:, :filled].contiguous()
         flat, counts = self._k_best(scores, positions)
@@ -144,7 +145,7 @@ class Leaders:
         self._append(scores, positions, counts)
 
     def _append(self, scores: Tensor, positions: Tensor, counts: Tensor) -> None:
-        """Hold `counts` more documents for the queries; theirs follow one another, query by query."""
+        """Adds `counts` documents to the queries; they are given query by query."""
         totals = self._counts + counts
         self._widen(int(totals.amax()))
         row_starts = torch.arange(self.n_queries, device=self._device) * self._scores.shape[1]
@@ -162,7 +163,7 @@ class Leaders:
             self._positions = torch.nn.functional.pad(self._positions, (0, missing))
 
     def _k_best(self, scores: Tensor, positions: Tensor) -> _Survivors:
-        """What may be among the k best, at most k a row, after raising the bounds; ties at the cut are cut by id.
+        """Raises the bounds, and returns what may be among the k best, at most k per row; ids decide ties at the cut.
 
         Args:
             scores: (q, n), -inf where there is no document.
@@ -181,7 +182,7 @@ class Leaders:
         return _select(keep)
 
     def _largest_ids(self, among: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-        """The `wanted` (r, 1) entries of each row with the largest ids, out of those marked in `among`, (r, n)."""
+        """Returns a mask of the `wanted` (r, 1) entries per row with the largest ids among those marked in (r, n)."""
         marked, places = among.cpu().numpy(), positions.cpu().numpy()
         ranks = np.full(marked.shape, -1, np.int32)
         ranks[marked] = self._ids.ranks(places[marked])
@@ -190,24 +191,24 @@ class Leaders:
 
 
 class DocumentIds:
-    """The ids of all documents so far, as the blocks that came in."""
+    """The ids of all documents so far, in the blocks in which they arrived."""
 
     def __init__(self) -> None:
         self._blocks: list[Sequence[str]] = []
         self._starts = [0]
 
     def append(self, ids: Sequence[str]) -> None:
-        """Take the ids of the next documents, which are kept by reference."""
+        """Appends the ids of the next documents, which are kept by reference."""
         self._blocks.append(ids)
         self._starts.append(self._starts[-1] + len(ids))
 
     def at(self, positions: NDArray[np.int64]) -> list[list[str]]:
-        """Ids at (q, n) positions."""
+        """Returns the ids at (q, n) positions."""
         ids = np.fromiter(chain.from_iterable(self._blocks), object, self._starts[-1])
         return cast(list[list[str]], ids[positions].tolist())
 
     def ranks(self, positions: NDArray[np.int64]) -> NDArray[np.int32]:
-        """For each of some positions, which may repeat, a number that grows as the ids do in UTF-8's byte order."""
+        """Returns a number for each position, in the order of the ids' UTF-8 bytes; positions may repeat."""
         lowest = int(positions.min())
         present = np.zeros(positions.max() - lowest + 1, bool)
         present[positions - lowest] = True
@@ -225,14 +226,14 @@ class DocumentIds:
 
 
 def _at_least(scores: Tensor, bound: Tensor) -> _Survivors:
-    """Where (q, n) scores reach their row's bound, (q, 1)."""
+    """Returns where (q, n) scores reach their row's bound, (q, 1)."""
     if scores.device.type == "cpu":  # numpy compares and searches several times faster than torch
         return _select(torch.from_numpy(scores.numpy() >= bound.numpy()))
     return _select(scores >= bound)
 
 
 def _select(mask: Tensor) -> _Survivors:
-    """Where a contiguous (q, n) mask is set."""
+    """Returns where a contiguous (q, n) mask is set."""
     if mask.device.type == "cpu":
         flat = torch.from_numpy(np.flatnonzero(mask.numpy()))
     else:
@@ -242,7 +243,7 @@ def _select(mask: Tensor) -> _Survivors:
 
 
 def _kth_largest(scores: Tensor, k: int) -> Tensor:
-    """The k-th largest of each row of (q, n) scores, (q, 1); -inf if there are fewer."""
+    """Returns the k-th largest of each row of (q, n) scores, (q, 1); -inf if there are fewer."""
     n = scores.shape[1]
     if n < k:
         return torch.full((len(scores), 1), -torch.inf, device=scores.device)

@@ -52,7 +52,7 @@ def for_workflow_command(text: str, *, is_property: bool = False) -> str:
         text: The message, or the value of a property such as the title.
         is_property: It is such a value.
     """
-    escaped = printable(text.replace("\r", "\n")).replace("%", "%25").replace("\n", "%0A")
+    escaped = printable(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))
     return escaped.replace(":", "%3A").replace(",", "%2C") if is_property else escaped
 
 
@@ -131,7 +131,7 @@ def _latex_letter(letter: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     character = found.group()
-    return f"\\x{ord(character):02x}" if character.isascii() else ascii(character)[1:-1]
+    return f"\\x{ord(character):02x}" if character in ":#" else ascii(character)[1:-1]
 
 
 def _symbol(control: str) -> str:

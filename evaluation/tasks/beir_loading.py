@@ -1,4 +1,4 @@
-"""A BEIR dataset as beir's dictionaries, from a local folder or from mteb's pinned Hub repository of it."""
+"""Loads a BEIR dataset as beir's dictionaries, from a local folder or from mteb's pinned Hub repository of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from typing import NamedTuple
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from evaluation.config.models import Limit
-from evaluation.tasks.loading import (
-    apply_limit_to_retrieval,
-    load_retrieval_from_hub,
-    retrieval_counts,
-    retrieval_data,
-)
+from evaluation.tasks.limits import apply_limit_to_retrieval
+from evaluation.tasks.loading import load_retrieval_from_hub, retrieval_counts
 from evaluation.tasks.local.folders import RetrievalSplit
+from evaluation.tasks.local_datasets import retrieval_data
 from evaluation.tasks.selection import TaskChoice, read_choice
 
 
@@ -27,11 +24,11 @@ class BeirData(NamedTuple):
 
 
 def load_beir(choice: TaskChoice, split: str, limit: Limit | None) -> BeirData:
-    """Load one split; queries without a judgement are left out, as beir's own loader does.
+    """Loads one split; leaves out queries without a judgement, as beir's own loader does.
 
     Raises:
-        DataError: Local data that changed since it was planned.
-        EvaluationError: A Hub dataset that can't be loaded.
+        DataError: Local data changed since the run was planned.
+        EvaluationError: A Hub dataset can't be loaded.
     """
     counts: dict[str, int] = {}
     if choice.data is not None:

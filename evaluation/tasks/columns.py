@@ -1,7 +1,7 @@
-"""Datasets whose columns are plain lists, read once.
+"""Gives access to a loaded task's tables: the splits of a subset, and columns as plain lists that are read once.
 
-`datasets` hands out lazy columns, and whoever makes an array of one reads the table row by row. mteb hands them to
-scikit-learn, which makes dozens of arrays for a score: on Banking77 that took longer than fitting the classifier.
+`datasets` returns lazy columns, and making an array of one reads the table row by row. mteb passes them to
+scikit-learn, which makes dozens of arrays per score: on Banking77 that took longer than fitting the classifier.
 """
 
 from __future__ import annotations
@@ -9,6 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from datasets import Dataset
+from mteb.abstasks.abstask import AbsTask
+
+
+def subset_parts(task: AbsTask, subset: str) -> Any:
+    """Split -> data of one subset; a task with one subset may hold its splits directly."""
+    dataset: Any = task.dataset
+    return dataset.get(subset, dataset)
 
 
 class ColumnsDataset(Dataset):  # type: ignore[misc]  # datasets has no types
@@ -16,7 +23,7 @@ class ColumnsDataset(Dataset):  # type: ignore[misc]  # datasets has no types
 
     @classmethod
     def of(cls, dataset: Dataset) -> ColumnsDataset:
-        """The same rows, by reference."""
+        """Wraps a dataset; both share their rows."""
         return cls(
             dataset.data,
             info=dataset.info,
@@ -26,7 +33,7 @@ class ColumnsDataset(Dataset):  # type: ignore[misc]  # datasets has no types
         )
 
     def __getitem__(self, key: Any) -> Any:
-        """A row, some rows, or a whole column as a list."""
+        """Returns a row, some rows, or a whole column as a list."""
         if not isinstance(key, str):
             return super().__getitem__(key)
         columns = self.__dict__.setdefault("_read_columns", {})
@@ -35,12 +42,12 @@ class ColumnsDataset(Dataset):  # type: ignore[misc]  # datasets has no types
         return columns[key]
 
     def select(self, *args: Any, **kwargs: Any) -> ColumnsDataset:
-        """Some rows."""
+        """Returns some rows."""
         return ColumnsDataset.of(super().select(*args, **kwargs))
 
 
 def use_columns(dataset: dict[str, Any]) -> None:
-    """Let the tables of a task's dataset be read by columns, in place: split -> table, or subset -> split -> table."""
+    """Replaces the tables of a task's dataset, in place: split -> table, or subset -> split -> table."""
     for parts in [dataset, *dataset.values()]:
         if isinstance(parts, dict):
             for split, part in parts.items():

@@ -36,7 +36,7 @@ def test_local_data_local_weights_and_other_protocols_are_refused_all_at_once(st
         export_for_mteb(stored, tmp_path / "out", experiment=False)
     lines = str(refused.value).splitlines()
     assert len(lines) == 6
-    for reason in ("it ran on local data", "is no model of the Hub", "protocol 'e5' is not mteb's"):
+    for reason in ("it ran on local data", "is not a model of the Hub", "protocol 'e5' is not mteb's"):
         assert sum(reason in line for line in lines) == 2
     with pytest.raises(UsageError) as still:
         export_for_mteb(stored, tmp_path / "out", experiment=True)

@@ -6,7 +6,6 @@ the prompts. Both sides read the same task object, made from local data.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -161,7 +160,7 @@ def test_declared_prompts_arrive_as_mteb_sends_them(name, prompts, declaring, wr
 )
 def test_declared_prompts_by_hand(prompts, name, beginnings, declaring, write_data, run_job):
     result = run_job(task_named(name, write_data), declaring(prompts), "declared")
-    assert {side["prefix"] for side in result.audit["sides"].values()} == beginnings
+    assert {side.prefix for side in result.audit.sides.values()} == beginnings
 
 
 # ----------------------------------------------------------------------------------------------------------- instruct
@@ -238,7 +237,7 @@ def test_instructions_arrive_as_mteb_sends_them(name, tiny_xlm_roberta, instruct
 def test_instructions_by_hand(name, prefixes, tiny_checkpoint, write_data, run_job):
     result = run_job(task_named(name, write_data), tiny_checkpoint, "instruct")
     expected = {side: "" if text is None else f"Instruct: {text}\nQuery: " for side, text in prefixes.items()}
-    assert {side: entry["prefix"] for side, entry in result.audit["sides"].items()} == expected
+    assert {side: entry.prefix for side, entry in result.audit.sides.items()} == expected
 
 
 def test_instruction_of_the_config_replaces_mtebs(tiny_checkpoint, write_data, run_job):
@@ -250,8 +249,8 @@ def test_instruction_of_the_config_replaces_mtebs(tiny_checkpoint, write_data, r
         }
     }
     result = run_job(task_named("Retrieval", write_data), tiny_checkpoint, "mine", own)
-    prefixes = {side: entry["prefix"] for side, entry in result.audit["sides"].items()}
+    prefixes = {side: entry.prefix for side, entry in result.audit.sides.items()}
     assert prefixes == {"query": "Instruct: Find the document\nQuery: ", "passage": "doc: "}
     result = run_job(task_named("STS", write_data), tiny_checkpoint, "mine", own)
-    assert result.audit["sides"]["text"]["prefix"] == "Instruct: Find what matches\nQuery: "
-    assert json.loads(json.dumps(result.audit["rules"]))["protocol"] == "mine"
+    assert result.audit.sides["text"].prefix == "Instruct: Find what matches\nQuery: "
+    assert result.audit.rules.protocol == "mine"

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from support.fake_runs import RULES, FakeJob, classification, clustering, retrieval, sts, write_run
 
 import evaluation
@@ -65,32 +66,34 @@ def before(tmp_path: Path) -> Path:
 def test_rerun_passes(check: Run, tmp_path: Path, before: Path) -> None:
     code, out, err = check(write_run(tmp_path / "now", suite()), "--baseline", before)
     assert (code, err) == (0, "")
-    assert out.splitlines()[-1].startswith(f"PASSED: {tmp_path}/now against {before}, 5 checks")
+    assert out.splitlines()[-1] == (
+        f"PASSED: {tmp_path}/now against {before}; of 5 checks 5 without a drop beyond 1.00"
+    )
     assert "E5-small: the same weights and tokenizer as in the baseline." in out
 
 
 def test_regression_is_exit_1_and_the_rule_is_declared(check: Run, tmp_path: Path, before: Path) -> None:
     code, out, _ = check(write_run(tmp_path / "now", suite(-0.04, weights="cccc")), "--baseline", before)
     assert code == 1
-    assert "E5-small, Retrieve: regressed: dropped 4.00 points, more than 1.00, p 0.0004 after Holm." in out
-    for said in ("drops by more than 1.00 points", "after Holm", "below 0.05", "Shows drops from", "95 % interval"):
+    assert "E5-small, Retrieve: regression: dropped 4.00 points, more than 1.00, p < 0.0001 after Holm." in out
+    for said in ("dropped by more than 1.00 points", "after Holm", "below 0.05", "95 % interval"):
         assert said in out
-    assert "E5-small: other weights and tokenizer as in the baseline." in out
+    assert "E5-small: other weights or another tokenizer than in the baseline." in out
     assert "FAILED" in out.splitlines()[-1]
 
 
 def test_limits_are_taken_from_the_command_line(check: Run, tmp_path: Path, before: Path) -> None:
     now = write_run(tmp_path / "now", suite(-0.04))
     code, out, _ = check(now, "--baseline", before, "--max-drop", "5", "--alpha", "0.01")
-    assert code == 0
-    assert "Retrieve: small drop: dropped 4.00 points, no more than 5.00, but not by chance" in out
+    assert code == 1, "the mean may not drop at all"
+    assert "Retrieve: no drop beyond max-drop: dropped 4.00 points, no more than 5.00, p < 0.0001" in out
     assert "below 0.01" in out
 
 
 def test_improvement_passes_and_is_listed(check: Run, tmp_path: Path, before: Path) -> None:
     code, out, _ = check(write_run(tmp_path / "now", suite(0.04)), "--baseline", before)
     assert code == 0
-    assert "Retrieve: improved: rose 4.00 points" in out
+    assert "Retrieve: no drop beyond max-drop: rose 4.00 points, by more than chance" in out
 
 
 def test_changed_protocol_fails_by_name(check: Run, tmp_path: Path, before: Path) -> None:
@@ -125,6 +128,7 @@ def test_interrupted_run_fails_by_name(check: Run, tmp_path: Path, before: Path)
 REFUSED = {
     "no such run": (lambda folder: [folder / "none"], "none is not a run folder"),
     "limited run": (lambda folder: [folder / "limited"], "limited is a limited run"),
+    "share of changes": (lambda folder: ["--power", folder / "before", "--changed", "2"], "--changed 2: give a share"),
     "negative max-drop": (lambda folder: [folder / "now", "--max-drop=-1"], "--max-drop -1: give points, 0 or more"),
     "alpha of nan": (lambda folder: [folder / "now", "--alpha", "nan"], "--alpha nan: give a level"),
     "not a number": (lambda folder: [folder / "now", "--alpha", "x"], "Invalid value for '--alpha'"),
@@ -139,7 +143,8 @@ def test_wrong_usage_is_exit_2_and_a_sentence(check: Run, tmp_path: Path, before
     write_run(tmp_path / "limited", suite(), limit={"queries": 5})
     (tmp_path / "file").write_text("", encoding="utf-8")
     arguments, says = REFUSED[case]
-    code, _, err = check(*arguments(tmp_path), "--baseline", before)
+    given = arguments(tmp_path)
+    code, _, err = check(*given, *([] if "--power" in given else ["--baseline", before]))
     assert code == 2
     assert says in err
 
@@ -148,6 +153,8 @@ def test_baseline_is_asked_for(check: Run, before: Path) -> None:
     code, _, err = check(before)
     assert code == 2
     assert "Missing option '--baseline'" in err
+    code, _, err = check("--baseline", before)
+    assert code == 2 and "Missing argument 'RUN'" in err
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "not json", '{"format": "e5-evaluation baseline"}'])
@@ -190,7 +197,7 @@ def test_update_shows_what_changes_and_writes_the_same_bytes_again(check: Run, t
     now = write_run(tmp_path / "now", suite(-0.04))
     code, out, _ = check(now, "--baseline", file, "--update-baseline")
     assert code == 0, "an update judges nothing"
-    assert "Retrieve: regressed" in out and "Baseline written" in out
+    assert "Retrieve: regression" in out and "Baseline written" in out
     assert file.read_bytes() != first
     assert check(now, "--baseline", file)[0] == 0
     check(before, "--baseline", file, "--update-baseline")
@@ -214,7 +221,7 @@ def test_update_overwrites_nothing_else(check: Run, tmp_path: Path, before: Path
     readme.write_text("# Mine\n", encoding="utf-8")
     code, _, err = check(before, "--baseline", readme, "--update-baseline")
     assert code == 2
-    assert "README.md is no baseline file and is not overwritten" in err
+    assert "README.md is not a baseline file and is not overwritten" in err
     assert readme.read_text(encoding="utf-8") == "# Mine\n"
     code, _, err = check(before, "--baseline", tmp_path, "--update-baseline")
     assert code == 2
@@ -237,15 +244,43 @@ def test_update_and_reports_exclude_each_other(check: Run, tmp_path: Path, befor
     assert "leave out --junit and --summary" in err
 
 
+# ------------------------------------------------------------------------------------------------------------- planning
+
+
+def test_power_is_planned_from_a_share_or_from_the_stored_pilot(check: Run, tmp_path: Path, before: Path) -> None:
+    file = tmp_path / "suite.json"
+    other = write_run(tmp_path / "other", suite(-0.04))
+    assert check(before, "--baseline", file, "--update-baseline", "--pilot", other)[0] == 0
+    code, out, _ = check("--power", file)
+    assert code == 0 and "the pilot other, another checkpoint's run" in out
+    # Differences spread by 5 points; Holm's first step of three tasks and a mean, half of alpha for tasks: 0.05 / 6.
+    row = next(line for line in out.splitlines() if line.startswith("Retrieve"))
+    assert row.split("│")[1].strip() == "300"
+    found = float(row.split("│")[2])
+    assert found == pytest.approx((norm.ppf(1 - 0.05 / 6) + norm.ppf(0.8)) * 5 / np.sqrt(300), rel=0.15)
+    declared = check("--power", file, "--changed", "0.04")[1]
+    row = next(line for line in declared.splitlines() if line.startswith("Retrieve"))
+    error = 100 * np.sqrt(0.04 / 300)
+    assert float(row.split("│")[2]) == pytest.approx((norm.ppf(1 - 0.05 / 6) + norm.ppf(0.8)) * error, abs=0.006)
+    assert "a declared share of 4%" in declared
+    assert "an assumed share of 10%" in check("--power", before)[1]
+    assert check(other, "--baseline", file)[0] == 1, "a baseline with a pilot judges as one without"
+
+
+def test_pilot_without_a_difference_is_refused(check: Run, tmp_path: Path, before: Path) -> None:
+    code, _, err = check(before, "--baseline", tmp_path / "b.json", "--update-baseline", "--pilot", before)
+    assert code == 2 and "no task of it differs from the baseline's" in err
+
+
 # ------------------------------------------------------------------------------------------------------------- reports
 
 
 def test_reports_are_written_for_both_verdicts(check: Run, tmp_path: Path, before: Path) -> None:
-    for shift, failures in ((0.0, "0"), (-0.04, "1")):
+    for shift, failures in ((0.0, "0"), (-0.04, "2")):  # the task, and the mean that it pulls down
         now = write_run(tmp_path / f"now{shift}", suite(shift))
         junit, summary = tmp_path / "reports" / "junit.xml", tmp_path / "reports" / "summary.md"
         code, _, _ = check(now, "--baseline", before, "--junit", junit, "--summary", summary)
-        assert code == int(failures)
+        assert code == int(failures != "0")
         assert ET.parse(junit).getroot().get("failures") == failures
         assert summary.read_text(encoding="utf-8").startswith("## FAILED" if code else "## PASSED")
 
@@ -261,7 +296,7 @@ def test_github_actions_gets_annotations_and_its_page_is_added_to(
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
     code, out, _ = check(now, "--baseline", before, "--summary", page)
     assert code == 1
-    assert "\n::error title=E5-small%2C Retrieve::regressed: dropped 4.00 points, more than 1.00, p 0.0004" in out
+    assert "\n::error title=E5-small%2C Retrieve::regression: dropped 4.00 points, more than 1.00, p < 0.0001" in out
     text = page.read_text(encoding="utf-8")
     assert text.startswith("earlier\n## FAILED")
 
@@ -279,7 +314,7 @@ def test_labels_of_the_terminal_table_are_no_markup(check: Run, tmp_path: Path) 
 def test_public_function_gives_the_verdicts(tmp_path: Path, before: Path) -> None:
     report = evaluation.check_regression(write_run(tmp_path / "now", suite(-0.04)), before)
     assert not report.passed
-    assert [check.name for check in report.failures] == ["Retrieve"]
+    assert [check.name for check in report.failures] == ["Retrieve", "mean of 3 tasks"]
     assert evaluation.check_regression(str(before), str(before)).passed
     with pytest.raises(UsageError, match="--max-drop"):
         evaluation.check_regression(before, before, max_drop=-1)

@@ -82,7 +82,7 @@ def test_every_format_goes_to_a_file_and_to_standard_output(command: Run, table:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name the folder of a run"),
+        ((), "name a run folder"),
         (("nowhere",), "nowhere is no run: it does not exist"),
         (("mine.csv", "--mixed", "--baseline", "c"), "--baseline 'c': no column has this label"),
         (("mine.csv", "--mixed", "--benchmark", "MTEBB"), "mteb has no benchmark of this name"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.fake_runs import retrieval, write_run
 
 from evaluation.commands.export_results import main
+from evaluation.system.atomic_files import read_sealed_json, write_sealed_json
 
 CALL = "import sys; from evaluation.commands.export_results import main; sys.argv[0] = 'export-results'; main()"
 
@@ -25,8 +29,30 @@ def test_folder_that_is_no_run_is_wrong_usage(tmp_path: Path, target: str) -> No
         timeout=300,
     )
     assert done.returncode == 2
-    assert done.stderr == f"export-results: {tmp_path} is no run folder: it holds no run.json.\n"
+    assert done.stderr == f"export-results: {tmp_path} is not a run folder: it has no run.json.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["model-card", "trec"])
+@pytest.mark.parametrize("label", ["../../planted", "/tmp/planted", "a/b", ".planted"])
+def test_forged_label_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], target: str, label: str
+) -> None:
+    run = write_run(tmp_path / "run", [retrieval(np.ones(3))])
+    (file,) = run.rglob("record.json")
+    ranking = file.with_name("run.parquet")
+    columns = {"split": "test", "subset": "default", "query_id": "q", "corpus_id": "d", "rank": 1, "score": 0.5}
+    pq.write_table(pa.table({name: [value] for name, value in columns.items()}), ranking)
+    hashes = {**read_sealed_json(file)["files"], "run.parquet": hashlib.sha256(ranking.read_bytes()).hexdigest()}
+    write_sealed_json(file, {**read_sealed_json(file), "label": label, "files": hashes})
+    before = sorted(tmp_path.rglob("*"))
+    output = tmp_path / "a" / "b"
+    monkeypatch.setattr(sys, "argv", ["export-results", str(run), "--to", target, "--output", str(output)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in {2, 3}
+    assert "can't be the name of a" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_output_that_can_not_be_written_is_wrong_usage(

@@ -17,8 +17,8 @@ from evaluation.commands.run_benchmark.plan import fitting, plan_run
 from evaluation.config.models import EndpointConfig, RunConfig
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.jobs import build_plan
+from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import find_shape, speed_name
-from evaluation.planning.history import Calibration
 from evaluation.records.store import RunStore
 from evaluation.system.machine import place_name
 
@@ -84,8 +84,10 @@ def test_damaged_job_counts_as_not_done_and_is_named(on_hub: RunConfig) -> None:
     file.write_bytes(b"")
     cost = plan_run(on_hub, build_plan(on_hub))
     assert {job.task: job.state for job in cost.jobs} == {"First": "damaged", "Second": "done"}
-    assert f"{file} is damaged" in cost.notes[0]
-    assert cost.notes[0].endswith("tiny none on First counts as not done.")
+    protocol, damage = cost.notes
+    assert protocol == "tiny none: protocol none, as the config says."
+    assert f"{file} is damaged" in damage
+    assert damage.endswith("tiny none on First counts as not done.")
     (label,) = {job.label for job in cost.jobs}
     assert fitting(cost, 1.0) == {(label, "First"), (label, "Second")}
 
@@ -104,7 +106,8 @@ def test_stored_jobs_of_a_served_model_are_done(on_hub: RunConfig) -> None:
         "First": ("done", 0.0),
         "Second": ("waiting", None),
     }
-    assert cost.notes == [f"{model.label} is served by http://127.0.0.1:9/v1: its tokens and time are not known here."]
+    *_, note = cost.notes
+    assert note == f"{model.label} is served by http://127.0.0.1:9/v1; its tokens and time are not known here."
 
 
 @pytest.mark.parametrize("option", ["--plan", "--on=a100"])

@@ -267,9 +267,7 @@ def test_more_tokens_than_positions_are_an_error(bert_folder: Path) -> None:
         load(bert_folder, max_length=33)
 
 
-def test_dense_module_is_refused_by_our_forward_pass(
-    bert_copy: Path, declare_modules: Callable[..., None]
-) -> None:
+def test_dense_module_is_refused_by_our_forward_pass(bert_copy: Path, declare_modules: Callable[..., None]) -> None:
     declare_modules(bert_copy, "Transformer", "Pooling", "Dense")
     with pytest.raises(ModelError, match=r"modules that our forward pass does not run \(Dense\)"):
         load(bert_copy)

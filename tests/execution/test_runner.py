@@ -393,7 +393,7 @@ def test_failing_job_is_recorded_and_the_others_go_on(
         assert record.main_score is None
         assert record.scores == {}
         assert record.error is not None
-        assert record.error.kind == "EncodingError"
+        assert record.error.kind == "ModelError"
         assert "not finite" in record.error.message
     assert set(results_frame(folder)["label"]) == {"good"}
     assert {job.state for job in RunStore(folder).read_run().jobs} == {"failed", "done"}
@@ -605,7 +605,7 @@ def test_limited_run_is_marked_and_exports_nothing(tiny_checkpoint: Path, tmp_pa
     file = suite(tmp_path, tiny_checkpoint, limit={"examples": 4, "queries": 2, "documents": 5})
     outcome = start(file)
     assert [record.state for record in outcome.records] == ["done", "done"]
-    assert all(record.limit == {"documents": 5, "queries": 2, "examples": 4} for record in outcome.records)
+    assert all(record.limit.model_dump() == {"documents": 5, "queries": 2, "examples": 4} for record in outcome.records)
     assert not (outcome.folder / "mteb").exists()
     assert results_frame(outcome.folder)["limited"].all()
     found = {record.task: samples(record, outcome.folder) for record in outcome.records}

@@ -231,8 +231,8 @@ def test_run_says_the_protocol_sends_it_and_stores_it(config_of, save, caplog):
     (record,) = run(config_of(save("model", {"STS": "sts: "})), reporter=listener).records
     assert listener.notices == ["mine: protocol declared, because it declares prompts of its own (STS 'sts: ')."]
     assert (record.state, record.protocol) == ("done", "declared")
-    assert record.audit["sides"]["text"]["examples"][0] == "sts: tree 0"
-    assert record.audit["rules"]["text_prefix"] == "sts: "
+    assert record.audit.sides["text"].examples[0] == "sts: tree 0"
+    assert record.audit.rules.text_prefix == "sts: "
 
 
 def test_run_warns_where_no_prompts_are_declared(config_of, save, caplog):

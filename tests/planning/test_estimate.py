@@ -14,8 +14,9 @@ import pytest
 from evaluation import load_config
 from evaluation.jobs import build_plan
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
-from evaluation.planning.estimate import DEVICES, JobCost, estimate, jobs_that_fit, seconds_on
-from evaluation.planning.history import Calibration
+from evaluation.planning.calibration import Calibration
+from evaluation.planning.devices import DEVICES, seconds_on
+from evaluation.planning.estimate import JobCost, estimate, jobs_that_fit
 from evaluation.system.machine import place_name
 
 LARGE = "intfloat/e5-large-unsupervised"
@@ -24,7 +25,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @pytest.fixture
 def plan_of(make_config: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
-    """A function: tasks and models' settings -> PlanCost with an empty calibration, cache on."""
+    """A function: tasks and models' settings -> RunCost with an empty calibration, cache on."""
 
     def plan(*tasks: dict[str, Any], cache_gib: float = 200.0, model: str = LARGE) -> Any:
         config = make_config(tasks, model, "e5")
@@ -62,16 +63,18 @@ def test_corpus_of_two_tasks_is_counted_once(plan_of: Callable[..., Any]) -> Non
 def test_part_of_a_corpus_is_shared_after_the_whole_only(plan_of: Callable[..., Any]) -> None:
     whole, part = plan_of({"mteb": "FEVER"}, {"mteb": "FEVERHardNegatives"}).jobs
     assert part.new_tokens == 0
+    _, *parts = plan_of({"mteb": "FEVER"}, {"mteb": "FEVERHardNegatives"}, {"mteb": "NanoFEVERRetrieval"}).jobs
+    assert [part.new_tokens for part in parts] == [0, 0]
     part, whole = plan_of({"mteb": "FEVERHardNegatives"}, {"mteb": "FEVER"}).jobs
     assert whole.new_tokens == whole.tokens, "a shard that lacks one text is encoded whole"
 
 
-def test_vectors_that_the_cache_can_not_keep_are_made_again(plan_of: Callable[..., Any]) -> None:
-    cost = plan_of({"mteb": "FEVER"}, {"mteb": "ClimateFEVER"}, cache_gib=5.0)
-    climate = cost.jobs[1]
-    assert climate.new_tokens == climate.tokens
-    assert climate.own_texts == 1_535, "still counted once in the total"
-    assert "runtime.cache_gib 21 would keep them" in cost.notes[0]
+def test_a_cache_that_is_too_small_is_a_warning_with_the_size_needed(plan_of: Callable[..., Any]) -> None:
+    tasks = {"mteb": "FEVER"}, {"mteb": "ClimateFEVER"}
+    (note,) = plan_of(*tasks, cache_gib=5.0).notes
+    assert "is limited to 5 GiB" in note
+    assert note.endswith("raise runtime.cache_gib to 21.")
+    assert plan_of(*tasks, cache_gib=21.0).notes == []
 
 
 def test_tokens_follow_the_maximum_length(plan_of: Callable[..., Any]) -> None:
@@ -83,13 +86,14 @@ def test_unknown_model_is_unknown_until_fetched(plan_of: Callable[..., Any]) -> 
     cost = plan_of({"mteb": "STSBenchmark"}, model="someone/else")
     assert cost.jobs[0].tokens is None
     assert cost.model_bytes == {"someone/else": None}
-    assert cost.notes == ["someone/else is not known: its cost is unknown until fetched."]
+    (note,) = cost.notes
+    assert note == "the size of someone/else is not known; its cost is unknown until the model is fetched."
 
 
-def test_characters_a_token_are_kept_for_tokenizer_and_task(tmp_path: Path) -> None:
+def test_characters_per_token_are_kept_for_tokenizer_and_task(tmp_path: Path) -> None:
     file = tmp_path / "planning.json"
     fresh = Calibration(file)
-    usual = fresh.characters_a_token("bert-uncased", "english", "A")
+    usual = fresh.characters_per_token("bert-uncased", "english", "A")
     fresh.note_texts("bert-uncased", "english", "A", 600, 100)
     fresh.note_texts("bert-uncased", "english", "B", 200, 100)
     fresh.note_texts("bert-uncased", "english", "B", 9_999, 1)  # a second run of a task adds nothing
@@ -97,12 +101,25 @@ def test_characters_a_token_are_kept_for_tokenizer_and_task(tmp_path: Path) -> N
     fresh.save()
     kept = Calibration(file)
     assert usual == 4.4
-    assert kept.characters_a_token("bert-uncased", "english", "A") == 6
-    assert kept.characters_a_token("bert-uncased", "english", "unseen") == 4
-    assert kept.characters_a_token("xlm-roberta", "english", "A") == 4.0
+    assert kept.characters_per_token("bert-uncased", "english", "A") == 6
+    assert kept.characters_per_token("bert-uncased", "english", "unseen") == 4
+    assert kept.characters_per_token("xlm-roberta", "english", "A") == 4.0
     assert kept.scoring_s("here", "A") == 2.5
-    file.write_text("[", encoding="utf-8")
-    assert Calibration(file).characters_a_token("bert-uncased", "english", "A") == usual
+
+
+@pytest.mark.parametrize(
+    "content", ["[", "[]", '{"tokenizers": []}', '{"tokenizers": {"bert-uncased": {"english": 3}}}']
+)
+def test_calibration_file_of_another_shape_counts_as_empty_and_is_written_anew(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "planning.json"
+    file.write_text(content, encoding="utf-8")
+    calibration = Calibration(file)
+    assert calibration.characters_per_token("bert-uncased", "english", "A") == 4.4
+    calibration.note_texts("bert-uncased", "english", "A", 600, 100)
+    calibration.note_speed("here", "shape", {16: 1e-6})
+    calibration.save()
+    assert Calibration(file).characters_per_token("bert-uncased", "english", "A") == 6
+    assert Calibration(file).seconds_per_token("here", "shape") == {16: 1e-6}
 
 
 def test_jobs_that_fit_are_the_shortest(plan_of: Callable[..., Any]) -> None:
@@ -147,7 +164,7 @@ def test_plan_of_a_suite_loads_neither_torch_nor_mteb(
     assert json.loads(loaded) == []
     assert f"{len(build_plan(load_config(config)))} jobs" in table
     assert "On one a100:" in table
-    assert "at 2 an hour" in table
+    assert "at 2 per hour" in table
     assert "?" not in table.replace("size unknown", ""), "every cost is known"
 
 

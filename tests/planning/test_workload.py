@@ -11,7 +11,9 @@ import pytest
 
 from evaluation.config.models import Limit
 from evaluation.jobs import Job, build_plan
-from evaluation.planning.workload import TextGroup, drawn_rows, spread_lengths, workload
+from evaluation.planning.text_groups import TextGroup, drawn_rows
+from evaluation.planning.workload import workload
+from evaluation.planning.workload_statistics import spread_lengths
 
 
 @pytest.fixture

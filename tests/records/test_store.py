@@ -32,7 +32,18 @@ def file_of(store: RunStore, record: JobRecord, name: str = "record.json") -> Pa
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     rules = TaskRules("mine", query_prefix="Q: ", normalize="never", ignore_identical_ids=True)
     audit = job_audit(rules, query=side_audit(examples=("Q: a \u2028 b",), truncated=3, truncated_share=0.03))
-    proof = Proof(outcome="library", reason="other vectors", distances={"largest": 0.25})
+    proof = Proof(
+        outcome="library",
+        reason="other vectors",
+        reference="transformers, float32",
+        n_texts=8,
+        cosine_distance=0.25,
+        length_difference=None,
+        cosine_limit=1e-6,
+        length_limit=None,
+        versions={"transformers": "5"},
+        seconds=0.5,
+    )
     record = query_record(
         "a",
         "T",

@@ -15,7 +15,9 @@ from evaluation.analysis.comparison.types import (
     Row,
     Speed,
 )
-from evaluation.analysis.statistics.paired_tests import Difference, Interval, SuiteDifference
+from evaluation.analysis.statistics.intervals import Interval
+from evaluation.analysis.statistics.paired_tests import Difference
+from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 
 def column(
@@ -57,8 +59,8 @@ def comparison(
             p = (p_adjusted or {}).get(label, [None] * n_tasks)[task]
             difference = None
             if delta is not None and p is not None:
-                difference = Difference(delta, Interval(delta - 1, delta + 1, "BCa"), p, p / 2, 50, 1.5)
-            interval = None if value is None else Interval(value - 2, value + 2, "BCa")
+                difference = Difference(delta, Interval(delta - 1, delta + 1, "t"), p, p / 2, 50)
+            interval = None if value is None else Interval(value - 2, value + 2, "Wilson")
             significant = p is not None and p < 0.05
             cells.append(Cell(value, interval, delta, difference, p, significant))
         rows.append(Row(f"Task{task}", types[task] if types else "Retrieval", "ndcg_at_10", tuple(cells)))
@@ -72,7 +74,7 @@ def comparison(
         delta = None if mean is None or base_mean is None or missing else mean - base_mean
         difference = None
         if found is not None and delta is not None:
-            difference = SuiteDifference(delta, Interval(found[0], found[1], "percentile"), found[2], found[2], n_tasks)
+            difference = SuiteDifference(delta, Interval(found[0], found[1], "t"), found[2], found[2], n_tasks)
         means.append(AggregateCell(mean, n_tasks, missing, delta, difference))
     aggregate = Aggregate(f"Mean over {n_tasks} tasks", "mean", tuple(means))
     return Comparison(

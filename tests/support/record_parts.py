@@ -8,7 +8,7 @@ from typing import Any
 from evaluation.protocols import TaskRules
 from evaluation.records.job_audit import JobAudit, SideAudit, TokenLengths, VectorRules
 from evaluation.records.job_record import SubsetScores, Timing
-from evaluation.records.origin import DatasetProvenance, Hardware, ModelProvenance, ModelSettings, Provenance, Source
+from evaluation.records.origin import Checkout, DatasetProvenance, Hardware, ModelProvenance, ModelSettings, Provenance
 from evaluation.records.run_manifest import ListedJob, RunManifest
 
 EDGES = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
@@ -81,7 +81,7 @@ def provenance(
         "dataset": DatasetProvenance(name=dataset, revision=revision),
         "seed": 42,
         "versions": {"mteb": "2.26.24"} if versions is None else versions,
-        "source": Source(),
+        "source": Checkout(),
         "hardware": hardware(),
     }
     return Provenance.model_validate(fields | changes)

@@ -17,7 +17,7 @@ from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.protocols import TaskRules
 from evaluation.records.job_audit import JobAudit, TokenLengths
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Source
+from evaluation.records.origin import Checkout
 from evaluation.records.store import RunStore
 from evaluation.tasks.index import load_index
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
@@ -39,7 +39,7 @@ HOSTILE_QUERY = (
     "<script>window.planted = 'script'</script><img src=x onerror=\"window.planted = 'image'\"> </style> & \x07"
 )
 HOSTILE_DOCUMENT = "]]></script --><svg onload=\"window.planted = 'svg'\"> ‮right to left‬ {{ 7 * 7 }}"
-SOURCE = Source(commit="0123456789abcdef0123456789abcdef01234567", dirty=False)
+SOURCE = Checkout(commit="0123456789abcdef0123456789abcdef01234567", dirty=False)
 SKILLS = np.linspace(0.45, 0.7, 12)
 
 

@@ -1,15 +1,23 @@
-"""What may stand in one row: columns that differ in protocol, dataset, split, metric or limit are found here."""
+"""Finds what keeps scores from standing in one row: protocol, dataset, split, metric or limit that differ."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
-from evaluation.analysis.comparison.sources import Source, TaskResult
-from evaluation.config.models import NAMED_PROTOCOLS
+from evaluation.analysis.comparison.columns import ScoredModel
+from evaluation.analysis.run_view import differing
 
-ASPECTS = ("protocol", "dataset", "split", "metric", "limit")
+_ASPECTS: Mapping[str, tuple[str, ...]] = {
+    "protocol": ("protocol",),
+    "dataset": ("dataset", "dataset revision", "options"),
+    "split": ("splits", "subsets"),
+    "metric": ("metric", "metric versions"),
+    "limit": ("limit",),
+}
+"""Aspect -> conditions of `TaskScore.conditions`; a protocol's rules belong to its name."""
+_RULE = "protocol's "
 _WORDS = {
     "protocol": "protocol",
     "dataset": "dataset",
@@ -20,56 +28,71 @@ _WORDS = {
 _SHOWN = 3  # tasks named in a message
 
 
-def identity(source: Source, task: str) -> dict[str, str]:
-    """What must agree with the other columns of a task's row, as far as it is known; empty without a score."""
-    result = source.results.get(task)
-    if result is None or result.score is None:
-        return {}
-    return {"protocol": _protocol(source, result), **result.identity}
-
-
-def _protocol(source: Source, result: TaskResult) -> str:
-    """The protocol that the score was made under; one of a config's own with its rules, since two may share a name."""
-    records = [record for record in result.records if record.state == "done"]
-    if not records:
-        return source.protocol
-    name = records[0].protocol
-    if name in NAMED_PROTOCOLS:
-        return name
-    rules = json.dumps([record.audit.rules.as_dict() for record in records if record.audit], sort_keys=True)
-    return f"{name} ({hashlib.sha256(rules.encode()).hexdigest()[:8]})"
-
-
-def differences(sources: Sequence[Source], task: str) -> dict[str, dict[str, list[str]]]:
-    """Aspect -> value -> labels, of the aspects in which a row's columns differ; the unknown is left out."""
+def differences(models: Sequence[ScoredModel], task: str) -> dict[str, dict[str, list[str]]]:
+    """Aspect -> value -> labels, of the aspects in which a row's columns differ; what is not known is left out."""
+    known = {
+        model.label: model.tasks[task].conditions
+        for model in models
+        if task in model.tasks and model.tasks[task].score is not None
+    }
+    names = {name for first, second in combinations(known.values(), 2) for name in _names(first, second)}
     found: dict[str, dict[str, list[str]]] = {}
-    for source in sources:
-        for aspect, value in identity(source, task).items():
-            found.setdefault(aspect, {}).setdefault(value, []).append(source.label)
-    return {aspect: values for aspect, values in found.items() if len(values) > 1}
+    for aspect in _ASPECTS:
+        own = [name for name in _of(aspect, names) if name == aspect or aspect not in names]
+        for label, conditions in known.items() if own else ():
+            value = ", ".join(_told(name, conditions[name]) for name in own if name in conditions)
+            if value:
+                found.setdefault(aspect, {}).setdefault(value, []).append(label)
+    return found
 
 
-def faults(sources: Sequence[Source], tasks: Sequence[str]) -> list[str]:
+def faults(models: Sequence[ScoredModel], tasks: Sequence[str]) -> list[str]:
     """A sentence for each aspect in which rows differ; empty where all may be compared."""
     by_aspect: dict[str, dict[str, Mapping[str, list[str]]]] = {}
     for task in tasks:
-        for aspect, values in differences(sources, task).items():
+        for aspect, values in differences(models, task).items():
             by_aspect.setdefault(aspect, {})[task] = values
     sentences = []
-    for aspect in ASPECTS:
+    for aspect, words in _WORDS.items():
         rows = by_aspect.get(aspect)
         if not rows:
             continue
         first, found = next(iter(rows.items()))
-        listed = "; ".join(f"{value or 'none'} ({', '.join(labels)})" for value, labels in found.items())
+        listed = "; ".join(f"{value} ({', '.join(labels)})" for value, labels in found.items())
         more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
         names = ", ".join(list(rows)[:_SHOWN]) + more
         where = f"on {first}" if aspect != "protocol" or len(rows) < len(tasks) else "on every task"
-        others = f" The same goes for others: {names}." if len(rows) > 1 and where != "on every task" else ""
-        sentences.append(f"The columns differ in {_WORDS[aspect]} {where}: {listed}.{others}")
+        others = f" The same is true of other tasks: {names}." if len(rows) > 1 and where != "on every task" else ""
+        sentences.append(f"The columns differ in {words} {where}: {listed}.{others}")
     return sentences
 
 
-def marks(reference: Mapping[str, str], own: Mapping[str, str]) -> tuple[str, ...]:
-    """The aspects in which a cell is not as its row's reference."""
-    return tuple(a for a in ASPECTS if a in reference and a in own and reference[a] != own[a])
+def marks(reference: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, ...]:
+    """The aspects in which a cell differs from its row's reference."""
+    names = _names(reference, own)
+    return tuple(aspect for aspect in _ASPECTS if _of(aspect, names))
+
+
+def _names(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[str]:
+    """The conditions that both know and in which they differ."""
+    shared = [name for name in first if name in second]
+    return set(differing({name: first[name] for name in shared}, {name: second[name] for name in shared}))
+
+
+def _of(aspect: str, names: set[str]) -> list[str]:
+    """Those of some conditions that belong to an aspect, the main one first."""
+    rules = sorted(name for name in names if name.startswith(_RULE)) if aspect == "protocol" else []
+    return [*(name for name in _ASPECTS[aspect] if name in names), *rules]
+
+
+def _told(name: str, value: Any) -> str:
+    """A condition's value for people, with its name where that is not the aspect's own."""
+    if isinstance(value, tuple):  # of the parts of an aggregate task
+        return "; ".join(dict.fromkeys(_told(name, part) for part in value))
+    if name == "limit":
+        return ", ".join(f"{n} {what}" for what, n in value.items()) if value else "none"
+    if name.startswith(_RULE):
+        return f"{name} {value!r}"
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return str(value) if name in _ASPECTS else f"{name} {value}"

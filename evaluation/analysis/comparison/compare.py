@@ -1,19 +1,18 @@
-"""Runs -> one comparison. Reads stored records and samples, and published tables; renders nothing."""
+"""Runs -> one comparison: a row per task, a column per model. Renders nothing."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from evaluation.analysis.comparison.comparability import differences, faults, identity, marks
+from evaluation.analysis.comparison.columns import ScoredModel, chosen, column, position_of, read_columns
+from evaluation.analysis.comparison.comparability import differences, faults, marks
 from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
-from evaluation.analysis.comparison.sources import Source, TaskResult, mteb_name, published_sources, read_sources
+from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
@@ -25,9 +24,9 @@ from evaluation.analysis.comparison.types import (
     Row,
     Speed,
 )
+from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
 from evaluation.models.training_data import trained_on
-from evaluation.records.job_record import JobRecord
 
 __all__ = [
     "Aggregate",
@@ -41,7 +40,10 @@ __all__ = [
     "compare",
 ]
 
-_PUBLISHED_RUN = "published"
+_REMEDY = (
+    "Choose columns that agree with --model, or add --mixed to see them together, marked; a difference is then not "
+    "of the models alone."
+)
 
 
 def compare(
@@ -51,34 +53,59 @@ def compare(
     mixed: bool = False,
     options: ComparisonOptions | None = None,
 ) -> Comparison:
-    """Set runs beside each other.
+    """Compares the models of runs.
 
     Args:
         runs: Folders of runs, such as results/quickstart, and published tables (CSV files).
         baseline: Label of the column that the others are compared with.
-        mixed: Allow rows whose columns differ in protocol, dataset, split, metric or limit; they are marked.
+        mixed: Allows rows whose columns differ in protocol, dataset, split, metric or limit; they are marked.
         options: What to compare, and how intervals and tests are made.
 
     Raises:
-        ComparisonError: A path is no run; an unknown label, task or benchmark; columns that may not be compared
+        ComparisonError: A path is not a run; an unknown label, task or benchmark; columns that may not be compared
             without `mixed`; samples of a task that do not pair.
+        DamagedFileError: A stored file is missing or is not what was written.
+        SchemaVersionError: A run was written by another version.
+
+    Example:
+        >>> comparison = compare("results/quickstart", baseline="MiniLM-L6")
+        >>> [(row.task, row.cells[0].score, row.cells[0].delta) for row in comparison.rows]
     """
     options = options or ComparisonOptions()
-    paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     published = load_published() if options.published else None
-    sources = _chosen(_read(paths, published), options.models)
-    tasks = _tasks(sources, options)
-    position = _position(sources, baseline)
-    sentences = faults(sources, tasks)
+    models = read_columns([runs] if isinstance(runs, str | Path) else runs, published.rows if published else ())
+    return compare_models(models, baseline=baseline, mixed=mixed, options=options, published=published)
+
+
+def compare_models(
+    models: list[ScoredModel],
+    *,
+    baseline: str | None,
+    mixed: bool,
+    options: ComparisonOptions,
+    published: PublishedScores | None = None,
+) -> Comparison:
+    """Compares models that were read already; the arguments and errors of `compare`.
+
+    Args:
+        models: With unique labels, as `read_columns` returns them.
+        baseline: Label of the column that the others are compared with.
+        mixed: Allows rows whose columns differ in what makes scores comparable.
+        options: What to compare, and how.
+        published: Published scores to set beside ours.
+    """
+    models = chosen(models, options.models)
+    tasks = _tasks(models, options)
+    position = position_of(models, baseline)
+    sentences = faults(models, tasks)
     if sentences and not mixed:
         raise ComparisonError("\n".join([*sentences[:-1], f"{sentences[-1]} {_REMEDY}"]))
     evidence = Evidence(options)
-    rows = _adjusted([_row(sources, task, position, evidence, published) for task in tasks], options.alpha)
-    columns = tuple(_column(source, tasks) for source in sources)
-    benchmark, aggregates = summarize(sources, rows, position, evidence, published)
+    rows = _adjusted([_row(models, task, position, evidence, published) for task in tasks], options.alpha)
+    benchmark, aggregates = summarize(models, rows, position, evidence, published)
     comparison = Comparison(
-        name=", ".join(dict.fromkeys(source.run for source in sources)),
-        columns=columns,
+        name=", ".join(dict.fromkeys(model.run for model in models)),
+        columns=tuple(column(model, tasks) for model in models),
         rows=rows,
         aggregates=aggregates,
         benchmark=benchmark,
@@ -86,85 +113,17 @@ def compare(
         mixed=mixed,
         options=options,
         notes=(),
+        runs=tuple(dict.fromkeys(model.view for model in models if model.view is not None)),
+        standings=compare_all_pairs(models, common_tasks(models, rows, aggregates), evidence),
     )
     return replace(comparison, notes=comparison_notes(comparison, sentences))
 
 
-_REMEDY = (
-    "Choose columns that agree with --model, or add --mixed to see them together, marked; a difference is then not "
-    "of the models alone."
-)
-
-
-def column_labels(runs: Sequence[str | Path]) -> list[str]:
-    """The labels that `compare` gives the columns of runs, in its order.
-
-    Raises:
-        ComparisonError: A path is no run.
-    """
-    return [source.label for source in _read([Path(run) for run in runs], None)]
-
-
-def _read(paths: Sequence[Path], published: PublishedScores | None) -> list[Source]:
-    sources = [source for path in paths for source in read_sources(path)]
-    if not paths and published is not None:
-        sources = published_sources(published.rows, run=_PUBLISHED_RUN)
-    if not sources:
-        raise ComparisonError("There is nothing to compare: name the folder of a run, such as results/quickstart.")
-    return _with_unique_labels(sources)
-
-
-def _with_unique_labels(sources: Sequence[Source]) -> list[Source]:
-    """Labels that occur twice get the run's name, then its folder, then a number."""
-    labels = [source.label for source in sources]
-    for extra in ("run", "folder"):
-        counts = Counter(labels)
-        for position, source in enumerate(sources):
-            if counts[labels[position]] > 1:
-                place = source.run if extra == "run" or source.store is None else source.store.folder
-                labels[position] = f"{source.label} ({place})"
-    counts = Counter(labels)
-    seen: Counter[str] = Counter()
-    for position, label in enumerate(labels):
-        if counts[label] > 1:
-            seen[label] += 1
-            labels[position] = f"{label} #{seen[label]}"
-    return [replace(source, label=label) for source, label in zip(sources, labels, strict=True)]
-
-
-def _chosen(sources: list[Source], patterns: Sequence[str]) -> list[Source]:
-    """The columns whose labels match, in the order of the patterns."""
-    if not patterns:
-        return sources
-    chosen: dict[str, Source] = {}
-    for pattern in patterns:
-        found = {s.label: s for s in sources if s.label == pattern or fnmatch.fnmatchcase(s.label, pattern)}
-        if not found:
-            raise ComparisonError(_unknown("--model", pattern, [source.label for source in sources]))
-        chosen |= {label: source for label, source in found.items() if label not in chosen}
-    return list(chosen.values())
-
-
-def _position(sources: Sequence[Source], baseline: str | None) -> int | None:
-    if baseline is None:
-        return None
-    labels = [source.label for source in sources]
-    if baseline not in labels:
-        raise ComparisonError(_unknown("--baseline", baseline, labels))
-    return labels.index(baseline)
-
-
-def _unknown(option: str, value: str, labels: Sequence[str]) -> str:
-    near = get_close_matches(value, labels, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{option} {value!r}: no column has this label.{hint} Labels: {', '.join(labels)}."
-
-
-def _tasks(sources: Sequence[Source], options: ComparisonOptions) -> list[str]:
+def _tasks(models: Sequence[ScoredModel], options: ComparisonOptions) -> list[str]:
     """The tasks that were asked for, in the order in which they appear, those of one type together."""
     globs = options.only
     members = benchmark_tasks(options.benchmark) if options.benchmark is not None else None
-    types = {task: result.type for source in sources for task, result in source.results.items()}
+    types = {name: task.type for model in models for name, task in model.tasks.items()}
     kinds = list(dict.fromkeys(types.values()))
     tasks = sorted(types, key=lambda task: kinds.index(types[task]))
     kept = [
@@ -181,126 +140,76 @@ def _tasks(sources: Sequence[Source], options: ComparisonOptions) -> list[str]:
 
 
 def _row(
-    sources: Sequence[Source],
-    task: str,
+    models: Sequence[ScoredModel],
+    name: str,
     baseline: int | None,
     evidence: Evidence,
     published: PublishedScores | None,
 ) -> Row:
-    identities = [identity(source, task) for source in sources]
-    first = next((own for own in identities if own), {})
-    reference = (identities[baseline] if baseline is not None else None) or first
+    tasks = [model.tasks.get(name) for model in models]
+    conditions = [task.conditions if task is not None else {} for task in tasks]
+    first = next((own for own in conditions if own), {})
+    reference = (conditions[baseline] if baseline is not None else None) or first
     cells = []
-    for source, own in zip(sources, identities, strict=True):
-        against = sources[baseline] if baseline is not None and source is not sources[baseline] else None
-        cell = _cell(source, task, against, evidence, published)
+    for model, own in zip(models, conditions, strict=True):
+        against = models[baseline] if baseline is not None and model is not models[baseline] else None
+        cell = _cell(model, name, against, evidence, published)
         cells.append(replace(cell, marks=marks(reference, own)))
-    known = [source.results[task] for source in sources if task in source.results]
-    scored = [result for result in known if result.score is not None] or known
-    differs = {aspect: "; ".join(v or "none" for v in values) for aspect, values in differences(sources, task).items()}
+    known = [task for task in tasks if task is not None]
+    shown = next((task for task in known if task.score is not None), known[0])
     return Row(
-        task=task,
-        type=scored[0].type,
-        metric=scored[0].metric,
+        task=name,
+        type=shown.type,
+        metric=shown.metric,
         cells=tuple(cells),
-        parts=scored[0].parts,
-        differs=tuple(f"{aspect} ({values})" for aspect, values in differs.items()),
+        parts=shown.parts,
+        differs=tuple(f"{aspect} ({'; '.join(values)})" for aspect, values in differences(models, name).items()),
     )
 
 
 def _cell(
-    source: Source, task: str, baseline: Source | None, evidence: Evidence, published: PublishedScores | None
+    model: ScoredModel, name: str, baseline: ScoredModel | None, evidence: Evidence, published: PublishedScores | None
 ) -> Cell:
-    result = source.results.get(task)
-    if result is None:
+    task = model.tasks.get(name)
+    if task is None:
         return Cell(note="not in this run")
-    trained = _trained(source.model, result)
-    if result.score is None:
-        return Cell(note=result.note, records=result.records, trained=trained)
-    theirs = baseline.results.get(task) if baseline else None
-    interval, note = evidence.interval(source, task)
+    trained = _trained(model.model, task)
+    if task.points is None:
+        return Cell(note=task.note, stored=task, trained=trained)
+    theirs = baseline.tasks.get(name) if baseline else None
+    interval, note = evidence.interval(model, name)
     difference = None
     if baseline is not None and theirs is not None and theirs.score is not None:
-        difference, why = evidence.difference(source, baseline, task)
+        difference, why = evidence.difference(model, baseline, name)
         note = note or why
-    matches = published.matches(source.model, source.protocol, result, interval) if published and source.store else ()
+    matches = published.matches(model.model, model.protocol, task, interval) if published and model.view else ()
     return Cell(
-        score=result.score,
+        score=task.points,
         interval=interval,
-        delta=result.score - theirs.score if theirs is not None and theirs.score is not None else None,
+        delta=task.points - theirs.points if theirs is not None and theirs.points is not None else None,
         difference=difference,
         trained=trained,
         note=note,
-        records=result.records,
+        stored=task,
         published=matches,
     )
 
 
-def _trained(model: str, result: TaskResult) -> bool | None:
+def _trained(model: str, task: TaskScore) -> bool | None:
     seen = trained_on(model)
-    return None if seen is None else any(mteb_name(name) in seen for name in (result.task, *result.parts))
+    return None if seen is None else any(mteb_name(name) in seen for name in (task.task, *task.parts))
 
 
 def _adjusted(rows: Sequence[Row], alpha: float) -> tuple[Row, ...]:
-    """p values of each column adjusted over its tasks by Holm's method."""
+    """Corrects p by Holm's method over all tests of the table."""
     if not any(cell.difference for row in rows for cell in row.cells):
         return tuple(rows)
-    from evaluation.analysis.statistics.paired_tests import holm
+    from evaluation.analysis.statistics.corrections import holm
 
-    columns = [
-        holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
-        for cells in zip(*(row.cells for row in rows), strict=True)
-    ]
-    return tuple(
-        replace(
-            row,
-            cells=tuple(
-                replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
-                for cell, p in zip(row.cells, p_values, strict=True)
-            ),
-        )
-        for row, p_values in zip(rows, zip(*columns, strict=True), strict=True)
+    cells = [cell for row in rows for cell in row.cells]
+    p_values = holm([cell.difference.p_two_sided if cell.difference else None for cell in cells])
+    corrected = iter(
+        replace(cell, p_adjusted=p, significant=p is not None and p < alpha)
+        for cell, p in zip(cells, p_values, strict=True)
     )
-
-
-def _column(source: Source, tasks: Sequence[str]) -> Column:
-    records = [record for record in source.records if (record.aggregate or record.task) in tasks]
-    model = records[0].provenance.model if records else None
-    return Column(
-        label=source.label,
-        run=source.run,
-        folder=source.store.folder if source.store else None,
-        model=source.model,
-        revision=source.revision,
-        protocol=source.protocol,
-        settings=model.settings.model_dump() if model else {},
-        weights=model.weights_sha256 if model else None,
-        limited=any(record.limit for record in records),
-        speed=_speed(records) if records else None,
-    )
-
-
-def _speed(records: Sequence[JobRecord]) -> Speed:
-    timings = [record.timing for record in records if record.timing is not None]
-    machines = {record.provenance.hardware.name for record in records if record.provenance.hardware is not None}
-    return Speed(
-        tokens=sum(timing.tokens for timing in timings),
-        encoding_s=sum(timing.encoding_s for timing in timings),
-        total_s=sum(timing.total_s for timing in timings),
-        hardware=machines.pop() if len(machines) == 1 else None,
-        from_cache=any(_used_the_cache(record) for record in records),
-    )
-
-
-def _used_the_cache(record: JobRecord) -> bool:
-    """Whether fewer tokens went through the model than any encoding of the audited texts takes.
-
-    The least that it takes: each text at the low end of its histogram's bin.
-    """
-    if record.audit is None or record.timing is None:
-        return False
-    limit, least = record.audit.vectors.max_length, 0
-    for side in record.audit.sides.values():
-        lengths = side.token_lengths
-        least += sum(n * min(edge, limit) for edge, n in zip(lengths.edges, lengths.counts, strict=True))
-    return least > record.timing.tokens
+    return tuple(replace(row, cells=tuple(next(corrected) for _ in row.cells)) for row in rows)

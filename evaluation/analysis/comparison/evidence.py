@@ -1,23 +1,22 @@
-"""How sure scores and differences are: stored samples -> intervals and tests, in points. Loads samples once."""
+"""Intervals and tests of a comparison, in points, from stored samples. Loads and jackknifes each sample once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.analysis.comparison.sources import Source, TaskResult
+from evaluation.analysis.comparison.columns import ScoredModel
+from evaluation.analysis.comparison.comparability import marks
 from evaluation.analysis.comparison.types import ComparisonOptions
+from evaluation.analysis.run_view import TaskScore
 from evaluation.errors import ComparisonError
-from evaluation.records.store import RunStore
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
-    from evaluation.analysis.statistics.resampling import Interval, KeptDraws, Resampling
-    from evaluation.analysis.statistics.units import Units
+    from evaluation.analysis.statistics.intervals import Interval
+    from evaluation.analysis.statistics.paired_tests import Difference, Sample
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
-NO_SAMPLES = "no samples are stored, so no interval"
 ALGORITHM = "algorithm"
 
 
@@ -30,51 +29,50 @@ class Evidence:
 
     def __init__(self, options: ComparisonOptions) -> None:
         self.options = options
-        self._units: dict[tuple[str, str], tuple[Units | None, str]] = {}
+        self._samples: dict[tuple[str, str], Sample | None] = {}
         self._differences: dict[tuple[str, str, str], Difference] = {}
-        self._kept: KeptDraws | None = None
 
-    def interval(self, source: Source, task: str) -> tuple[Interval | None, str]:
-        """The interval of a score, in points, or None and why there is none."""
-        units, note = self.units(source, task)
-        if units is None:
-            return None, note
-        from evaluation.analysis.statistics.paired_tests import score_interval
-
-        found = score_interval(units, confidence=self.options.confidence, resampling=self._resampling())
+    def interval(self, source: ScoredModel, task: str) -> tuple[Interval | None, str]:
+        """Returns the interval of a score, in points; or None and the reason."""
+        found, note = self._sample(source, task)
         if found is None:
-            return None, "too few units for an interval"
-        return _interval_points(found), "algorithm noise only" if units.kind == ALGORITHM else ""
+            return None, note
+        from evaluation.analysis.statistics.paired_tests import MIN_UNITS, score_interval
 
-    def difference(self, first: Source, second: Source, task: str) -> tuple[Difference | None, str]:
-        """The difference first - second on a task, in points, or None and why there is none.
+        interval = score_interval(found, confidence=self.options.confidence)
+        if interval is None:
+            return None, f"fewer than {MIN_UNITS} independent units: no interval"
+        return _interval_points(interval), "algorithm noise only" if found.units.kind == ALGORITHM else ""
+
+    def difference(self, first: ScoredModel, second: ScoredModel, task: str) -> tuple[Difference | None, str]:
+        """Returns the difference first - second on a task, in points; or None and the reason.
 
         Raises:
             ComparisonError: Both are of the same data, but their samples do not pair.
         """
-        (units, note), (others, why) = self.units(first, task), self.units(second, task)
-        if units is None or others is None:
+        (own, note), (other, why) = self._sample(first, task), self._sample(second, task)
+        if own is None or other is None:
             return None, note or why
-        from evaluation.analysis.statistics.paired_tests import compare_units
+        from evaluation.analysis.statistics.paired_tests import compare
+        from evaluation.analysis.statistics.sign_flips import Resampling
 
         options = self.options
         try:
-            found = compare_units(
-                units,
-                others,
+            found = compare(
+                own,
+                other,
                 confidence=options.confidence,
-                alpha=options.alpha,
-                resampling=self._resampling(),
+                resampling=Resampling(options.n_resamples, options.seed),
             )
         except ComparisonError as error:
-            if _same_data(first.results[task], second.results[task]):
+            if _same_data(first.tasks[task], second.tasks[task]):
                 raise
             return None, f"no test: {error}"
         self._differences[first.label, second.label, task] = found
         return _points(found), found.note
 
-    def suite(self, first: Source, second: Source, tasks: Sequence[str]) -> SuiteDifference | None:
-        """The mean difference first - second over tasks, in points; None with fewer than two tasks that were tested.
+    def suite(self, first: ScoredModel, second: ScoredModel, tasks: Sequence[str]) -> SuiteDifference | None:
+        """Returns the mean difference first - second over tasks, in points; None with fewer than two tested tasks.
 
         It is made of the tasks' differences: ask for those before.
         """
@@ -82,54 +80,52 @@ class Evidence:
         differences = [self._differences[key] for key in keys if key in self._differences]
         if len(differences) < 2:
             return None
-        from evaluation.analysis.statistics.paired_tests import suite_difference
+        from evaluation.analysis.statistics.suite_tests import suite_difference
 
-        found = suite_difference(differences, confidence=self.options.confidence, seed=self.options.seed)
-        return _suite_points(found) if found.n_tasks > 1 else None
+        found = suite_difference(differences, confidence=self.options.confidence)
+        return self.in_points(found) if found.n_tasks > 1 else None
 
-    def units(self, source: Source, task: str) -> tuple[Units | None, str]:
-        """The units of a column's task, an aggregate's parts together, or None and why there are none."""
+    def sample(self, source: ScoredModel, task: str) -> Sample | None:
+        """Returns the units of a column's task with their contributions; None where there are none."""
+        return self._sample(source, task)[0]
+
+    def _sample(self, source: ScoredModel, task: str) -> tuple[Sample | None, str]:
+        """The sample of a column's task, an aggregate's parts together, or None and the reason."""
+        found = source.tasks.get(task)
+        if not self.options.intervals or source.view is None or found is None or found.score is None:
+            return None, ""
         key = (source.label, task)
-        if key not in self._units:
-            result = source.results.get(task)
-            if not self.options.intervals or source.store is None or result is None or result.score is None:
-                self._units[key] = (None, "")
-            else:
-                self._units[key] = _load(source.store, result)
-        return self._units[key]
+        if key not in self._samples:
+            from evaluation.analysis.statistics.paired_tests import sample
 
-    def _resampling(self) -> Resampling:
-        """With the draws of the models before, which on one task are the same."""
-        from evaluation.analysis.statistics.resampling import KeptDraws, Resampling
+            self._samples[key] = None if found.units is None else sample(found.units)
+        return self._samples[key], found.why_no_units
 
-        self._kept = self._kept or KeptDraws()
-        return Resampling(self.options.n_resamples, self.options.seed, self._kept)
-
-
-def _load(store: RunStore, result: TaskResult) -> tuple[Units | None, str]:
-    from evaluation.analysis.statistics.units import aggregate_units, load_units
-
-    loaded = []
-    for record in result.records:
-        folder: Path = store.job_folder(record.label, record.task, record.fingerprint)
-        if any(not (folder / name).is_file() for name in record.files if name.startswith("samples")):
-            return None, NO_SAMPLES
-        units = load_units(folder, record)
-        if units is None:
-            return None, NO_SAMPLES
-        loaded.append(units)
-    try:
-        return aggregate_units(result.task, loaded) if len(loaded) > 1 else loaded[0], ""
-    except ComparisonError as error:
-        return None, str(error)
+    @staticmethod
+    def in_points(found: SuiteDifference, sign: int = 1) -> SuiteDifference:
+        """Returns a mean difference, 0-1, in points; with the sign -1 that of the opposite order."""
+        others = found.other_tasks
+        p_drop = found.p_drop
+        if sign < 0 and p_drop is not None:
+            p_drop = 1.0 - p_drop
+        return replace(
+            found,
+            value=100 * sign * found.value,
+            interval=_interval_points(found.interval, sign) if found.interval is not None else None,
+            p_drop=p_drop,
+            error=100 * found.error,
+            lower_bound=0.0 if sign < 0 else 100 * found.lower_bound,
+            other_tasks=replace(others, interval=_interval_points(others.interval, sign)) if others else None,
+        )
 
 
-def _same_data(first: TaskResult, second: TaskResult) -> bool:
-    return all(first.identity.get(aspect) == second.identity.get(aspect) for aspect in ("dataset", "split", "limit"))
+def _same_data(first: TaskScore, second: TaskScore) -> bool:
+    return not {"dataset", "split", "limit"} & set(marks(first.conditions, second.conditions))
 
 
-def _interval_points(interval: Interval) -> Interval:
-    return replace(interval, low=100 * interval.low, high=100 * interval.high)
+def _interval_points(interval: Interval, sign: int = 1) -> Interval:
+    ends = sorted((100 * sign * interval.low, 100 * sign * interval.high))
+    return replace(interval, low=ends[0], high=ends[1])
 
 
 def _points(found: Difference) -> Difference:
@@ -137,11 +133,8 @@ def _points(found: Difference) -> Difference:
         found,
         value=100 * found.value,
         interval=_interval_points(found.interval) if found.interval is not None else None,
-        detectable=100 * found.detectable if found.detectable is not None else None,
-        draws=None,
+        error=None if found.error is None else 100 * found.error,
+        lower_bound=None if found.lower_bound is None else 100 * found.lower_bound,
+        residuals=None,
+        unit_ids=(),
     )
-
-
-def _suite_points(found: SuiteDifference) -> SuiteDifference:
-    interval = _interval_points(found.interval) if found.interval is not None else None
-    return replace(found, value=100 * found.value, interval=interval)

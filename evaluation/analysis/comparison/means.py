@@ -1,8 +1,8 @@
-"""Summaries over tasks as MTEB makes them: means, means of types, Borda ranks. Pure numbers; reads nothing.
+"""Summaries over tasks as MTEB makes them (means, means of types, Borda ranks), and ranks within a row. Pure numbers.
 
 Definitions: mteb 2.26, benchmarks/_create_table.py (`_get_means_per_types`, `_borda_rank_from_long`). mteb leaves a
-mean empty where a task is missing; here it is made of the others and names what is missing. A missing score is never
-zero.
+mean empty where a task is missing; here the mean is over the others and names what is missing. A missing score is
+never zero.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class Mean(NamedTuple):
     """A mean over a set of tasks.
 
     Attributes:
-        value: Over the tasks that have a score; None where none has.
-        n_tasks: Tasks of the set.
-        missing: Those of them without a score.
+        value: The mean over the tasks that have a score; None where none has.
+        n_tasks: Number of tasks in the set.
+        missing: The tasks of the set without a score.
     """
 
     value: float | None
@@ -83,3 +83,20 @@ def borda_ranks(scores: Sequence[Mapping[str, float]], tasks: Sequence[str]) -> 
     for row, own in points.items():
         ranks[row] = 1 + sum(other > own for other in points.values())
     return ranks
+
+
+def competition_ranks(values: Sequence[float | None], *, lowest_first: bool = False) -> tuple[int | None, ...]:
+    """Standard competition ranks of values as they are shown, with two decimals: 60, 60, 50 are 1, 1, 3.
+
+    Args:
+        values: One per model; None where there is none.
+        lowest_first: Ranks the lowest value first.
+
+    Returns:
+        A rank per model; None without a value, and for all where no two values differ.
+    """
+    shown = [None if value is None else round(-value if lowest_first else value, 2) for value in values]
+    known = [value for value in shown if value is not None]
+    if len(set(known)) < 2:
+        return (None,) * len(shown)
+    return tuple(None if value is None else 1 + sum(other > value for other in known) for value in shown)

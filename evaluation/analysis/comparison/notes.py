@@ -1,22 +1,23 @@
-"""The sentences below a comparison: protocols, what is mixed, limited or missing, and how intervals were made."""
+"""Words the notes below a comparison: protocols, what is mixed, limited or missing, standings, how sure it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from evaluation.analysis.comparison.evidence import ALGORITHM, NO_SAMPLES
+from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.types import Column, Comparison
 from evaluation.analysis.number_formats import brackets, p_equation, points
+from evaluation.analysis.run_view import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")
 
 
 def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> tuple[str, ...]:
-    """All sentences, those that a reader must not miss first.
+    """Returns all sentences, the most important first.
 
     Args:
-        comparison: Still without notes.
+        comparison: Without notes so far.
         mixed_sentences: What its columns differ in.
     """
     return tuple(
@@ -25,7 +26,9 @@ def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> 
             *(f"Mixed: {sentence[0].lower()}{sentence[1:]}" for sentence in mixed_sentences),
             *_protocols(comparison.columns),
             *_missing(comparison),
+            *_seeds(comparison),
             *_suites(comparison),
+            *_standings(comparison),
             *_intervals(comparison),
         ]
     )
@@ -34,7 +37,7 @@ def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> 
 def _limited(columns: Sequence[Column]) -> Iterator[str]:
     labels = [column.label for column in columns if column.limited]
     if labels:
-        yield f"Limited run: these are no scores to report ({', '.join(labels)})."
+        yield f"Limited run: these scores are not for reporting ({', '.join(labels)})."
 
 
 def _protocols(columns: Sequence[Column]) -> Iterator[str]:
@@ -77,10 +80,62 @@ def _suites(comparison: Comparison) -> Iterator[str]:
                 continue
             interval = f" {brackets(found.interval.low, found.interval.high, signed=True)}" if found.interval else ""
             p = f", {p_equation(found.p_two_sided)}" if found.p_two_sided is not None else ""
-            yield (
-                f"{column.label} - {comparison.baseline} over {found.n_tasks} tasks with samples: "
-                f"{points(found.value, signed=True)}{interval}{p}."
+            sentence = (
+                f"{column.label} - {comparison.baseline} on these {found.n_tasks} tasks with samples: "
+                f"{points(found.value, signed=True)}{interval}{p}"
             )
+            if (others := found.other_tasks) is not None:
+                sentence += (
+                    f"; on tasks like these {brackets(others.interval.low, others.interval.high, signed=True)}, "
+                    f"{p_equation(others.p_two_sided)} (t over {others.n_tasks} tasks)"
+                )
+            yield f"{sentence}."
+
+
+def _standings(comparison: Comparison) -> Iterator[str]:
+    found = comparison.standings
+    if found is None:
+        return
+    options, n_pairs = comparison.options, len(found.pairs)
+    if n_pairs > 1:
+        over = f"{found.n_tested} tasks with samples, {n_pairs} pairs of models, Holm's correction, {options.alpha:g}"
+        for group in found.groups:
+            yield f"Not separated by their means: {listed_briefly(group)} ({over})."
+        if not found.groups:
+            yield f"All models are separated by their means ({over})."
+        ranks = [
+            f"{one.label} {_span(one.ranks)} by the mean, {_span(one.borda_ranks)} by Borda" for one in found.models
+        ]
+        yield f"Ranks that these tests leave possible: {'; '.join(ranks[:_SHOWN])}."
+    leaders = [one.label for one in found.models if one.borda == 1]
+    first = found.models[0]
+    if first.borda != 1:
+        last = " (the last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
+        yield (
+            f"Mean and Borda count disagree: {first.label} has the highest mean, {' and '.join(leaders)}{last} the "
+            "most Borda points. The mean weighs how far a task is won, the Borda count only how many models are beaten."
+        )
+
+
+def _span(ranks: tuple[int, int]) -> str:
+    return str(ranks[0]) if ranks[0] == ranks[1] else f"{ranks[0]}-{ranks[1]}"
+
+
+def _seeds(comparison: Comparison) -> Iterator[str]:
+    """Columns whose experiments were drawn with different seeds."""
+    seeds: dict[object, list[str]] = {}
+    for position, column in enumerate(comparison.columns):
+        stored = [row.cells[position].stored for row in comparison.rows]
+        records = [record for task in stored if task is not None for record in task.records]
+        for seed in dict.fromkeys(record.provenance.seed for record in records):
+            if seed is not None:
+                seeds.setdefault(seed, []).append(column.label)
+    if len(seeds) > 1:
+        told = "; ".join(f"{seed} for {listed_briefly(labels)}" for seed, labels in seeds.items())
+        yield (
+            f"Seeds are mixed: {told}. Training sets of classification and sets of clustering were drawn "
+            "differently, so part of each difference is that draw."
+        )
 
 
 def _intervals(comparison: Comparison) -> Iterator[str]:
@@ -92,14 +147,20 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
     options = comparison.options
     if any(cell.interval for _, _, cell in cells):
         yield (
-            f"Intervals: {options.confidence:.0%}, bootstrap over queries or examples, "
-            f"{options.n_resamples:,} resamples."
+            f"Intervals: {options.confidence:.0%}, over queries or examples, clustered where they share a sentence or "
+            "document; Wilson's for scores, sign flips or Student's t for differences."
         )
+    few = [
+        cell for _, _, cell in cells if cell.difference is not None and "differ: no interval" in cell.difference.note
+    ]
+    if few:
+        n = sum(cell.difference is not None for _, _, cell in cells)
+        yield f"{len(few)} of {n} differences have no interval, as fewer than 10 units differ; their p is exact."
     tested = [cell for _, _, cell in cells if cell.p_adjusted is not None]
     if tested:
         yield (
-            f"Significant: paired permutation test against {comparison.baseline}, p < {options.alpha:g} after Holm's "
-            "correction over tasks."
+            f"Significant: paired test against {comparison.baseline}, p < {options.alpha:g} after Holm's correction "
+            "over the whole table."
         )
     noise = [row.task for column, row, cell in cells if cell.note == f"{ALGORITHM} noise only"]
     if noise:
@@ -114,7 +175,7 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
 
 
 def listed_briefly(names: Sequence[str] | dict[str, None]) -> str:
-    """The first dozen names, and how many more there are."""
+    """Returns the first dozen names, and how many more there are."""
     shown = list(names)
     more = f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more

@@ -1,14 +1,15 @@
-"""Scores that others published, and whether ours reproduce them. Reads CSV files with a source a row."""
+"""Sets published scores beside ours: whether ours reproduce them, and why they may differ."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
-from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, chosen_splits, mteb_name, read_published
+from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
+from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
 from evaluation.models.default_protocol import is_e5_name
 from evaluation.models.training_data import original_name
@@ -17,10 +18,10 @@ from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
 if TYPE_CHECKING:
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.statistics.intervals import Interval
 
 TOLERANCE_POINTS = 0.5
-"""A rerun with other batches, libraries or k-means seeds moves a score by less than this; see README's table."""
+"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in the README."""
 
 _ROUNDING_POINTS = 0.005  # published scores have two decimals
 _E5_MAX_LENGTH = 512  # model cards: "long texts will be truncated to at most 512 tokens"
@@ -33,11 +34,11 @@ class PublishedMatch:
     """A published score beside ours, in points.
 
     Attributes:
-        protocol: Of the table it stands in: e5 (the authors' rules), mteb (MTEB's reruns) or authors (rules of the
-            authors that are not defined here).
-        delta: Ours - published.
-        verdict: reproduced: within `TOLERANCE_POINTS`, and within our interval where there is one.
-        causes: Likely causes of a difference that the records show, most telling first; empty where reproduced.
+        protocol: The table's: e5 (the authors' rules), mteb (MTEB's reruns) or authors (rules of the authors that are
+            not defined here).
+        delta: Ours minus the published score.
+        verdict: "reproduced" means within `TOLERANCE_POINTS`, and within our interval where there is one.
+        causes: Likely causes of a difference, as far as the records show them; empty where reproduced.
     """
 
     score: float
@@ -49,7 +50,7 @@ class PublishedMatch:
 
 
 class PublishedScores:
-    """Published tables, found by model and task.
+    """Finds published scores by model and task.
 
     Args:
         rows: From `read_published`.
@@ -62,31 +63,31 @@ class PublishedScores:
             self._by_task.setdefault((row.model, row.task), []).append(row)
 
     def matches(
-        self, model: str, protocol: str, result: TaskResult, interval: Interval | None
+        self, model: str, protocol: str, task: TaskScore, interval: Interval | None
     ) -> tuple[PublishedMatch, ...]:
-        """Published scores of a model on a task, a match a table, tables of our own protocol first.
+        """The published scores of a model on a task, one match per table, those under our own protocol first.
 
         Args:
-            model: As records name it; 4-bit weights are set beside the model they are made of.
-            protocol: Ours.
-            result: Our score, with its records.
-            interval: Of our score, in points.
+            model: The checkpoint's name; 4-bit weights count as the model they were made from.
+            protocol: Our protocol.
+            task: Our score, with its records.
+            interval: The interval of our score, in points.
         """
-        if result.score is None:
+        if task.points is None:
             return ()
         tables: dict[str, list[PublishedScore]] = {}
-        for row in self._by_task.get((original_name(model), mteb_name(result.task)), []):
+        for row in self._by_task.get((original_name(model), mteb_name(task.task)), []):
             tables.setdefault(row.protocol, []).append(row)
         order = sorted(tables, key=lambda name: (name != protocol, name))
-        return tuple(_match(result, result.score, tables[name], interval) for name in order)
+        return tuple(_match(task, task.points, tables[name], interval) for name in order)
 
     def average(self, model: str, protocol: str, tasks: Sequence[str], value: float) -> tuple[PublishedMatch, ...]:
         """Published averages over a benchmark whose tasks are exactly these, under the same protocol.
 
         Args:
-            model: As records name it.
-            protocol: Ours.
-            tasks: mteb's names.
+            model: The checkpoint's name.
+            protocol: Our protocol.
+            tasks: The tasks, by mteb's names.
             value: Our mean over them, in points.
         """
         index = load_index()
@@ -120,24 +121,27 @@ def load_published() -> PublishedScores:
     )
 
 
-def _match(
-    result: TaskResult, score: float, rows: Sequence[PublishedScore], interval: Interval | None
-) -> PublishedMatch:
-    ours = {(split, subset) for record in result.records for split in record.splits for subset in record.subsets}
+def _match(task: TaskScore, score: float, rows: Sequence[PublishedScore], interval: Interval | None) -> PublishedMatch:
+    ours = {(split, subset) for record in task.records for split in record.splits for subset in record.subsets}
     same = [row for row in rows if (row.split, row.subset) in ours]
     like_with_like = bool(ours) and {(row.split, row.subset) for row in same} == ours
     used = same if like_with_like else chosen_splits(rows)
     theirs = fmean(row.score for row in used)
-    limited = any(record.limit for record in result.records)  # a part of the data reproduces nothing
+    limited = any(record.limit for record in task.records)  # a part of the data reproduces nothing
     verdict = _verdict(score, theirs, interval) if like_with_like and not limited else "differs"
     causes: list[str] = []
     if verdict == "differs":
         if not like_with_like:
-            places = ", ".join(dict.fromkeys(f"{row.split} ({row.subset})" for row in used))
-            causes.append(f"split: theirs is {places}, ours {result.identity.get('split', 'unknown')}")
-        causes += dict.fromkeys(cause for record in result.records for cause in _causes(record, used[0]))
+            theirs_in, ours_in = _told((row.split, row.subset) for row in used), _told(sorted(ours))
+            causes.append(f"split: theirs is {theirs_in}, ours {ours_in}")
+        causes += dict.fromkeys(cause for record in task.records for cause in _causes(record, used[0]))
     sources = "; ".join(dict.fromkeys(row.source for row in used))
     return PublishedMatch(theirs, sources, used[0].protocol, score - theirs, verdict, tuple(causes))
+
+
+def _told(places: Iterable[tuple[str, str]]) -> str:
+    """Splits and subsets in words."""
+    return ", ".join(dict.fromkeys(f"{split} ({subset})" for split, subset in places))
 
 
 def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Literal["reproduced", "differs"]:
@@ -147,7 +151,7 @@ def _verdict(ours: float, theirs: float, interval: Interval | None = None) -> Li
 
 
 def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
-    """What of a job is not as in the published table, as far as its record shows."""
+    """In what a job differs from the published table, as far as its record shows."""
     model, audit = record.provenance.model, record.audit
     if record.limit:
         yield "limit: ours is a limited run"

@@ -1,15 +1,16 @@
-"""The summary rows of a comparison: means, means of types, Borda ranks, over a benchmark or all compared tasks."""
+"""The summary rows of a comparison: means, means of types and Borda ranks, over a benchmark or all compared tasks."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.means import Mean, borda_ranks, mean_of_type_means, mean_over_tasks, means_by_type
 from evaluation.analysis.comparison.published import PublishedScores
-from evaluation.analysis.comparison.sources import Source, TaskResult, mteb_name
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, AggregateKind, Row
+from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
 from evaluation.tasks.index import load_index
 
@@ -31,13 +32,13 @@ def benchmark_tasks(name: str) -> dict[str, str]:
 
 
 def summarize(
-    sources: Sequence[Source],
+    sources: Sequence[ScoredModel],
     rows: Sequence[Row],
     baseline: int | None,
     evidence: Evidence,
     published: PublishedScores | None,
 ) -> tuple[str | None, tuple[Aggregate, ...]]:
-    """The benchmark that the summaries are over (None: all rows), and the summaries; none of a single task."""
+    """The benchmark that the summaries are over (None: all rows), and the summaries; none for a single task."""
     benchmark, types = _tasks_that_count(sources, rows, evidence.options.benchmark, whole=not evidence.options.only)
     if len(types) < 2:
         return benchmark, ()
@@ -48,7 +49,7 @@ def summarize(
             task: score
             for task, row in row_of.items()
             if (score := row.cells[column].score) is not None
-            and _are_the_benchmarks(source.results[row.task], subsets.get(task))
+            and _are_the_benchmarks(source.tasks[row.task], subsets.get(task))
         }
         for column, source in enumerate(sources)
     ]
@@ -82,7 +83,7 @@ class _Builder:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[ScoredModel],
         tasks: Mapping[str, str],
         scores: Sequence[Mapping[str, float]],
         baseline: int | None,
@@ -90,7 +91,7 @@ class _Builder:
         self._sources, self._tasks, self._scores, self._baseline = sources, tasks, scores, baseline
 
     def means(self, name: str, kind: AggregateKind, means: Sequence[Mean], type_: str | None = None) -> Aggregate:
-        """One cell a column, with the difference to the baseline's where both are over the same tasks."""
+        """One cell per column, with the difference to the baseline's where both are over the same tasks."""
         against = means[self._baseline] if self._baseline is not None else None
         cells = []
         for column, mean in enumerate(means):
@@ -103,7 +104,7 @@ class _Builder:
     def with_evidence(
         self, aggregate: Aggregate, tasks: Sequence[str], evidence: Evidence, published: PublishedScores | None
     ) -> Aggregate:
-        """The aggregate with tests over its tasks, and published averages over the same ones."""
+        """Adds tests over the aggregate's tasks, and published averages over the same tasks."""
         cells = []
         for column, cell in enumerate(aggregate.cells):
             source, difference, matches = self._sources[column], None, cell.published
@@ -111,7 +112,7 @@ class _Builder:
                 own = [self._tasks[task] for task in tasks if task in self._tasks and task not in cell.missing]
                 difference = evidence.suite(source, self._sources[self._baseline], own)
             limited = any(record.limit for record in source.records)
-            if published and source.store and not limited and not cell.missing and cell.value is not None:
+            if published and source.view and not limited and not cell.missing and cell.value is not None:
                 names = [mteb_name(task) for task in tasks]
                 matches = published.average(source.model, source.protocol, names, cell.value)
             cells.append(AggregateCell(cell.value, cell.n_tasks, cell.missing, cell.delta, difference, matches))
@@ -127,7 +128,7 @@ def _borda(scores: Sequence[Mapping[str, float]], tasks: Sequence[str]) -> Aggre
 
 
 def _tasks_that_count(
-    sources: Sequence[Source], rows: Sequence[Row], asked: str | None, *, whole: bool
+    sources: Sequence[ScoredModel], rows: Sequence[Row], asked: str | None, *, whole: bool
 ) -> tuple[str | None, dict[str, str]]:
     """The benchmark and task -> type: the benchmark's tasks under mteb's names, or the rows' under their own."""
     compared = {row.task: row.type for row in rows}
@@ -144,16 +145,13 @@ def _tasks_that_count(
     return None, compared
 
 
-def _are_the_benchmarks(result: TaskResult, wanted: tuple[str, ...] | None) -> bool:
-    """Whether a score is of the subsets that the benchmark names; else its task counts as missing."""
-    if wanted is None or "split" not in result.identity:
-        return True
-    places = result.identity["split"].split("; ")
-    return {subset for place in places for subset in place.partition(": ")[2].split(", ")} == set(wanted)
+def _are_the_benchmarks(task: TaskScore, wanted: tuple[str, ...] | None) -> bool:
+    """Whether a score is over the subsets that the benchmark names; else its task counts as missing."""
+    return wanted is None or {name for job in task.jobs for name in job.conditions["subsets"]} == set(wanted)
 
 
 def _rows_by_task(rows: Sequence[Row], tasks: Mapping[str, str]) -> dict[str, Row]:
-    """The row of each task that counts; mteb's own run of a task comes before one through beir."""
+    """The row of each task that counts; a run of a task by mteb itself comes before one through beir."""
     found: dict[str, Row] = {}
     for row in rows:
         name = row.task if row.task in tasks else mteb_name(row.task)

@@ -1,7 +1,4 @@
-"""What a comparison is: tasks as rows, models as columns, each score with its interval and its difference.
-
-Data only. Everything is in points (0-100), also intervals and differences.
-"""
+"""The data of a comparison: tasks as rows, models as columns. All numbers are in points (0-100)."""
 
 from __future__ import annotations
 
@@ -10,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from evaluation.analysis.comparison.means import competition_ranks
+
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.published import PublishedMatch
-    from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
-    from evaluation.analysis.statistics.resampling import Interval
+    from evaluation.analysis.run_view import RunView, TaskScore
+    from evaluation.analysis.statistics.intervals import Interval
+    from evaluation.analysis.statistics.paired_tests import Difference
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
     from evaluation.records.job_record import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
@@ -21,16 +22,16 @@ AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
 
 @dataclass(frozen=True, slots=True)
 class ComparisonOptions:
-    """What to compare and how.
+    """What to compare, and how.
 
     Attributes:
-        published: Set published scores beside ours; without any run, compare those alone.
-        models: Labels or globs of labels to keep, in this order; empty: all.
+        published: Sets published scores beside ours; without any run, compares those alone.
+        models: Labels, or globs of labels, to keep, in this order; empty: all.
         only: Globs of tasks to keep; empty: all.
         benchmark: mteb's name of the benchmark that aggregates are made over; None: the one that a run's config names
             unfiltered, or whose tasks are exactly the compared ones, else all compared tasks.
-        confidence, alpha, n_resamples, seed: Of intervals and tests.
-        intervals: Compute intervals and tests; without, scores and deltas only.
+        confidence, alpha, n_resamples, seed: Parameters of intervals and tests.
+        intervals: Computes intervals and tests, beside scores and deltas.
     """
 
     published: bool = False
@@ -46,14 +47,14 @@ class ComparisonOptions:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a column's tasks cost, as stored. Vectors out of the cache cost nothing and count no tokens.
+    """What a column's tasks cost, as stored. Cached vectors cost nothing and count no tokens.
 
     Attributes:
         tokens: Tokens that went through the model.
         encoding_s: Seconds spent encoding, reading cached vectors included.
-        total_s: Seconds of all jobs: loading, encoding, scoring.
+        total_s: Seconds of all jobs: loading, encoding and scoring.
         hardware: The processor or GPU, where all jobs agree.
-        from_cache: Part of the vectors came from the cache, so that neither figure is the model's own.
+        from_cache: Some vectors came from the cache, so that neither figure is the model's own.
     """
 
     tokens: int
@@ -64,7 +65,7 @@ class Speed:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """Tokens a second of encoding; None where nothing was encoded."""
+        """Tokens per second of encoding; None where nothing was encoded."""
         return self.tokens / self.encoding_s if self.tokens and self.encoding_s else None
 
     @property
@@ -75,7 +76,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One model under one protocol, of one run or of one published table.
+    """One model under one protocol, from a run or from a published table.
 
     Attributes:
         label: Unique in the comparison; with the run's name where two runs share a label.
@@ -84,7 +85,7 @@ class Column:
         model: The checkpoint's name, such as intfloat/e5-base.
         settings: Pooling, maximum length, dtype, backend, device; empty for published scores.
         weights: sha256 of the weights, where known.
-        limited: From a run with a limit: no scores to report.
+        limited: Some scores come from a limited run and are not to be reported.
         speed: None for published scores.
     """
 
@@ -101,7 +102,7 @@ class Column:
 
     @property
     def is_published(self) -> bool:
-        """Whether its scores are others'."""
+        """Whether others published its scores."""
         return self.folder is None
 
 
@@ -112,16 +113,16 @@ class Cell:
     Attributes:
         score: Main score in points; None where there is none, never 0.
         interval: Confidence interval of the score, in points; None where no samples are stored.
-        delta: Score - the baseline's, in points; None for the baseline itself.
-        difference: The same with interval and test, in points and without draws; None without samples of both.
-        p_adjusted: Holm-adjusted over the column's tasks, two-sided.
+        delta: Score minus the baseline's; None for the baseline itself.
+        difference: The same with interval and test; None without samples of both.
+        p_adjusted: Two-sided, after Holm's correction over all tests of the table.
         significant: p_adjusted is below the comparison's alpha.
-        trained: The task's training data is among the model's; None: not known of this model.
-        marks: In what the cell is not as the row's first score, or the baseline's: "protocol", "dataset", "split",
-            "metric", "limit". Empty unless `mixed`.
-        note: Why there is no score or no interval; empty where nothing is to be said.
-        records: The stored jobs: one, or the parts of an aggregate task; empty for published scores.
-        published: Others' score of the same model on the same task, where asked for and known.
+        trained: Whether the task's training data is among the model's; None where that is not known.
+        marks: In what the cell differs from the baseline's, or from the row's first score: "protocol", "dataset",
+            "split", "metric", "limit". Empty unless `mixed`.
+        note: Why there is no score or no interval; empty otherwise.
+        stored: What the score was made of; None where the task is not in the run.
+        published: Published scores of the same model on the same task, where asked for and known.
     """
 
     score: float | None = None
@@ -133,8 +134,13 @@ class Cell:
     trained: bool | None = None
     marks: tuple[str, ...] = ()
     note: str = ""
-    records: tuple[JobRecord, ...] = ()
+    stored: TaskScore | None = None
     published: tuple[PublishedMatch, ...] = ()
+
+    @property
+    def records(self) -> tuple[JobRecord, ...]:
+        """The stored jobs: one, or the parts of an aggregate task; empty for published scores."""
+        return self.stored.records if self.stored is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ class Row:
 
     Attributes:
         cells: In the order of the comparison's columns.
-        differs: What the row's cells differ in, such as "protocol (e5, none)"; empty without `mixed`.
+        differs: In what the row's cells differ, such as "protocol (e5; none)"; empty unless `mixed`.
     """
 
     task: str
@@ -153,19 +159,23 @@ class Row:
     parts: tuple[str, ...] = ()
     differs: tuple[str, ...] = ()
 
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """Rank of each cell among the scores as shown (`competition_ranks`)."""
+        return competition_ranks([cell.score for cell in self.cells])
+
 
 @dataclass(frozen=True, slots=True)
 class AggregateCell:
     """An aggregate of one column.
 
     Attributes:
-        value: In points, or a rank from 1; None where no task has a score.
+        value: Points, or a rank from 1; None where no task has a score.
         n_tasks: Tasks of the set, missing ones included.
-        missing: Tasks of the set that have no score here: the value is of the others, and no fair comparison.
-        delta: Value - the baseline's, where neither misses a task; None otherwise and for ranks.
-        difference: Of the tasks whose samples are stored, with interval and test over tasks and their units, in
-            points; only of kind "mean", or "common" where a mean misses tasks.
-        published: Others' average of the same model over the same benchmark, where asked for and known.
+        missing: Tasks of the set without a score here: the value is over the others, and not a fair comparison.
+        delta: Value minus the baseline's, where both are over the same tasks; None otherwise and for ranks.
+        difference: Over the tasks whose samples are stored, with interval and test; for kinds "mean" and "common" only.
+        published: Published averages of the same model over the same benchmark, where asked for and known.
     """
 
     value: float | None
@@ -177,23 +187,23 @@ class AggregateCell:
 
     @property
     def n_scored(self) -> int:
-        """Tasks that the value is made of."""
+        """Number of tasks that the value is over."""
         return self.n_tasks - len(self.missing)
 
     @property
     def tested(self) -> SuiteDifference | None:
-        """The difference, if its test covers all tasks that the value is made of: only then do both belong together."""
+        """The difference, if its test covers all tasks that the value is over; else None."""
         return self.difference if self.difference and self.difference.n_tasks == self.n_scored else None
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A summary over tasks, a cell a column.
+    """A summary over tasks, with a cell per column.
 
     Attributes:
-        name: For people: "Mean over 56 tasks".
-        kind: mean (over tasks), common (over the tasks that every column has), type (of one type), type_means (mean
-            of the types' means), borda (rank as mteb defines it).
+        name: Such as "Mean over 56 tasks".
+        kind: mean (over all tasks), common (over the tasks that every column has), type (over the tasks of one type),
+            type_means (mean of the types' means), borda (rank as mteb defines it).
         type: The task type of kind "type".
     """
 
@@ -202,17 +212,82 @@ class Aggregate:
     cells: tuple[AggregateCell, ...]
     type: str | None = None
 
+    @property
+    def ranks(self) -> tuple[int | None, ...]:
+        """Rank of each complete cell among the values as shown (`competition_ranks`)."""
+        values = [None if cell.missing else cell.value for cell in self.cells]
+        return competition_ranks(values, lowest_first=self.kind == "borda")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a model stands among all.
+
+    Attributes:
+        mean: In points, over the tasks of the standings.
+        rank: By the mean.
+        ranks: The ranks by the mean that the tests leave possible, all at the comparison's confidence.
+        borda: Rank by Borda count.
+        borda_ranks: The same for the Borda count.
+    """
+
+    label: str
+    mean: float
+    rank: int
+    ranks: tuple[int, int]
+    borda: int
+    borda_ranks: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two models on the tasks that can be tested, in points; the first has the higher mean.
+
+    Attributes:
+        p: Two-sided, after Holm's correction over all pairs.
+    """
+
+    first: str
+    second: str
+    difference: SuiteDifference
+    p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """All pairs of models.
+
+    Attributes:
+        models: The best mean first.
+        pairs: Every pair that can be tested.
+        groups: Runs of neighbours by the mean that the tests do not separate.
+        n_tasks: Tasks of the means.
+        n_tested: Those of them whose samples are stored.
+    """
+
+    models: tuple[Standing, ...]
+    pairs: tuple[Pair, ...]
+    groups: tuple[tuple[str, ...], ...]
+    n_tasks: int
+    n_tested: int
+
+    def pair(self, first: str, second: str) -> Pair | None:
+        """Returns the pair of two labels, whatever their order; None where it cannot be tested."""
+        return next((pair for pair in self.pairs if {pair.first, pair.second} == {first, second}), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Everything that tables and reports show of several runs.
+    """Everything that tables and reports show of one or several runs.
 
     Attributes:
-        name: Of the runs, joined.
+        name: The names of the runs, joined.
         benchmark: mteb's benchmark that the aggregates are over; None: all compared tasks.
-        baseline: Label of the column that differences are taken to; None: no differences.
-        mixed: Rows of different protocols, datasets or metric versions were asked for.
+        baseline: Label of the column that the others are compared with; None: no differences.
+        mixed: Rows whose columns differ in protocol, dataset or metric version were allowed.
         notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
+        runs: The stored runs that were compared.
+        standings: All models against each other on the tasks that all have; None where that cannot be tested.
     """
 
     name: str
@@ -224,9 +299,11 @@ class Comparison:
     mixed: bool
     options: ComparisonOptions
     notes: tuple[str, ...]
+    runs: tuple[RunView, ...] = ()
+    standings: Standings | None = None
 
     def column(self, label: str) -> int:
-        """Position of a label; KeyError when there is none."""
+        """The position of a label; KeyError if no column has it."""
         for position, column in enumerate(self.columns):
             if column.label == label:
                 return position

@@ -1,6 +1,6 @@
-"""A snapshot as one small JSON file that is reviewed like code: a readable head, then the units, compressed.
+"""Stores a snapshot as one small JSON file that is reviewed like code: a readable head, then the units, compressed.
 
-The same snapshot always gives the same bytes. A checksum over the content finds damage and edits by hand.
+The same snapshot always gives the same bytes. A checksum over the content finds damage and manual edits.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.planning import Pilot
+from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import units_from_bytes, units_to_bytes
 from evaluation.errors import StoreError, UsageError
 
 FORMAT, SCHEMA_VERSION = "e5-evaluation baseline", 1
-_REMEDY = "take it from version control again, or write it anew with --update-baseline"
+_REMEDY = "restore it from version control, or write it again with --update-baseline"
 
 
 class _Job(BaseModel):
@@ -37,6 +39,15 @@ class _Job(BaseModel):
     conditions: dict[str, Any]
 
 
+class _Pilot(BaseModel):
+    """Another checkpoint's run; `spread` is in points, by task."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    run: str
+    spread: dict[str, float]
+
+
 class _Document(BaseModel):
     """The file. `units` holds, by label and task, base64 of `units_to_bytes`."""
 
@@ -50,10 +61,16 @@ class _Document(BaseModel):
     versions: dict[str, str]
     jobs: list[_Job]
     units: dict[str, dict[str, str]]
+    pilot: _Pilot | None = None
 
 
-def baseline_bytes(snapshot: Snapshot) -> bytes:
-    """The file of a complete snapshot (`check_complete`), jobs sorted by label and task."""
+def baseline_bytes(snapshot: Snapshot, pilot: Pilot | None = None) -> bytes:
+    """Returns the file of a complete snapshot (`check_complete`), jobs sorted by label and task.
+
+    Args:
+        snapshot: The baseline.
+        pilot: How far another checkpoint's examples differ from it, for planning.
+    """
     jobs = sorted(snapshot.jobs, key=lambda job: (job.label, job.task))
     units: dict[str, dict[str, str]] = {}
     for job in jobs:
@@ -69,20 +86,26 @@ def baseline_bytes(snapshot: Snapshot) -> bytes:
         "jobs": [{name: getattr(job, name) for name in _Job.model_fields} for job in jobs],
         "units": units,
     }
+    if pilot is not None:
+        content["pilot"] = {"run": pilot.run, "spread": pilot.spread}
     content["checksum"] = _checksum(content)
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "replace")
 
 
 def parse_baseline(data: bytes, name: str) -> Snapshot:
-    """The snapshot of a file's bytes.
+    """Reads the snapshot from a file's bytes.
 
     Args:
         data: The whole file.
-        name: How errors call it.
+        name: Its name in errors.
 
     Raises:
         UsageError: It is damaged, edited, foreign, or of a newer schema.
     """
+    return _snapshot(_document(data, name), name)
+
+
+def _document(data: bytes, name: str) -> _Document:
     content = _content(data, name)
     version = content.get("schema_version")
     if not isinstance(version, int) or version > SCHEMA_VERSION:
@@ -93,19 +116,29 @@ def parse_baseline(data: bytes, name: str) -> Snapshot:
     if content.get("checksum") != _checksum(content):
         raise UsageError(f"{name} is damaged or was edited (its checksum does not fit its content): {_REMEDY}.")
     try:
-        document = _Document.model_validate(content)
+        return _Document.model_validate(content)
+    except ValidationError as error:
+        raise _incomplete(name, error) from error
+
+
+def _snapshot(document: _Document, name: str) -> Snapshot:
+    try:
         jobs = tuple(_scored(job, document.units) for job in document.jobs)
-    except (ValidationError, StoreError, binascii.Error) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{name} is not a whole baseline ({reason}): {_REMEDY}.") from error
+    except (StoreError, binascii.Error) as error:
+        raise _incomplete(name, error) from error
     return Snapshot(document.run, jobs, document.models, document.versions)
 
 
+def _incomplete(name: str, error: Exception) -> UsageError:
+    reason = str(error).splitlines()[0]
+    return UsageError(f"{name} is not a complete baseline ({reason}): {_REMEDY}.")
+
+
 def is_baseline(file: Path) -> bool:
-    """Whether a file was written as a baseline, be it damaged since.
+    """Returns whether a file was written as a baseline, even if it has been damaged since.
 
     Raises:
-        UsageError: It can't be read.
+        UsageError: It cannot be read.
     """
     try:
         _content(_read(file), str(file))
@@ -115,7 +148,7 @@ def is_baseline(file: Path) -> bool:
 
 
 def load_baseline(file: Path) -> Snapshot:
-    """The snapshot of a baseline file.
+    """Reads the snapshot of a baseline file.
 
     Raises:
         UsageError: It is missing, damaged, edited, foreign, or of a newer schema.
@@ -123,15 +156,25 @@ def load_baseline(file: Path) -> Snapshot:
     return parse_baseline(_read(file), str(file))
 
 
+def load_pilot(file: Path) -> Pilot | None:
+    """Reads the pilot that a baseline file holds; None without one.
+
+    Raises:
+        UsageError: The file is missing, damaged, edited, foreign, or of a newer schema.
+    """
+    pilot = _document(_read(file), str(file)).pilot
+    return None if pilot is None else Pilot(pilot.run, pilot.spread)
+
+
 class _ForeignFile(UsageError):
-    """No baseline of ours."""
+    """The file is not a baseline of this package."""
 
 
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UsageError(f"{file} can't be read: {error.strerror or error}.") from error
+        raise UsageError(f"{file} cannot be read: {error.strerror or error}.") from error
 
 
 def _content(data: bytes, name: str) -> dict[str, Any]:
@@ -141,7 +184,7 @@ def _content(data: bytes, name: str) -> dict[str, Any]:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _ForeignFile(
-            f"{name} is no baseline file: give a run's folder, or a file that check-regression wrote with "
+            f"{name} is not a baseline file: give a run's folder, or a file that check-regression wrote with "
             "--update-baseline."
         )
     return content

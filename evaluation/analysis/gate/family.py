@@ -1,33 +1,21 @@
-"""All tests of a gate as one family: a task's, a suite's, and p adjusted after Holm over all of them. Pure.
+"""All tests of a gate: each task's, each model's mean over tasks, and p corrected over all of them. Pure.
 
-Judges nothing; `regression.py` does.
+`verdicts.py` judges them.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
-
-import numpy as np
 
 from evaluation.analysis.gate.matching import Case
-from evaluation.analysis.statistics.paired_tests import (
-    Difference,
-    SuiteDifference,
-    compare_units,
-    holm,
-    suite_difference,
-)
-from evaluation.analysis.statistics.resampling import Interval, KeptDraws, Resampling
-from evaluation.analysis.statistics.units import Units
+from evaluation.analysis.statistics.corrections import holm_in_families
+from evaluation.analysis.statistics.paired_tests import Difference, compare_units
+from evaluation.analysis.statistics.sign_flips import Resampling
+from evaluation.analysis.statistics.suite_tests import SuiteDifference, suite_difference
 from evaluation.errors import ComparisonError
 
-CONFIDENCE, POWER = 0.95, 0.8
-MIN_EXPERIMENTS = 5
-"""Clustering: the standard error of fewer experiments says nothing."""
+CONFIDENCE = 0.95
 
 Key = tuple[str, str]
 """Label and task of a check; a suite's task is empty."""
@@ -35,82 +23,53 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """All tests of a gate: differences by key, p after Holm over all of them, and why a pair can't be compared."""
+    """All tests of a gate.
 
-    n_tests: int
+    Attributes:
+        tasks: Differences of the tasks whose units are stored on both sides.
+        suites: Each model's mean difference over its tested tasks, of which there are at least two.
+        mismatched: Why units of a task cannot be paired.
+        p_drop: One-sided p by key, corrected over the whole gate; of tasks and suites that have a test.
+        task_factor: What the smallest p of a task is multiplied by in the correction.
+    """
+
     tasks: dict[Key, Difference]
     suites: dict[Key, SuiteDifference]
     mismatched: dict[Key, str]
-    p_drop: dict[Key, float | None]
-    p_change: dict[Key, float | None]
+    p_drop: dict[Key, float]
+    task_factor: int
 
 
-def compare_all(cases: Sequence[Case], alpha: float, n_resamples: int) -> Family:
-    """Compare all pairs of units, and each model's suite.
+def compare_all(cases: Sequence[Case], n_resamples: int) -> Family:
+    """Compares all pairs of units, and each model's mean over its tasks.
 
-    Resamples are so many that a p, adjusted, can fall to half of alpha; `detectable` is told for the level that
-    Holm's first step leaves a single task.
+    Tasks are one family of tests and means another, so that a mean keeps its power beside many tasks.
     """
-    pairs = {(case.label, case.task): case.units for case in cases if case.units}
-    tested = [key for key, (first, _) in pairs.items() if first.kind != "algorithm"]
-    n_suites = sum(n > 1 for n in Counter(label for label, _ in tested).values())
-    n_tests = max(len(tested) + n_suites, 1)
-    resampling = Resampling(max(n_resamples, math.ceil(2 * n_tests / alpha)), kept=KeptDraws())
     tasks: dict[Key, Difference] = {}
     mismatched: dict[Key, str] = {}
-    for key, (first, second) in pairs.items():
+    for case in cases:
+        if case.units is None:
+            continue
+        key = (case.label, case.task)
         try:
-            tasks[key] = compare_units(
-                first, second, confidence=CONFIDENCE, alpha=2 * alpha / n_tests, resampling=resampling
-            )
+            tasks[key] = compare_units(*case.units, confidence=CONFIDENCE, resampling=Resampling(n_resamples))
         except ComparisonError as error:
             mismatched[key] = str(error)
-    suites = {}
-    for label in dict.fromkeys(label for label, _ in tested):
-        members = [tasks[key] for key in tested if key[0] == label and key in tasks and tasks[key].p_drop is not None]
+    suites: dict[Key, SuiteDifference] = {}
+    for label in dict.fromkeys(label for label, _ in tasks):
+        members = [found for key, found in tasks.items() if key[0] == label and found.p_drop is not None]
         if len(members) > 1:
             suites[label, ""] = suite_difference(members, confidence=CONFIDENCE)
-    found: dict[Key, Difference | SuiteDifference] = {**{key: tasks[key] for key in tested if key in tasks}, **suites}
-    p_drop = holm([difference.p_drop for difference in found.values()])
-    p_change = holm([difference.p_two_sided for difference in found.values()])
-    return Family(
-        n_tests,
-        tasks,
-        suites,
-        mismatched,
-        dict(zip(found, p_drop, strict=True)),
-        dict(zip(found, p_change, strict=True)),
-    )
-
-
-def algorithm_noise(first: Units, second: Units) -> float | None:
-    """Standard error of a clustering task's difference over its paired experiments, 0-1; None with too few of them.
-
-    Args:
-        first: Units of kind "algorithm".
-        second: The same experiments of the other model.
-    """
-    variances = []
-    others = {(part.split, part.subset): part for part in second.parts}
-    for part in first.parts:
-        other = others[part.split, part.subset]
-        values = dict(zip(other.ids, other.arrays["value"].tolist(), strict=True))
-        differences = part.arrays["value"] - np.array([values[name] for name in part.ids])  # (N,)
-        if differences.size < MIN_EXPERIMENTS:
-            return None
-        variances.append(float(np.var(differences, ddof=1)) / differences.size)
-    return math.sqrt(sum(variances)) / len(variances)
-
-
-def suite_detectable(interval: Interval | None, alpha: float) -> float | None:
-    """The smallest true drop, 0-1, that a one-sided normal test at `alpha` finds with power 0.8.
-
-    Args:
-        interval: Of the suite's difference; its width gives the standard error.
-        alpha: Level of the test.
-    """
-    if interval is None or interval.low == interval.high:
-        return None
-    quantile = NormalDist().inv_cdf
-    error = (interval.high - interval.low) / (2 * quantile((1 + CONFIDENCE) / 2))
-    return error * (quantile(1 - alpha) + quantile(POWER))
+    drops: list[dict[Key, float | None]] = [
+        {key: found.p_drop for key, found in tasks.items()},
+        {key: suite.p_drop for key, suite in suites.items()},
+    ]
+    corrected = holm_in_families([list(own.values()) for own in drops])
+    p_drop = {
+        key: p
+        for own, p_values in zip(drops, corrected, strict=True)
+        for key, p in zip(own, p_values, strict=True)
+        if p is not None
+    }
+    n_tested = sum(p is not None for p in drops[0].values())
+    return Family(tasks, suites, mismatched, p_drop, n_tested * (2 if suites else 1))

@@ -1,22 +1,23 @@
-"""A gate's verdicts as JUnit XML, which CI servers show as tests: a suite a model, a test a task."""
+"""Renders a gate's verdicts as JUnit XML, which CI servers show as tests: a suite per model, a test per task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from evaluation.analysis.gate.verdicts import Check, GateReport, Verdict
+from evaluation.analysis.gate.rule import Check, GateReport, Verdict
 from evaluation.analysis.number_formats import p_equation, points, span
 from evaluation.system.inert_text import printable
 
 
 def render_junit(report: GateReport) -> bytes:
-    """The report as a JUnit file, UTF-8. The same report gives the same bytes: no time, no host.
+    """Returns the report as a JUnit file, UTF-8. The same report gives the same bytes: no time, no host.
 
-    A regression is a failure; what could not be compared is an error; a task that the baseline has not is skipped.
+    A regression is a failure, and so is an inconclusive verdict that fails the gate. What could not be compared is an
+    error, and a task that the baseline lacks is skipped.
     """
     labels = list(dict.fromkeys(check.label for check in report.checks))
-    root = ET.Element("testsuites", {"name": "check-regression", **_counts(report.checks)})
+    root = ET.Element("testsuites", {"name": "check-regression", **_counts(report, report.checks)})
     for label in labels:
         _add_suite(root, report, label, [check for check in report.checks if check.label == label])
     ET.indent(root)
@@ -25,8 +26,10 @@ def render_junit(report: GateReport) -> bytes:
 
 
 def _add_suite(root: ET.Element, report: GateReport, label: str, checks: Sequence[Check]) -> None:
-    n_skipped = sum(_kind(check) == "skipped" for check in checks)
-    suite = ET.SubElement(root, "testsuite", {"name": printable(label), **_counts(checks), "skipped": str(n_skipped)})
+    n_skipped = sum(_kind(report, check) == "skipped" for check in checks)
+    suite = ET.SubElement(
+        root, "testsuite", {"name": printable(label), **_counts(report, checks), "skipped": str(n_skipped)}
+    )
     properties = ET.SubElement(suite, "properties")
     values = {
         "run": report.run,
@@ -37,15 +40,15 @@ def _add_suite(root: ET.Element, report: GateReport, label: str, checks: Sequenc
     for name, value in values.items():
         ET.SubElement(properties, "property", {"name": name, "value": printable(value)})
     for check in checks:
-        _add_case(suite, check)
+        _add_case(suite, report, check)
     ET.SubElement(suite, "system-out").text = printable("\n".join([*report.rule.sentences(), *report.notes]))
 
 
-def _add_case(suite: ET.Element, check: Check) -> None:
+def _add_case(suite: ET.Element, report: GateReport, check: Check) -> None:
     names = {"classname": printable(check.label), "name": printable(check.name)}
     case = ET.SubElement(suite, "testcase", {**names, "time": "0"})
     what = {"type": str(check.verdict).lower(), "message": printable(check.reason)}
-    kind = _kind(check)
+    kind = _kind(report, check)
     if kind:
         ET.SubElement(case, kind, what).text = None if kind == "skipped" else printable(_numbers(check))
     if kind != "failure" and check.change is not None:
@@ -53,9 +56,11 @@ def _add_case(suite: ET.Element, check: Check) -> None:
         ET.SubElement(case, "system-out").text = printable("; ".join(part for part in parts if part))
 
 
-def _kind(check: Check) -> str:
+def _kind(report: GateReport, check: Check) -> str:
     match check.verdict:
-        case Verdict.REGRESSED:
+        case Verdict.REGRESSION:
+            return "failure"
+        case Verdict.INCONCLUSIVE if report.rule.require_conclusive:
             return "failure"
         case Verdict.MISSING | Verdict.FAILED | Verdict.CHANGED:
             return "error"
@@ -65,8 +70,8 @@ def _kind(check: Check) -> str:
             return ""
 
 
-def _counts(checks: Sequence[Check]) -> dict[str, str]:
-    kinds = [_kind(check) for check in checks]
+def _counts(report: GateReport, checks: Sequence[Check]) -> dict[str, str]:
+    kinds = [_kind(report, check) for check in checks]
     counts = {"tests": len(kinds), "failures": kinds.count("failure"), "errors": kinds.count("error"), "time": 0}
     return {name: str(n) for name, n in counts.items()}
 
@@ -79,6 +84,4 @@ def _numbers(check: Check) -> str:
         parts.append(f"95 % interval of the change {span(*check.interval, signed=True)}")
     if check.p is not None:
         parts.append(f"{p_equation(check.p)} after Holm")
-    if check.detectable is not None:
-        parts.append(f"shows drops from {points(check.detectable)} points")
     return ", ".join(parts)

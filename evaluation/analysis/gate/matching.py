@@ -1,24 +1,20 @@
-"""The jobs of a baseline and of a run as pairs: one case a task, with the reason where the two can't be compared.
-
-Pure; judges no score.
-"""
+"""Pairs the tasks of a baseline and of a run, and says why two of them can't be compared. Judges no score."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
-from evaluation.analysis.statistics.units import Units, aggregate_units
-from evaluation.errors import ComparisonError
+from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.run_view import ScoredJob, TaskScore, differing
+from evaluation.analysis.statistics.units import Units
 
 FaultKind = Literal["missing", "failed", "changed", "new"]
 
 
 class Fault(NamedTuple):
-    """Why a case has no comparison."""
+    """Why a case can't be compared."""
 
     kind: FaultKind
     reason: str
@@ -26,7 +22,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One task (an aggregate is one) of one model in both snapshots.
+    """One task of one model in both snapshots; an aggregate is one task.
 
     Attributes:
         label: The run's name of the model.
@@ -44,9 +40,9 @@ class Case:
 
 
 def match(baseline: Snapshot, run: Snapshot) -> list[Case]:
-    """Cases in the run's order, then what only the baseline has.
+    """The cases in the run's order, then those that only the baseline has.
 
-    Models go by label; one model on each side is a pair whatever the labels.
+    Models are paired by label; a single model on each side is a pair whatever the labels.
     """
     names = paired_labels(baseline, run)
     before = _by_case(baseline, {label: names.get(label, label) for label in baseline.labels})
@@ -64,12 +60,6 @@ def paired_labels(baseline: Snapshot, run: Snapshot) -> dict[str, str]:
     return {label: label for label in baseline.labels if label in run.labels}
 
 
-def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed between two sets of named values, such as "seed 42 -> 43"."""
-    names = dict.fromkeys([*before, *now])
-    return [f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in names if before.get(name) != now.get(name)]
-
-
 def _by_case(snapshot: Snapshot, names: Mapping[str, str]) -> dict[tuple[str, str], list[ScoredJob]]:
     cases: dict[tuple[str, str], list[ScoredJob]] = {}
     for job in snapshot.jobs:
@@ -79,11 +69,12 @@ def _by_case(snapshot: Snapshot, names: Mapping[str, str]) -> dict[tuple[str, st
 
 def _case(label: str, task: str, before: Sequence[ScoredJob], now: Sequence[ScoredJob], known: bool) -> Case:
     fault = _fault(before, now, known)
+    baseline, run = (TaskScore(task, tuple(jobs)) if jobs else None for jobs in (before, now))
     units = None
-    if fault is None:
-        first, second = _merged(task, now), _merged(task, before)
-        units = (first, second) if first is not None and second is not None else None
-    return Case(label, task, _mean_score(before), _mean_score(now), units, fault)
+    if fault is None and run is not None and baseline is not None and run.units is not None:
+        units = (run.units, baseline.units) if baseline.units is not None else None
+    scores = [one.score if one is not None else None for one in (baseline, run)]
+    return Case(label, task, scores[0], scores[1], units, fault)
 
 
 def _fault(before: Sequence[ScoredJob], now: Sequence[ScoredJob], known: bool) -> Fault | None:
@@ -103,21 +94,5 @@ def _fault(before: Sequence[ScoredJob], now: Sequence[ScoredJob], known: bool) -
     for name, job in later.items():
         changes = differing(earlier[name].conditions, job.conditions)
         if changes:
-            return Fault("changed", "; ".join(changes))
+            return Fault("changed", "; ".join(changes.values()))
     return None
-
-
-def _mean_score(jobs: Sequence[ScoredJob]) -> float | None:
-    scores = [job.score for job in jobs]
-    return fmean(score for score in scores if score is not None) if scores and None not in scores else None
-
-
-def _merged(task: str, jobs: Sequence[ScoredJob]) -> Units | None:
-    """The units of a task, or of all parts of an aggregate as one task's; None where they can't be put together."""
-    found = [job.units for job in jobs if job.units is not None]
-    if len(found) != len(jobs):
-        return None
-    try:
-        return found[0] if len(found) == 1 else aggregate_units(task, found)
-    except ComparisonError:
-        return None

@@ -1,154 +1,39 @@
-"""The rule that tells a regression from noise, and its verdict on every task of a run. Pure: reads no file.
+"""Judges a run by a baseline: the verdict on every task and on each model's mean. Pure: reads no file.
 
-The rule is declared in every output (`GateRule.sentences`); the README says why it is so.
+The rule is `rule.py`'s, every output declares it, and docs/statistics.md explains it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from statistics import fmean
 
-from evaluation.analysis.gate.family import MIN_EXPERIMENTS, Family, Key, algorithm_noise, compare_all, suite_detectable
-from evaluation.analysis.gate.matching import Case, differing, match, paired_labels
+from evaluation.analysis.gate.family import Family, Key, compare_all
+from evaluation.analysis.gate.matching import Case, match, paired_labels
+from evaluation.analysis.gate.rule import NEGLIGIBLE, NOISE_ERRORS, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.number_formats import p_equation
-from evaluation.analysis.statistics.resampling import Interval
-from evaluation.errors import UsageError
+from evaluation.analysis.run_view import differing
+from evaluation.analysis.statistics.intervals import Interval
+from evaluation.analysis.statistics.paired_tests import MIN_UNITS, Difference
+from evaluation.analysis.statistics.power import examples_to_rule_out
 
-NEGLIGIBLE = 0.1
-"""Points. A smaller change of a mean, or rise of a task, is not worth a verdict, however significant: two processors
-sum in different orders, and a paired test finds the tiniest difference that always points one way."""
-NOISE_ERRORS = 4.0
-"""Clustering: a drop counts from four standard errors of the paired experiments. Were their differences normal, ten of
-them went so far by chance once in 600 times, five once in 120."""
-MIN_ALPHA, MAX_ALPHA = 0.001, 0.5
-
-
-class Verdict(StrEnum):
-    """What becomes of a task or a suite; the value is what people read."""
-
-    REGRESSED = "REGRESSED"
-    MISSING = "MISSING"
-    FAILED = "FAILED"
-    CHANGED = "CHANGED"
-    UNJUDGED = "too small to judge"
-    SMALL = "small drop"
-    OK = "ok"
-    IMPROVED = "improved"
-    NEW = "new"
-
-    @property
-    def fails(self) -> bool:
-        """Whether one of these fails the gate."""
-        return self in {Verdict.REGRESSED, Verdict.MISSING, Verdict.FAILED, Verdict.CHANGED}
-
-
-@dataclass(frozen=True, slots=True)
-class GateRule:
-    """What counts as a regression.
-
-    Args:
-        max_drop: Points that a task may lose, whatever the statistics.
-        alpha: Level of the tests, after Holm's correction.
-
-    Raises:
-        UsageError: A value is out of range.
-    """
-
-    max_drop: float = 1.0
-    alpha: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_drop < math.inf:
-            raise UsageError(f"--max-drop {self.max_drop:g}: give points, 0 or more.")
-        if not MIN_ALPHA <= self.alpha < MAX_ALPHA:
-            raise UsageError(f"--alpha {self.alpha:g}: give a level from {MIN_ALPHA} to less than {MAX_ALPHA}.")
-
-    def sentences(self) -> tuple[str, ...]:
-        """The rule in words, in the order in which it is applied."""
-        drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
-        return (
-            "A task that is missing or failed, or whose protocol, dataset, splits or metric changed, fails.",
-            f"A task fails when it drops by more than {drop} and its one-sided p, adjusted after Holm over all tests "
-            f"of this gate, is below {alpha}; such a drop without such a p is too small to judge and does not fail.",
-            f"A model's suite fails when the mean of its tasks drops by more than {NEGLIGIBLE:g} points with such a p.",
-            f"Clustering varies with the algorithm's chance: it fails when it drops by more than {drop} and by more "
-            f"than {NOISE_ERRORS:g} standard errors of its paired experiments; it has no p and is in no suite.",
-            f"A task of which nothing but the score is stored fails when it drops by more than {drop}.",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The verdict on a task, or on the mean of a model's tasks. All numbers in points.
-
-    Attributes:
-        name: The task, or "mean of 7 tasks".
-        change: The run's score - the baseline's.
-        p: One-sided for a drop, adjusted; None where there is no test.
-        detectable: The smallest true drop that such a test finds four times in five.
-        reason: A sentence for people; empty where there is nothing to say.
-    """
-
-    label: str
-    name: str
-    verdict: Verdict
-    baseline: float | None = None
-    score: float | None = None
-    change: float | None = None
-    interval: tuple[float, float] | None = None
-    p: float | None = None
-    detectable: float | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class GateReport:
-    """All verdicts.
-
-    Attributes:
-        tasks: One check a task and model.
-        suites: One check a model with two or more tested tasks.
-        notes: What else differs between baseline and run: weights, settings, versions.
-    """
-
-    run: str
-    baseline: str
-    rule: GateRule
-    tasks: tuple[Check, ...]
-    suites: tuple[Check, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def checks(self) -> tuple[Check, ...]:
-        """Tasks and suites."""
-        return (*self.tasks, *self.suites)
-
-    @property
-    def failures(self) -> tuple[Check, ...]:
-        """The checks that fail the gate."""
-        return tuple(check for check in self.checks if check.verdict.fails)
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing failed."""
-        return not self.failures
+MIN_RUNS = 5
+"""Clustering: the standard error of fewer runs of the algorithm says nothing."""
 
 
 def judge(baseline: Snapshot, run: Snapshot, rule: GateRule, *, n_resamples: int = 10_000) -> GateReport:
-    """Hold a run against a baseline.
+    """Judges a run by a baseline.
 
     Args:
         baseline: Complete (`check_complete`).
         run: May have failed and missing jobs, which fail.
         rule: The rule.
-        n_resamples: At least so many; more where Holm's correction over many tests asks for smaller p.
+        n_resamples: Random patterns of signs per test of few examples.
     """
     cases = match(baseline, run)
-    family = compare_all(cases, rule.alpha, n_resamples)
+    family = compare_all(cases, n_resamples)
     return GateReport(
         run=run.name,
         baseline=baseline.name,
@@ -174,82 +59,107 @@ def _task_check(case: Case, family: Family, rule: GateRule) -> Check:
     if difference is None:
         assert baseline is not None and score is not None, case
         change = score - baseline
-        verdict, reason = _score_verdict(-change, rule)
+        verdict, reason = _untested_verdict(-change, "nothing but its score is stored", rule)
         return Check(case.label, case.task, verdict, baseline, score, change, reason=reason)
-    drop = -100 * difference.value
     if key in family.p_drop:
-        verdict, reason = _tested_verdict(key, drop, family, rule)
-    else:
         assert case.units is not None, case
-        verdict, reason = _clustering_verdict(drop, algorithm_noise(*case.units), rule)
+        verdict, reason = _tested_verdict(key, _unit_name(case.units[0].type), family, rule)
+    else:
+        verdict, reason = _clustering_verdict(difference, rule)
     return Check(
         label=case.label,
         name=case.task,
         verdict=verdict,
         baseline=baseline,
         score=score,
-        change=-drop,
+        change=100 * difference.value,
         interval=_interval(difference.interval),
         p=family.p_drop.get(key),
-        detectable=_points(difference.detectable) if key in family.p_drop else None,
         reason=reason,
     )
 
 
-def _score_verdict(drop: float, rule: GateRule) -> tuple[Verdict, str]:
-    """Of a task with nothing but scores."""
+def _untested_verdict(drop: float, why: str, rule: GateRule) -> tuple[Verdict, str]:
+    """Of a task whose drop cannot be told from chance."""
     if drop > rule.max_drop:
-        return Verdict.REGRESSED, f"dropped {_more_than(drop, rule)}; nothing but its score is stored"
-    return Verdict.OK, "judged by its score alone: nothing else is stored"
+        return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, and cannot be tested: {why}"
+    return Verdict.INCONCLUSIVE, f"cannot be tested: {why}"
 
 
-def _clustering_verdict(drop: float, noise: float | None, rule: GateRule) -> tuple[Verdict, str]:
-    """Of a task whose units are runs of an algorithm; `noise` is a standard error, 0-1."""
-    if drop <= rule.max_drop:
-        return Verdict.OK, ""
-    if noise is None:
-        few = f"fewer than {MIN_EXPERIMENTS} experiments can't tell it from the algorithm's chance"
-        return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but {few}"
-    bound = f"{NOISE_ERRORS:g} standard errors of its experiments, {100 * NOISE_ERRORS * noise:.2f}"
-    if drop > 100 * NOISE_ERRORS * noise:
-        return Verdict.REGRESSED, f"dropped {_more_than(drop, rule)}, and more than {bound}"
-    return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but no more than {bound}"
-
-
-def _tested_verdict(key: Key, drop: float, family: Family, rule: GateRule) -> tuple[Verdict, str]:
-    difference, p, p_change = family.tasks[key], family.p_drop[key], family.p_change[key]
-    if p is None:
-        if drop > rule.max_drop:
-            return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, but can't be tested: {difference.note}"
-        return Verdict.OK, difference.note
+def _clustering_verdict(difference: Difference, rule: GateRule) -> tuple[Verdict, str]:
+    """Of a task whose units are runs of an algorithm."""
+    drop = -100 * difference.value
+    if difference.error is None or difference.n_clusters < MIN_RUNS:
+        return _untested_verdict(drop, f"fewer than {MIN_RUNS} runs of the algorithm", rule)
+    noise = f"{NOISE_ERRORS:g} standard errors of its paired runs, {100 * NOISE_ERRORS * difference.error:.2f}"
     if drop > rule.max_drop:
-        if p < rule.alpha:
-            return Verdict.REGRESSED, f"dropped {_more_than(drop, rule)}, {_p(p)}"
-        known = _points(difference.detectable)
-        power = "" if known is None else f"; they show drops from about {known:.1f} points"
-        judged = f"too small to judge with these {difference.n_units} units: {_p(p)}{power}"
-        return Verdict.UNJUDGED, f"dropped {_more_than(drop, rule)}, which is {judged}"
-    if drop > NEGLIGIBLE and p < rule.alpha:
-        return Verdict.SMALL, f"dropped {drop:.2f} points, no more than {rule.max_drop:.2f}, but not by chance: {_p(p)}"
-    if -drop > NEGLIGIBLE and p_change is not None and p_change < rule.alpha:
-        return Verdict.IMPROVED, f"rose {-drop:.2f} points, {_p(p_change)}"
-    return Verdict.OK, ""
+        if drop > 100 * NOISE_ERRORS * difference.error:
+            return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, and more than {noise}"
+        return Verdict.INCONCLUSIVE, f"dropped {_more_than(drop, rule)}, but no more than {noise}"
+    if difference.lower_bound is not None and 100 * difference.lower_bound >= -rule.max_drop:
+        return Verdict.NO_DROP, ""
+    return Verdict.INCONCLUSIVE, f"its {difference.n_units} runs of the algorithm vary too much to decide"
+
+
+def _tested_verdict(key: Key, unit: str, family: Family, rule: GateRule) -> tuple[Verdict, str]:
+    difference, p = family.tasks[key], family.p_drop[key]
+    drop, n = -100 * difference.value, difference.n_clusters
+    if difference.n_changed == 0:
+        return Verdict.NO_DROP, ""
+    significant = p < rule.alpha
+    if drop > rule.max_drop:
+        if significant:
+            return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, {_p(p)}"
+        if difference.n_effective < MIN_UNITS:
+            few = f"it has {n} independent {unit}"
+            if n >= MIN_UNITS:
+                few = f"a few of its {n} {unit} carry most of the score"
+            return _untested_verdict(drop, few, rule)
+        if family.task_factor * 2.0**-n >= rule.alpha:
+            tests = f"{n} {unit} are too few for this gate's number of tests"
+            return _untested_verdict(drop, tests, rule)
+        return Verdict.INCONCLUSIVE, f"dropped {_more_than(drop, rule)}, {_p(p)}; {_missing(difference, unit, rule)}"
+    if difference.lower_bound is None:
+        return _untested_verdict(drop, f"it has {n} independent {unit}", rule)
+    if 100 * difference.lower_bound >= -rule.max_drop:
+        low = 100 * difference.lower_bound
+        if drop > NEGLIGIBLE and significant:
+            return Verdict.NO_DROP, f"dropped {drop:.2f} points, no more than {rule.max_drop:.2f}, {_p(p)}"
+        return Verdict.NO_DROP, f"rose {-drop:.2f} points, by more than chance" if low > NEGLIGIBLE else ""
+    return Verdict.INCONCLUSIVE, _missing(difference, unit, rule)
+
+
+def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
+    """How many examples would decide."""
+    if rule.max_drop == 0:
+        return "no number of examples rules out every drop: give a --max-drop above 0"
+    assert difference.error is not None, difference
+    ratio = examples_to_rule_out(100 * difference.error, rule.max_drop)
+    n = difference.n_clusters
+    if ratio <= 1:
+        return f"the change is too close to -{rule.max_drop:.2f} for {n} {unit} to decide"
+    return f"{n} {unit} cannot rule out a drop of {rule.max_drop:.2f} points; about {_rounded(n * ratio)} would"
 
 
 def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRule) -> Check:
     key = (label, "")
-    difference, p, p_change = family.suites[key], family.p_drop[key], family.p_change[key]
-    assert p is not None and p_change is not None, key
-    members = [case for case in cases if case.label == label and family.p_drop.get((label, case.task)) is not None]
-    drop = -100 * difference.value
-    verdict, reason = Verdict.OK, ""
+    difference, p = family.suites[key], family.p_drop[key]
+    members = [case for case in cases if case.label == label and (label, case.task) in family.p_drop]
+    drop, low = -100 * difference.value, 100 * difference.lower_bound
     if p < rule.alpha and drop > NEGLIGIBLE:
-        verdict, reason = Verdict.REGRESSED, f"the mean dropped {drop:.2f} points, {_p(p)}"
-    elif drop > rule.max_drop:
-        judged = f"too small to judge with these {len(members)} tasks: {_p(p)}"
-        verdict, reason = Verdict.UNJUDGED, f"the mean dropped {_more_than(drop, rule)}, which is {judged}"
-    elif p_change < rule.alpha and -drop > NEGLIGIBLE:
-        verdict, reason = Verdict.IMPROVED, f"the mean rose {-drop:.2f} points, {_p(p_change)}"
+        verdict, reason = Verdict.REGRESSION, f"the mean dropped {drop:.2f} points, {_p(p)}"
+    elif low >= -rule.max_drop:
+        verdict = Verdict.NO_DROP
+        reason = f"the mean rose {-drop:.2f} points, by more than chance" if low > NEGLIGIBLE else ""
+    else:
+        verdict = Verdict.INCONCLUSIVE
+        reason = f"the mean dropped {_more_than(drop, rule)}, {_p(p)}; " if drop > rule.max_drop else ""
+        ratio = examples_to_rule_out(100 * difference.error, rule.max_drop) if rule.max_drop else 0.0
+        reason += (
+            f"about {ratio:.1f} times as many examples per task would decide"
+            if ratio > 1
+            else f"the change is too close to -{rule.max_drop:.2f} to decide"
+        )
     return Check(
         label=label,
         name=f"mean of {len(members)} tasks",
@@ -259,13 +169,25 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
         change=-drop,
         interval=_interval(difference.interval),
         p=p,
-        detectable=_points(suite_detectable(difference.interval, rule.alpha / family.n_tests)),
         reason=reason,
     )
 
 
+def _unit_name(type_: str) -> str:
+    """What the units of a task type are called."""
+    if type_ == "BitextMining":
+        return "sentences"
+    return "queries" if "Retrieval" in type_ or "Reranking" in type_ else "examples"
+
+
 def _more_than(drop: float, rule: GateRule) -> str:
     return f"{drop:.2f} points, more than {rule.max_drop:.2f}"
+
+
+def _rounded(n: float) -> str:
+    """A number to two digits, rounded up."""
+    step = 10 ** max(math.floor(math.log10(n)) - 1, 0)
+    return f"{math.ceil(n / step) * step:,}"
 
 
 def _p(value: float) -> str:
@@ -284,7 +206,7 @@ def _interval(interval: Interval | None) -> tuple[float, float] | None:
 
 
 def _notes(baseline: Snapshot, run: Snapshot) -> list[str]:
-    """What differs beside the scores and fails nothing: weights, a model's settings, versions."""
+    """What differs besides the scores and fails nothing: weights, a model's settings, versions."""
     notes = []
     for before, now in paired_labels(baseline, run).items():
         old, new = baseline.models.get(before), run.models.get(now)
@@ -292,10 +214,11 @@ def _notes(baseline: Snapshot, run: Snapshot) -> list[str]:
             continue
         name = now if before == now else f"{now} (the baseline's {before})"
         same = all(old.get(part) == new.get(part) for part in ("weights_sha256", "tokenizer_sha256"))
-        notes.append(f"{name}: {'the same' if same else 'other'} weights and tokenizer as in the baseline.")
+        how = "the same weights and tokenizer as" if same else "other weights or another tokenizer than"
+        notes.append(f"{name}: {how} in the baseline.")
         settings = differing(old.get("settings", {}), new.get("settings", {}))
         if settings:
-            notes.append(f"{name}: {'; '.join(settings)}.")
+            notes.append(f"{name}: {'; '.join(settings.values())}.")
     versions = [
         f"{name} {baseline.versions.get(name, 'none')} -> {run.versions.get(name, 'none')}"
         for name in dict.fromkeys([*baseline.versions, *run.versions])

@@ -1,4 +1,4 @@
-"""Stored records -> files for other tools: TREC run files and a model card's model-index. Reads records only."""
+"""Writes stored results for other tools: TREC run files, and the model-index of a model card."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from evaluation.errors import UsageError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
+from evaluation.records.tables import stored_file
 from evaluation.system.atomic_files import write_text
 
 _SPACE = re.compile(r"\s")
@@ -16,58 +17,82 @@ _PROGRAM = "https://github.com/embeddings-benchmark/mteb"
 
 
 def write_trec(run: Path, output: Path) -> list[Path]:
-    """A TREC run file for each retrieval or reranking job, split and subset: query Q0 document rank score tag.
+    """Writes a TREC run file per retrieval or reranking job, split and subset: query Q0 document rank score tag.
 
     Args:
         run: The run's folder.
-        output: Where <label>/<task>.<split>[.<subset>].run is written; spaces in the tag become underscores.
+        output: Folder of the files <label>/<task>.<split>[.<subset>].run; spaces in the tag become underscores.
+
+    Returns:
+        The files.
 
     Raises:
         UsageError: No job has a ranking, the run is limited, or an id holds a space, which the format can't express.
-    """
-    import pyarrow.parquet as pq
+        DamagedFileError: A stored file is missing or is not what was written.
 
+    Example:
+        >>> write_trec(Path("results/quickstart"), Path("trec"))
+    """
     store, written = RunStore(run), []
     for record in store.current_records():
         _refuse_limited(record, run)
-        file = store.job_folder(record.label, record.task, record.fingerprint) / "run.parquet"
-        if record.state != "done" or not file.is_file():
-            continue
-        table = pq.read_table(file)
-        tag = _SPACE.sub("_", record.label)
-        for split in record.splits:
-            for subset in dict.fromkeys(table["subset"].to_pylist()):
-                name = f"{record.task}.{split}" + ("" if subset == "default" else f".{subset}")
-                rows = [row for row in table.to_pylist() if (row["split"], row["subset"]) == (split, subset)]
-                for row in rows:
-                    if _SPACE.search(row["query_id"]) or _SPACE.search(row["corpus_id"]):
-                        wrong = f"{row['query_id']!r}, {row['corpus_id']!r}"
-                        raise UsageError(f"{record.task}: TREC run files can't hold ids with spaces ({wrong}).")
-                lines = [
-                    f"{row['query_id']} Q0 {row['corpus_id']} {row['rank']} {row['score']:.9g} {tag}" for row in rows
-                ]
-                target = output / record.label / f"{name.replace('/', '__')}.run"
-                write_text(target, "\n".join(lines) + "\n")
-                written.append(target)
+        folder = store.job_folder(record.label, record.task, record.fingerprint)
+        file = stored_file(folder, record, "run.parquet")
+        if record.state == "done" and file is not None:
+            written += _write_rankings(record, file, output)
     if not written:
         raise UsageError(f"{run} holds no ranking: none of its jobs is retrieval or reranking.")
     return written
 
 
+def _write_rankings(record: JobRecord, file: Path, output: Path) -> list[Path]:
+    import pyarrow.parquet as pq
+
+    written, tag = [], _SPACE.sub("_", record.label)
+    rankings: dict[tuple[str, str], list[str]] = {}
+    for row in pq.read_table(file).to_pylist():
+        query, document = row["query_id"], row["corpus_id"]
+        if _SPACE.search(query) or _SPACE.search(document):
+            raise UsageError(f"{record.task}: TREC run files can't hold ids with spaces ({query!r}, {document!r}).")
+        line = f"{query} Q0 {document} {row['rank']} {row['score']:.9g} {tag}\n"
+        rankings.setdefault((row["split"], row["subset"]), []).append(line)
+    for (split, subset), lines in rankings.items():
+        name = f"{record.task}.{split}" + ("" if subset == "default" else f".{subset}")
+        target = output / _file_name(record.label) / _file_name(f"{name.replace('/', '__')}.run")
+        written.append(target)
+        write_text(written[-1], "".join(lines))
+    return written
+
+
+def _file_name(name: str) -> str:
+    """The name if it can't lead out of a folder.
+
+    Raises:
+        UsageError: It can, as only names in a run that was tampered with do.
+    """
+    if name.startswith(".") or set(name) & set("/\\\0"):
+        raise UsageError(f"{name!r} can't be the name of a file, so nothing is written for it: the run is damaged.")
+    return name
+
+
 def _refuse_limited(record: JobRecord, run: Path) -> None:
     if record.limit is not None:
-        raise UsageError(f"{run} is a limited run, whose results are not handed on.")
+        raise UsageError(f"{run} is a limited run, whose results are not exported.")
 
 
 def write_model_cards(run: Path, output: Path) -> list[Path]:
-    """A model-index block for each label: the header of a model card, scores in points, every score with its protocol.
+    """Writes the header of a model card per label: a model-index in points, every score with its protocol.
 
     Args:
         run: The run's folder.
-        output: Where <label>.md is written.
+        output: Folder of the files <label>.md.
+
+    Returns:
+        The files.
 
     Raises:
-        UsageError: No job has a score, or the run is limited.
+        UsageError: No job has a score, the run is limited, or a label would lead out of `output`.
+        DamagedFileError: A stored file is missing or is not what was written.
     """
     by_label: dict[str, list[JobRecord]] = {}
     for record in RunStore(run).current_records():
@@ -78,6 +103,8 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         raise UsageError(f"{run} holds no score.")
     written = []
     for label, records in by_label.items():
+        if label.startswith(".") or set(label) & set("/\\\0"):
+            raise UsageError(f"{run}: {label!r} can't be the name of a file: a record is not what run-benchmark wrote.")
         target = output / f"{label}.md"
         write_text(target, model_card(records))
         written.append(target)
@@ -85,7 +112,7 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
 
 
 def model_card(records: Sequence[JobRecord]) -> str:
-    """The header of a model card, of the records of one label."""
+    """The header of the model card for the records of one label."""
     from huggingface_hub import EvalResult, ModelCardData
 
     models = {record.provenance.model.name: record.provenance.model for record in records if record.provenance.model}

@@ -1,4 +1,4 @@
-"""The answer a report begins with: which model is better, by how much, how sure. Words only; computes no statistics."""
+"""Words the answer a report begins with: which model is better, by how much, how sure. Computes no statistics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Comparison
 from evaluation.analysis.number_formats import p_equation, span
-from evaluation.analysis.statistics.paired_tests import SuiteDifference
+from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 _NAMED = 3
-"""Models that are named behind the first two."""
+"""Models named after the first two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +18,9 @@ class Answer:
     """One sentence in two halves, and what qualifies it.
 
     Attributes:
-        lead: Who is ahead, and whether that is sure.
-        rest: The rest of the sentence: figures, completeness, protocols.
-        tally: On how many tasks the leader is better or worse, beyond chance.
+        lead: Which model is ahead, and whether that is more than chance.
+        rest: The rest: figures, completeness, protocols, and what holds for tasks like these.
+        tally: On how many tasks the leader is better or worse by more than chance.
         cautions: Sentences that a reader must see before quoting a figure.
     """
 
@@ -39,7 +39,7 @@ class _Standing(NamedTuple):
 
 
 def answer(comparison: Comparison) -> Answer:
-    """The sentence of a comparison, over the largest set of tasks that is fair to all its models."""
+    """Returns the sentence of a comparison, over the largest set of tasks that is fair to all its models."""
     whole = fair_mean(comparison) or _single_task(comparison)
     ranked = _ranked(comparison, whole)
     cautions = tuple(_cautions(comparison))
@@ -55,18 +55,20 @@ def answer(comparison: Comparison) -> Answer:
     other = next((one for one in ranked if one.label == comparison.baseline), ranked[1])
     other = ranked[1] if other.label == best.label else other
     gap = best.value - other.value
-    difference, sign = (best.cell.difference, 1) if other.label == comparison.baseline else (other.cell.difference, -1)
-    surely, how_sure = _certainty(difference, sign, gap, comparison)
+    found = _tested(comparison, best, other)
+    surely, how_sure = _certainty(found, gap, comparison)
+    ahead = f"{best.label} is {gap:.2f} points ahead of {other.label}"
     lead = {
         True: f"{best.label} is better than {other.label} by {gap:.2f} points",
-        False: f"{best.label} and {other.label} can't be told apart",
-        None: f"{best.label} is {gap:.2f} points ahead of {other.label}",
+        False: f"{ahead}, which chance explains",
+        None: ahead,
     }[surely]
     rest = f": {best.value:.2f} against {other.value:.2f} points {where} ({how_sure})"
     behind = [f"{one.label} {one.value:.2f}" for one in ranked if one.label not in (best.label, other.label)]
     rest += f"; then {', '.join(behind[:_NAMED])}" if behind else ""
     rest += f" and {len(behind) - _NAMED} more" if len(behind) > _NAMED else ""
-    return Answer(lead, f"{rest}.", _tally(comparison, best.label, other.label), cautions)
+    rest = f"{rest}. {_other_tasks(found, best.label) if found is not None else ''}".rstrip()
+    return Answer(lead, rest, _tally(comparison, best.label, other.label), cautions)
 
 
 def fair_mean(comparison: Comparison) -> Aggregate | None:
@@ -94,7 +96,7 @@ def _single_task(comparison: Comparison) -> Aggregate | None:
 
 
 def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
-    """Models with a mean over the same tasks, the best first: those that miss no more than all do, or the only one."""
+    """Models with a mean over the same tasks, best first: those that miss only what all miss, or the only one."""
     if whole is None:
         return []
     found = [
@@ -108,7 +110,7 @@ def _ranked(comparison: Comparison, whole: Aggregate | None) -> list[_Standing]:
 
 
 def _where(comparison: Comparison, whole: Aggregate) -> str:
-    """Completeness and protocols: "over all 8 tasks, protocol e5"."""
+    """Returns completeness and protocols: "over all 8 tasks, protocol e5"."""
     counted = max((cell.n_scored for cell in whole.cells), default=0)
     n_rows = len(comparison.rows)
     named = f"{comparison.benchmark}'s " if comparison.benchmark else "the "
@@ -129,26 +131,61 @@ def _where(comparison: Comparison, whole: Aggregate) -> str:
     return f"{tasks}, under protocols {told}"
 
 
-def _certainty(
-    difference: SuiteDifference | None, sign: int, gap: float, comparison: Comparison
-) -> tuple[bool | None, str]:
-    """Whether the leader is surely ahead (None: unknown), and the figures that say so."""
+class _Test(NamedTuple):
+    """The difference best - other with the p that decides, and what that p is corrected for."""
+
+    difference: SuiteDifference
+    sign: int
+    p: float
+    corrected: str
+
+
+def _tested(comparison: Comparison, best: _Standing, other: _Standing) -> _Test | None:
+    """From all pairs of models under one correction where there are several; else from the baseline's column."""
+    pair = comparison.standings.pair(best.label, other.label) if comparison.standings is not None else None
+    if pair is not None and len(comparison.rows) > 1:
+        n_pairs = len(comparison.standings.pairs) if comparison.standings is not None else 1
+        corrected = f" after Holm over {n_pairs} pairs of models" if n_pairs > 1 else ""
+        return _Test(pair.difference, 1 if pair.first == best.label else -1, pair.p, corrected)
+    against = best.cell if other.label == comparison.baseline else other.cell
+    difference, sign = against.difference, 1 if other.label == comparison.baseline else -1
     if difference is None or difference.p_two_sided is None:
-        return None, "how sure that is can't be said: it takes stored samples of two tasks or more"
+        return None
+    return _Test(difference, sign, difference.p_two_sided, "")
+
+
+def _certainty(found: _Test | None, gap: float, comparison: Comparison) -> tuple[bool | None, str]:
+    """Whether chance does not explain the lead (None: unknown), and the figures that say so."""
+    if found is None:
+        return None, "how sure that is cannot be said: no samples are stored of two tasks or more"
+    difference, sign = found.difference, found.sign
     parts = []
     if abs(difference.value - sign * gap) > 0.005:
-        parts.append(f"{sign * difference.value:+.2f} over the {difference.n_tasks} tasks that can be tested")
+        parts.append(f"{sign * difference.value:+.2f} on the {difference.n_tasks} tasks that can be tested")
     else:
-        parts.append(f"{gap:+.2f}")
+        parts.append(f"{gap:+.2f}{' on these tasks' if difference.n_tasks > 1 else ''}")
     if difference.interval is not None:
         low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
         parts.append(f"{comparison.options.confidence:.0%} interval {span(low, high, signed=True)}")
-    parts.append(p_equation(difference.p_two_sided))
-    return difference.p_two_sided < comparison.options.alpha, ", ".join(parts)
+    parts.append(p_equation(found.p) + found.corrected)
+    return found.p < comparison.options.alpha, ", ".join(parts)
+
+
+def _other_tasks(found: _Test, best: str) -> str:
+    """What the tasks' differences say of tasks like these."""
+    others = found.difference.other_tasks
+    if others is None:
+        return ""
+    low, high = sorted((found.sign * others.interval.low, found.sign * others.interval.high))
+    if low <= 0 <= high:
+        verdict = f"{best} may or may not be ahead"
+    else:
+        verdict = f"{best} is ahead" if low > 0 else f"{best} is behind"
+    return f"On other tasks like these {verdict}: {span(low, high, signed=True)} (t over {others.n_tasks} tasks)."
 
 
 def _tally(comparison: Comparison, best: str, other: str) -> str:
-    """Significant differences a task; only against the baseline, to which tests were made."""
+    """Significant differences task by task; only against the baseline, which the tests are made against."""
     if comparison.baseline not in (best, other):
         return ""
     tested, sign = (best, 1) if other == comparison.baseline else (other, -1)
@@ -161,14 +198,14 @@ def _tally(comparison: Comparison, best: str, other: str) -> str:
     return (
         f"Task by task, {best} is significantly better than {other} on {better}, significantly worse on {worse}, and "
         f"undecided on {len(cells) - better - worse} of {len(cells)} tasks that can be tested "
-        f"(Holm's correction, two-sided, {comparison.options.alpha:g})."
+        f"(Holm's correction over the whole table, two-sided, {comparison.options.alpha:g})."
     )
 
 
 def _cautions(comparison: Comparison) -> list[str]:
     found = []
     if any(column.limited for column in comparison.columns):
-        found.append("Limited run: tasks were cut down, these are no scores to report.")
+        found.append("Limited run: tasks were cut down, so these scores are not for reporting.")
     protocols = {column.protocol for column in comparison.columns if not column.is_published}
     if len(protocols) > 1:
         found.append("The models run under different protocols: differences mix the model with the text it was given.")

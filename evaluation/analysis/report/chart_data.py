@@ -1,9 +1,9 @@
-"""What charts draw, as rows of plain values. Computes no statistics."""
+"""The rows of plain values that charts draw. Computes no statistics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -16,7 +16,7 @@ Rows = list[dict[str, Any]]
 
 
 def score_rows(comparison: Comparison) -> Rows:
-    """One row a task and model that has a score."""
+    """Returns a row per task and model with a score."""
     return [
         {"task": row.task, "metric": row.metric, "model": column.label, "score": _round(cell.score)}
         | (
@@ -35,7 +35,7 @@ def score_rows(comparison: Comparison) -> Rows:
 
 
 def difference_rows(comparison: Comparison) -> Rows:
-    """One row a task and model that has a difference to the baseline."""
+    """Returns a row per task and model with a difference to the baseline."""
     rows: Rows = []
     for row in comparison.rows:
         for column, cell in zip(comparison.columns, row.cells, strict=True):
@@ -59,7 +59,7 @@ def difference_rows(comparison: Comparison) -> Rows:
 
 
 def speed_rows(comparison: Comparison) -> Rows:
-    """Mean score and speed of each model that has both; `front`: no other is at least as good and faster."""
+    """Returns mean score and speed of each model that has both; no other model beats those on the `front`."""
     means = next((a for a in comparison.aggregates if a.kind == "common"), None)
     means = means or next((a for a in comparison.aggregates if a.kind == "mean"), None)
     rows: Rows = []
@@ -79,7 +79,7 @@ def speed_rows(comparison: Comparison) -> Rows:
 
 
 def query_rows(first: ScoredTask, second: ScoredTask) -> Rows:
-    """How many queries share each pair of scores, in points."""
+    """Returns the number of queries for each pair of scores, in points."""
     counts: dict[tuple[float, float], int] = {}
     for place, value in first.scores.items():
         if place in second.scores:
@@ -89,7 +89,7 @@ def query_rows(first: ScoredTask, second: ScoredTask) -> Rows:
 
 
 def type_rows(comparison: Comparison) -> Rows:
-    """Means by task type, of models that have all tasks of the type."""
+    """Returns means by task type, for models with a score on all tasks of the type."""
     rows: Rows = []
     for task_type in dict.fromkeys(row.type for row in comparison.rows):
         tasks = [row for row in comparison.rows if row.type == task_type]
@@ -102,7 +102,7 @@ def type_rows(comparison: Comparison) -> Rows:
 
 
 def published_rows(comparison: Comparison) -> Rows:
-    """Every score that others have published too."""
+    """Returns every score that others have published too."""
     return [
         {
             "task": row.task,
@@ -121,7 +121,7 @@ def published_rows(comparison: Comparison) -> Rows:
 
 
 def bucket_names(rows: Sequence[LengthRow]) -> list[str]:
-    """Names of the length buckets up to the last that holds a text."""
+    """Returns the names of the length buckets up to the last one that holds a text."""
     edges = rows[0].edges
     last = max(position for row in rows for position, count in enumerate(row.counts) if count)
     names = [f"{low}-{high - 1}" for low, high in zip(edges, edges[1:], strict=False)]
@@ -129,7 +129,7 @@ def bucket_names(rows: Sequence[LengthRow]) -> list[str]:
 
 
 def length_data(rows: Sequence[LengthRow]) -> Rows:
-    """One row a model, task and side: share of texts in each bucket, share cut."""
+    """Returns a row per model, task and side: share of texts in each bucket, and share truncated."""
     n = len(bucket_names(rows))
     return [
         {
@@ -140,6 +140,23 @@ def length_data(rows: Sequence[LengthRow]) -> Rows:
         }
         for row in rows
     ]
+
+
+def time_rows(seconds: Mapping[str, Mapping[str, float]]) -> tuple[str, list[str], Rows]:
+    """Returns a unit that fits the longest time, the phases in order, and a row per model and phase (none if all is 0).
+
+    Args:
+        seconds: Label -> phase -> seconds over all tasks.
+    """
+    total = max((sum(phases.values()) for phases in seconds.values()), default=0.0)
+    unit, divisor = ("hours", 3600.0) if total > 7200 else ("minutes", 60.0) if total > 300 else ("seconds", 1.0)
+    phases = list(dict.fromkeys(phase for found in seconds.values() for phase in found))
+    rows: Rows = [
+        {"model": label, "phase": phase, "time": value / divisor, "order": phases.index(phase)}
+        for label, found in seconds.items()
+        for phase, value in found.items()
+    ]
+    return unit, phases, rows if total else []
 
 
 def _round(value: float | None) -> float | None:

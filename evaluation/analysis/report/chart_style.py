@@ -1,16 +1,16 @@
-"""How charts look, on a page and on paper, and how they become vector images. Knows no scores."""
+"""The look of charts on a page and on paper, and how they become vector images. Knows no scores."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evaluation.errors import UnwritableError
-from evaluation.system.atomic_files import write_atomically, write_text
+from evaluation.errors import StoreError, UnwritableError
+from evaluation.system.atomic_files import read_sealed_json, write_atomically, write_sealed_json, write_text
 from evaluation.system.cache_folder import user_cache_dir
 
 VEGA_LITE = "6.4"
@@ -29,7 +29,7 @@ SERIES = (
     "#c2185b",
     "#3d3d3d",
 )
-"""Told apart by people who see no red, green or blue (after Okabe and Ito 2008), and by shape besides."""
+"""Colours that people with any colour-vision deficiency tell apart (after Okabe and Ito 2008); shapes differ too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Look:
 
     Attributes:
         series: Colours of models, used in turn.
-        good, bad: What is better and worse than the baseline.
+        good, bad: Colours of what is better and worse than the baseline.
         width: Pixels, or "container" on a page.
     """
 
@@ -52,7 +52,7 @@ class Look:
     width: int | str
 
     def config(self) -> dict[str, Any]:
-        """Vega-Lite's config: fonts, axes, legends."""
+        """Returns Vega-Lite's config: fonts, axes, legends."""
         axis = {
             "labelColor": self.text,
             "titleColor": self.text,
@@ -83,14 +83,10 @@ class Look:
             "text": {"color": self.text, "fontSize": 11},
         }
 
-    def colours(self, n: int) -> list[str]:
-        """A colour for each of n models."""
-        return [self.series[position % len(self.series)] for position in range(n)]
 
-
-def shapes(n: int) -> list[str]:
-    """A shape for each of n models."""
-    return [SHAPES[position % len(SHAPES)] for position in range(n)]
+def in_turn(marks: Sequence[str], n: int) -> list[str]:
+    """A colour or shape for each of n models, from the start again where they run out."""
+    return [marks[position % len(marks)] for position in range(n)]
 
 
 PAGE = Look(
@@ -103,7 +99,7 @@ PAGE = Look(
     bad="var(--bad)",
     width="container",
 )
-"""Colours are variables of the page's style sheet, so that charts follow dark mode and print without being redrawn."""
+"""Its colours are variables of the page's style sheet, so charts follow dark mode and print without being redrawn."""
 
 PAPER = Look(
     series=SERIES,
@@ -118,24 +114,26 @@ PAPER = Look(
 
 
 def vega_bundle() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script for a page without a network; made once, then read from a cache."""
+    """Returns Vega, Vega-Lite and Vega-Embed as one script for a page without a network.
+
+    Making it takes seconds, so it is cached with its checksum; a damaged copy is made again.
+    """
     import vl_convert
 
-    file = user_cache_dir() / "report" / f"vega-{metadata.version('vl-convert-python')}-{VEGA_LITE}.js"
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:
-        script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # its stub is stricter than it is
-        with contextlib.suppress(UnwritableError):  # then it is made again next time
-            write_text(file, script)
-        return script
+    file = user_cache_dir() / "report" / f"vega-{metadata.version('vl-convert-python')}-{VEGA_LITE}.json"
+    with contextlib.suppress(FileNotFoundError, StoreError, KeyError):
+        return str(read_sealed_json(file)["script"])
+    script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # its stub is stricter than it is
+    with contextlib.suppress(UnwritableError):  # then it is made again next time
+        write_sealed_json(file, {"script": script})
+    return script
 
 
 def save_figure(spec: Mapping[str, Any], stem: Path) -> list[Path]:
-    """Write a chart as <stem>.svg and <stem>.pdf.
+    """Writes a chart as <stem>.svg and <stem>.pdf.
 
     Raises:
-        StoreError: The folder can't be written.
+        UnwritableError: The folder can't be written.
     """
     import vl_convert
 

@@ -1,11 +1,11 @@
-"""What a report says around each chart: title, caption, and a description for those who can't see it."""
+"""The texts around each chart of a report: title, caption, and a description for readers who can't see it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Words(NamedTuple):
+class ChartText(NamedTuple):
     """Texts of one chart; names in braces are filled in."""
 
     title: str
@@ -13,47 +13,47 @@ class Words(NamedTuple):
     description: str
 
 
-WORDS = {
-    "scores": Words(
+CHART_TEXTS = {
+    "scores": ChartText(
         "Scores by task",
         "Main score of each task in points; {intervals}.",
         "Dot plot of the scores of {n_models} models on {n_tasks} tasks. The comparison table holds the same numbers.",
     ),
-    "differences": Words(
+    "differences": ChartText(
         "Differences to {baseline}",
-        "Sorted; lines are {percent} intervals of the paired difference. Triangles mark tasks whose difference is "
+        "Sorted; the lines are {percent} intervals of the paired difference. Triangles mark tasks whose difference is "
         "significant after Holm's correction over all tasks (two-sided, {alpha:g}).",
-        "Forest plot of the differences to {baseline}. The comparison table, set to differences, has the numbers.",
+        "Forest plot of the differences to {baseline}. The comparison table shows the numbers when set to differences.",
     ),
-    "types": Words(
+    "types": ChartText(
         "Means by task type",
-        "Mean score of the tasks of a type, for models that have all of them.",
+        "Mean score over the tasks of a type, for models that have a score on all of them.",
         "Bar chart of mean scores by task type and model, made from the comparison table.",
     ),
-    "speed": Words(
+    "speed": ChartText(
         "Quality against speed",
-        "Mean over the tasks that all models have, against tokens encoded a second on this run's hardware; the broken "
-        "line joins models that no other beats in both.{cached}",
+        "Mean score over the tasks that all models have, against tokens encoded per second on the run's hardware. The "
+        "dashed line joins the models that no other model beats in both.{cached}",
         "Scatter plot of mean score against encoding speed. The table of models under Provenance has the speeds.",
     ),
-    "published": Words(
+    "published": ChartText(
         "Here against published",
-        "Each point is a task of a model that others have scored too; on the broken line both agree.",
-        "Scatter plot of scores here against published scores; the comparison table's hovers name them.",
+        "Each point is a score that others have published too; on the dashed line both agree.",
+        "Scatter plot of the scores of these runs against published scores; the comparison table's tooltips name them.",
     ),
-    "queries": Words(
+    "queries": ChartText(
         "Query by query",
-        "Each circle is the queries of a task on which two models reach the same pair of scores; its area grows with "
-        "their number. Above the broken line the second model is better.",
-        "Scatter plot of the per-query scores of two models on one task. The line below it counts who is better.",
+        "Each circle stands for the queries of a task on which two models reach the same pair of scores; its area "
+        "grows with their number. Above the dashed line the second model is better.",
+        "Scatter plot of the scores per query of two models on one task. The caption says how often each is better.",
     ),
-    "lengths": Words(
+    "lengths": ChartText(
         "Text lengths",
-        "Share of a side's distinct texts by number of tokens, before truncation; the last column is the share that "
-        "was cut at the model's maximum length.",
-        "Heat map of token lengths by task and side. Each task's audit has its longest text and the share cut.",
+        "Share of a side's distinct texts by number of tokens before truncation; the last column is the share that was "
+        "truncated at the model's maximum length.",
+        "Heat map of token lengths by task and side. Each task's audit has its longest text and the share truncated.",
     ),
-    "time": Words(
+    "time": ChartText(
         "Time by phase",
         "Loading data, encoding texts (reading cached vectors included) and scoring, summed over all tasks.",
         "Stacked bars of time by phase and model. The table of models under Provenance has the numbers.",

@@ -1,4 +1,4 @@
-"""What text reached the models, task by task, and what looks wrong about it. Reads the audits of stored records."""
+"""The text that reached the models, task by task, with warnings. Reads the audits of stored records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MIN_TEXTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A string as the tokenizer received it, its prefix apart; long ones are shortened in the middle of nowhere."""
+    """A string as the tokenizer received it, with its prefix apart; long strings are shortened."""
 
     prefix: str
     text: str
@@ -26,12 +26,12 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class SideAudit:
-    """One side of a task (query, passage or text) as one or several models received it in the same way.
+    """One side of a task (query, passage or text) for models that received the same strings.
 
     Attributes:
         labels: The models.
-        longest: Tokens of the longest text before truncation, a label at a time.
-        truncated: Share of distinct texts that were cut, a label at a time.
+        longest: Tokens of the longest text before truncation, per label.
+        truncated: Share of distinct texts that were truncated, per label.
         settings: normalise, pooling, maximum length, dtype, in words, a label at a time.
     """
 
@@ -48,7 +48,7 @@ class SideAudit:
 
 @dataclass(frozen=True, slots=True)
 class TaskAudit:
-    """All sides of one task, and sentences on what looks wrong."""
+    """All sides of one task, and its warnings."""
 
     task: str
     type: str
@@ -58,11 +58,11 @@ class TaskAudit:
 
 @dataclass(frozen=True, slots=True)
 class LengthRow:
-    """How long the texts of one side are for one model.
+    """The lengths of the texts of one side for one model.
 
     Attributes:
         counts: Distinct texts in each bucket; bucket i holds lengths from edges[i] to below edges[i + 1].
-        truncated: Share of distinct texts that were cut.
+        truncated: Share of distinct texts that were truncated.
     """
 
     label: str
@@ -74,7 +74,7 @@ class LengthRow:
 
 
 def audit_tasks(records: Sequence[JobRecord]) -> list[TaskAudit]:
-    """The audit of every task that has one, in the order of the records."""
+    """Returns the audit of every task that has one, in the order of the records."""
     by_task: dict[str, list[JobRecord]] = {}
     for record in records:
         if record.audit:
@@ -86,7 +86,7 @@ def audit_tasks(records: Sequence[JobRecord]) -> list[TaskAudit]:
 
 
 def warnings_by_sentence(audits: Sequence[TaskAudit]) -> dict[str, list[str]]:
-    """Sentence -> the tasks that it is true of, so that what holds everywhere is read once."""
+    """Returns warning -> tasks, so a warning on many tasks is read once."""
     found: dict[str, list[str]] = {}
     for audit in audits:
         for sentence in audit.warnings:
@@ -95,7 +95,7 @@ def warnings_by_sentence(audits: Sequence[TaskAudit]) -> dict[str, list[str]]:
 
 
 def length_rows(records: Sequence[JobRecord]) -> list[LengthRow]:
-    """Histograms of token lengths, one a label, task and side."""
+    """Returns the histograms of token lengths per label, task and side."""
     return [
         LengthRow(
             record.label,
@@ -119,7 +119,7 @@ def _max_length(record: JobRecord) -> int:
 
 
 def _sides(records: Sequence[JobRecord]) -> Iterator[SideAudit]:
-    """Sides in the audit's order; models that received the same strings stand together."""
+    """Sides in the audit's order; models that received the same strings share one entry."""
     groups: dict[tuple[Any, ...], list[tuple[JobRecord, stored.SideAudit]]] = {}
     for record in records:
         for side, entry in _entries(record):
@@ -153,7 +153,7 @@ def _settings(vectors: stored.VectorRules) -> str:
 
 
 def _task_warnings(records: Sequence[JobRecord]) -> Iterator[str]:
-    """Sentences on one task; models that give rise to the same sentence are named in it once."""
+    """Warnings on one task; a warning on some of the models names them."""
     found: dict[str, list[str]] = {}
     for record in records:
         for sentence in [*record.warnings, *_job_smells(record)]:
@@ -165,7 +165,7 @@ def _task_warnings(records: Sequence[JobRecord]) -> Iterator[str]:
 
 
 def _job_smells(record: JobRecord) -> Iterator[str]:
-    """What looks wrong about one job's input."""
+    """Warnings on the input of one job."""
     for side, entry in _entries(record):
         share, n_unique, limit = entry.truncated_share, entry.unique_texts, _max_length(record)
         if share == 1 and n_unique >= _MIN_TEXTS:
@@ -191,7 +191,7 @@ def _job_smells(record: JobRecord) -> Iterator[str]:
 
 
 def _disagreements(records: Sequence[JobRecord]) -> Iterator[str]:
-    """Where models of one task were not given the same chance."""
+    """Warnings on models that received different input for the same task."""
     for side in dict.fromkeys(side for record in records for side, _ in _entries(record)):
         limits: dict[int, list[str]] = {}
         cut = False

@@ -1,8 +1,7 @@
-"""The comparison table of a report, cell by cell in words: what is best, significant, marked, and what a hover says."""
+"""The comparison table of a report as text: scores, ranks, significance, flags, and the tooltip of each cell."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Comparison
@@ -11,20 +10,20 @@ from evaluation.analysis.number_formats import p_equation, points, span
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One cell as it is shown.
+    """One cell as the page shows it.
 
     Attributes:
-        score, interval, delta: In words.
-        rank: 1 for the best of its row, 2 for the second, else 0.
-        verdict: "better" or "worse" than the baseline where that is significant, else empty.
-        flags: Letters: T trained on, others as the comparison marks them.
-        tip: What a hover or focus says.
+        score, interval, delta: As text.
+        rank: Its rank in the row; equal scores share one. None where there is nothing to compare.
+        verdict: "better" or "worse" than the baseline if that is significant, else empty.
+        flags: Letters: T for trained on, others for the comparison's marks.
+        tip: The text of the tooltip.
     """
 
     score: str
     interval: str
     delta: str
-    rank: int
+    rank: int | None
     verdict: str
     flags: str
     tip: str
@@ -43,7 +42,7 @@ class GridRow:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The whole table; aggregates stand below the tasks and are not sorted."""
+    """The whole table; aggregates are below the tasks and are not sorted."""
 
     rows: tuple[GridRow, ...]
     aggregates: tuple[GridRow, ...]
@@ -51,7 +50,7 @@ class Grid:
 
 
 def score_grid(comparison: Comparison) -> Grid:
-    """Every cell of a comparison in words; means of types that have a single task say nothing new and are left out."""
+    """Returns every cell of a comparison as text, without the means of types that have a single task."""
     everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
     uneven = len({row.differs for row in comparison.rows}) > 1
     rows = tuple(
@@ -61,9 +60,7 @@ def score_grid(comparison: Comparison) -> Grid:
             row.metric,
             tuple(
                 _cell(comparison, column.label, cell, rank, told)
-                for column, cell, rank, told in zip(
-                    comparison.columns, row.cells, _ranks([cell.score for cell in row.cells]), everywhere, strict=True
-                )
+                for column, cell, rank, told in zip(comparison.columns, row.cells, row.ranks, everywhere, strict=True)
             ),
             "; ".join([*(row.differs if uneven else ()), *([f"mean of {len(row.parts)} parts"] if row.parts else [])]),
         )
@@ -77,23 +74,14 @@ def score_grid(comparison: Comparison) -> Grid:
     return Grid(rows, aggregates, tuple(dict.fromkeys(row.type for row in comparison.rows)))
 
 
-def _ranks(values: Sequence[float | None], *, lowest_first: bool = False) -> list[int]:
-    """1 for the best shown figure, 2 for the second, 0 for others; none where there is nothing to compare."""
-    shown = [None if value is None else round(value, 2) for value in values]
-    distinct = sorted({value for value in shown if value is not None}, reverse=not lowest_first)
-    if sum(value is not None for value in shown) < 2:
-        return [0] * len(shown)
-    return [1 + distinct.index(value) if value is not None and value in distinct[:2] else 0 for value in shown]
-
-
 def _marks_of_all(comparison: Comparison, position: int) -> frozenset[str]:
-    """Marks that every scored cell of a column bears: the notes say them once."""
+    """Marks of every scored cell of a column; the notes name them once."""
     marks = [frozenset(row.cells[position].marks) for row in comparison.rows if row.cells[position].score is not None]
     return frozenset.intersection(*marks) if marks else frozenset()
 
 
 def flag_legend(comparison: Comparison) -> str:
-    """What the small letters behind scores mean, those that occur."""
+    """Returns the meaning of the flags that occur."""
     everywhere = [_marks_of_all(comparison, position) for position in range(len(comparison.columns))]
     marks = dict.fromkeys(
         mark
@@ -107,7 +95,7 @@ def flag_legend(comparison: Comparison) -> str:
     return "; ".join([*told, *(f"{mark[0].upper()}: differs in {mark}" for mark in marks)])
 
 
-def _cell(comparison: Comparison, label: str, cell: Cell, rank: int, told: frozenset[str]) -> GridCell:
+def _cell(comparison: Comparison, label: str, cell: Cell, rank: int | None, told: frozenset[str]) -> GridCell:
     is_baseline = label == comparison.baseline
     verdict = "" if not cell.significant or cell.delta is None else "better" if cell.delta > 0 else "worse"
     flags = " ".join(
@@ -135,8 +123,6 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
         lines.append(f"{cell.delta:+.2f} to {comparison.baseline}{told}")
         if cell.p_adjusted is not None:
             lines.append(f"adjusted {p_equation(cell.p_adjusted)}")
-        if cell.difference is not None and cell.difference.detectable is not None:
-            lines.append(f"smallest difference this data would show: {cell.difference.detectable:.2f}")
     lines += [f"published {match.score:.2f} ({match.source}): {match.verdict}" for match in cell.published]
     lines += ["trained on this task's training data"] if cell.trained else []
     lines += [f"differs in {mark}" for mark in cell.marks]
@@ -146,16 +132,16 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
 
 def _aggregate_row(comparison: Comparison, aggregate: Aggregate) -> GridRow:
     is_rank = aggregate.kind == "borda"
-    values = [None if cell.missing else cell.value for cell in aggregate.cells]
-    ranks = _ranks(values, lowest_first=is_rank)
     cells = tuple(
         _aggregate_cell(comparison, column.label, cell, rank, is_rank=is_rank)
-        for column, cell, rank in zip(comparison.columns, aggregate.cells, ranks, strict=True)
+        for column, cell, rank in zip(comparison.columns, aggregate.cells, aggregate.ranks, strict=True)
     )
     return GridRow(aggregate.name, aggregate.type or "", "", cells)
 
 
-def _aggregate_cell(comparison: Comparison, label: str, cell: AggregateCell, rank: int, *, is_rank: bool) -> GridCell:
+def _aggregate_cell(
+    comparison: Comparison, label: str, cell: AggregateCell, rank: int | None, *, is_rank: bool
+) -> GridCell:
     is_baseline = label == comparison.baseline
     percent = f"{comparison.options.confidence:.0%}"
     tip = [label]

@@ -1,4 +1,4 @@
-"""The queries on which two models differ most, with what each of them found. Reads stored rankings, texts, judgements.
+"""The queries on which two models differ most, with what each model found. Reads stored rankings, texts, judgements.
 
 Knows no statistics beyond a difference.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evaluation.analysis.statistics.units import Units, load_units
+from evaluation.analysis.statistics.units import Units
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 from evaluation.records.tables import stored_file
@@ -27,7 +27,7 @@ class ScoredTask:
     """One model's per-query scores of one task, in points.
 
     Attributes:
-        label: The model's in the comparison.
+        label: The model's label in the comparison.
         folder: The job's folder, which holds its ranking, judgements and texts.
     """
 
@@ -38,12 +38,12 @@ class ScoredTask:
 
     @property
     def task(self) -> str:
-        """Its name."""
+        """The task's name."""
         return self.record.task
 
     @property
     def metric(self) -> str:
-        """mteb's name of the score."""
+        """mteb's name of the main metric."""
         return self.record.metric
 
 
@@ -52,8 +52,8 @@ class Passage:
     """A document in a ranking.
 
     Attributes:
-        rank: From 1; None where it is beyond the stored depth.
-        relevance: The judgement; None where nobody judged it.
+        rank: From 1; None below the stored depth.
+        relevance: The judgement; None if there is none.
     """
 
     id: str
@@ -64,7 +64,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One query and what two models made of it; scores in points."""
+    """One query with the results of two models; scores in points."""
 
     query_id: str
     query: str
@@ -76,18 +76,19 @@ class Case:
 
     @property
     def delta(self) -> float:
-        """First - second."""
+        """The first score minus the second."""
         return self.first_score - self.second_score
 
 
 @dataclass(frozen=True, slots=True)
 class Duel:
-    """Two models on one task.
+    """Two models compared on one task.
 
     Attributes:
-        wins: Queries where the first is furthest ahead; `losses`: where the second is.
-        judged: Judgements are stored; without, passages stand as they were ranked.
-        missing: Why there is no text to show; empty where there is.
+        wins: The queries on which the first model is furthest ahead.
+        losses: Those on which the second is.
+        judged: Whether judgements are stored.
+        missing: Why there is no text to show; empty if there is one.
     """
 
     task: str
@@ -103,17 +104,16 @@ class Duel:
     missing: str = ""
 
 
-def scored_task(run: Path, label: str, record: JobRecord, units: Units | None = None) -> ScoredTask | None:
+def scored_task(run: Path, label: str, record: JobRecord, units: Units | None) -> ScoredTask | None:
     """Per-query scores of a stored job; None where its task has no queries or nothing is stored.
 
     Args:
         run: The run's folder.
         label: The name of the model in the comparison.
         record: The job's record.
-        units: Its units, where they have been read already.
+        units: The job's units.
     """
     folder = RunStore(run).job_folder(record.label, record.task, record.fingerprint)
-    units = units or load_units(folder, record)
     if units is None or units.kind != "query":
         return None
     scores: dict[Place, float] = {}
@@ -128,12 +128,12 @@ def scored_task(run: Path, label: str, record: JobRecord, units: Units | None = 
 
 
 def duel(first: ScoredTask, second: ScoredTask, *, n_queries: int = 3) -> Duel:
-    """Count who wins how often, and read the texts of the queries that tell the two apart most.
+    """Counts wins, and reads the texts of the queries on which the two models differ most.
 
     Args:
-        first: A model on a task.
-        second: Another on the same task.
-        n_queries: To show, each way.
+        first: One model's scores on a task.
+        second: Another model's on the same task.
+        n_queries: Number of queries to show for each model.
     """
     shared = [place for place in first.scores if place in second.scores]
     deltas = {place: first.scores[place] - second.scores[place] for place in shared}
@@ -159,14 +159,14 @@ def duel(first: ScoredTask, second: ScoredTask, *, n_queries: int = 3) -> Duel:
 
 
 class _Ranked(NamedTuple):
-    """Documents of one query by rank, and ranks by document."""
+    """The documents of one query by rank, and their ranks."""
 
     documents: list[str]
     ranks: dict[str, int]
 
 
 class _Shown:
-    """The stored rankings and judgements of the queries to show."""
+    """The stored rankings and judgements of the queries that are shown."""
 
     def __init__(
         self, first: ScoredTask, second: ScoredTask, texts: Mapping[tuple[str, str, str, str], str], places: set[Place]
@@ -181,7 +181,7 @@ class _Shown:
         return bool(self._grades)
 
     def case(self, place: Place) -> Case:
-        """One query with all that is stored of it."""
+        """Returns a query with all that is stored about it."""
         one, two = self._first_run.get(place, _Ranked([], {})), self._second_run.get(place, _Ranked([], {}))
         relevant = sorted((-grade, document) for document, grade in self._grades.get(place, {}).items() if grade > 0)
         return Case(
@@ -208,12 +208,12 @@ class _Shown:
 
 
 def shorten(text: str, characters: int) -> str:
-    """The beginning of a text, with an ellipsis where something is left out."""
+    """Returns the beginning of a text, with an ellipsis if the rest is left out."""
     return text if len(text) <= characters else text[: characters - 1].rstrip() + "…"
 
 
 def query_texts(scored: ScoredTask) -> dict[Place, str]:
-    """Stored texts of a job's queries; empty where none are stored."""
+    """Returns the stored texts of a job's queries; empty if none are stored."""
     return {
         (split, subset, id_): text for (kind, split, subset, id_), text in _texts(scored).items() if kind == "query"
     }
@@ -247,7 +247,7 @@ def _grades(scored: ScoredTask, places: set[Place]) -> dict[Place, dict[str, int
 def _columns(
     scored: ScoredTask, name: str, names: Sequence[str], places: set[Place] | None = None
 ) -> list[tuple[Any, ...]]:
-    """Rows of a stored table, those of some queries where they are given; none where there is no such file.
+    """Returns the rows of a stored table, reduced to some queries if given; none if there is no such file.
 
     Raises:
         DamagedFileError: The file is not what was written.

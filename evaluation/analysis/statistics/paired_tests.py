@@ -1,7 +1,7 @@
-"""How sure a score, a difference of two models and a difference over a suite are. Pure numbers, all 0-1.
+"""The difference of two models on one task, and the score of one model, with interval and p. All numbers are 0-1.
 
-Seeds are derived from the task's name, so that the same results always give the same intervals. Differences are
-first - second.
+Differences are first - second. Interval and p come from the same method: random signs where there are few units,
+Student's t where there are many, so that they never contradict each other.
 """
 
 from __future__ import annotations
@@ -11,31 +11,37 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtri, stdtr
+from scipy.special import betaincinv, ndtri, stdtrit
 
-from evaluation.analysis.statistics.intervals import Estimate, estimate_of, standard_error
-from evaluation.analysis.statistics.resampling import (
-    Chances,
-    Floats,
+from evaluation.analysis.statistics.contributions import Contributions, Estimate, Floats, contributions, estimate
+from evaluation.analysis.statistics.intervals import (
     Interval,
-    Resampling,
-    bca_interval,
-    chances,
-    percentile_interval,
-    t_chances,
     t_interval,
+    t_p_drop,
+    uniform_change_interval,
+    wilson_interval,
 )
 from evaluation.analysis.statistics.scorers import RANKING
+from evaluation.analysis.statistics.shared_documents import CLUSTER
+from evaluation.analysis.statistics.sign_flips import EXACT_CLUSTERS, Resampling, exact_p_drop, flip_test
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.errors import ComparisonError
 
 MIN_UNITS: Final = 10
-"""With fewer queries, examples or texts nothing is said; a bootstrap of so few is far too narrow."""
+"""With fewer independent units, or fewer units that changed, there is no interval."""
 MIN_CLUSTERINGS: Final = 3
-LARGE: Final = 5_000
-"""Above so many numbers a resample, draws are normal to all digits that are shown: Student's t takes their place."""
-POWER: Final = 0.8
+MANY_UNITS: Final = 200
+"""Above so many independent units Student's t takes the place of random signs; the two then agree."""
 DEFAULT: Final = Resampling()
+_CORRELATIONS: Final = frozenset({"spearman", "kendalltau"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A model's units of one task with what each contributes to the score; made once, compared often."""
+
+    units: Units
+    contributions: Contributions
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +49,21 @@ class Difference:
     """What two models' units of one task say about the difference of their scores, first - second.
 
     Attributes:
-        interval: None where there are too few units.
-        p_two_sided: Of the paired permutation test; None where no test applies.
-        p_drop: The same, one-sided: the chance of so low a difference were the first no worse than the second.
+        interval: None where fewer than `MIN_UNITS` units differ; `note` says so.
+        p_two_sided: Of the paired test; None where no test applies.
+        p_drop: One-sided: the chance of so low a difference if the first model were no worse than the second.
         n_units: Pairs of queries, examples or texts.
-        detectable: The smallest true difference that data like this would show at `alpha`, two-sided, four times
-            in five; None where unknown.
-        note: Why something is missing: "algorithm noise only", "too few units", "no unit differs"; else empty.
-        draws: (B,) bootstrap draws of the difference, which `suite_difference` uses; None where it takes no part.
+        note: Why something is missing, or what it means: "algorithm noise only", "no unit differs"; otherwise empty.
+        n_changed: Independent units on which the two models differ.
+        error: Standard error, clustered; None where no test applies.
+        df: Its degrees of freedom.
+        n_clusters: Independent units.
+        n_effective: As many independent units of equal weight say as much as these.
+        lower_bound: A cautious lower limit of the true difference: the interval's, or one from the share of units that
+            can have changed where too few did for an interval; None where nothing can be said.
+        residuals: (K,) how far each independent unit moves the difference, for the mean over tasks; None once that is
+            made.
+        unit_ids: Equal for tasks with the same ids, whose units the mean over tasks takes as the same.
     """
 
     value: float
@@ -58,161 +71,163 @@ class Difference:
     p_two_sided: float | None
     p_drop: float | None
     n_units: int
-    detectable: float | None
     note: str = ""
-    draws: Floats | None = field(default=None, repr=False, compare=False)
+    n_changed: int = 0
+    error: float | None = None
+    df: float = np.inf
+    n_clusters: int = 0
+    n_effective: float = 0.0
+    lower_bound: float | None = None
+    residuals: Floats | None = field(default=None, repr=False, compare=False)
+    unit_ids: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class SuiteDifference:
-    """The mean difference over tasks, first - second, and how sure it is; tasks weigh the same.
+def sample(units: Units) -> Sample:
+    """Returns the units together with what each contributes to the score."""
+    return Sample(units, contributions(units))
 
-    Attributes:
-        value: Over the tasks that count: clustering, whose units are algorithm noise, and tasks with too few units
-            do not.
-        interval: None with fewer than two such tasks; likewise the p-values.
-        n_tasks: Tasks that count.
+
+def score_interval(units: Units | Sample, *, confidence: float = 0.95) -> Interval | None:
+    """Returns the interval of a task's score over its units; None with fewer than `MIN_UNITS` of them.
+
+    Wilson's interval: it stays within the score's limits and is no single point at them.
     """
-
-    value: float
-    interval: Interval | None
-    p_two_sided: float | None
-    p_drop: float | None
-    n_tasks: int
-
-
-def score_interval(units: Units, *, confidence: float = 0.95, resampling: Resampling = DEFAULT) -> Interval | None:
-    """Bootstrap interval of a task's score over its units; None with too few of them."""
-    if _too_few(units):
+    found = units if isinstance(units, Sample) else sample(units)
+    whole, kind = estimate(found.contributions), found.units.kind
+    if whole.n_clusters < (MIN_CLUSTERINGS if kind == "algorithm" else MIN_UNITS):
         return None
-    estimate = estimate_of(units)
-    pulls = estimate.influence()
-    if estimate.size > LARGE:
-        return t_interval(estimate.point, *standard_error(pulls), confidence)
-    draws = estimate.draws(resampling.generator(units.task, "score"), resampling)
-    return _bootstrap_interval(estimate, draws, pulls, confidence)
+    if kind == "algorithm":
+        return t_interval(whole.point, whole.error, whole.df, confidence)
+    quantile = _quantile(found.contributions, whole, confidence)
+    return wilson_interval(whole.point, whole.error, whole.n_clusters, quantile, _limits(found))
 
 
 def compare_units(
-    first: Units,
-    second: Units,
-    *,
-    confidence: float = 0.95,
-    alpha: float = 0.05,
-    resampling: Resampling = DEFAULT,
+    first: Units, second: Units, *, confidence: float = 0.95, resampling: Resampling = DEFAULT
 ) -> Difference:
-    """Paired bootstrap interval and permutation test of one task's difference.
+    """Tests one task's difference of two models, paired by unit.
 
     Raises:
         ComparisonError: The two do not hold the same units of the same task and metric.
     """
-    second = _matched(first, second)
-    plain = Difference(score(first) - score(second), None, None, None, first.n_units, None)
-    if _too_few(first):
-        return replace(plain, note="too few units")
-    estimate = estimate_of(first, second)
-    pulls = estimate.influence()
-    error, df = standard_error(pulls)
-    rng = resampling.generator(first.task, "difference")
-    if error == 0.0:
-        nothing = Interval(estimate.point, estimate.point, "percentile")
-        known = replace(plain, interval=nothing, note="no unit differs" if estimate.point == 0.0 else "")
-        if first.kind == "algorithm" or estimate.point != 0.0:
-            return known
-        return replace(known, p_two_sided=1.0, p_drop=1.0, draws=np.zeros(resampling.n_resamples))
-    if estimate.size > LARGE:
-        draws = rng.normal(estimate.point, error, resampling.n_resamples)
-        interval = t_interval(estimate.point, error, df, confidence)
-        found = t_chances(estimate.point, error, df)
-    else:
-        draws = estimate.draws(rng, resampling)
-        interval = _bootstrap_interval(estimate, draws, pulls, confidence)
-        found = _permutation(estimate, df, resampling.generator(first.task, "permutation"), resampling)
-    if first.kind == "algorithm":
-        return replace(plain, interval=interval, note="algorithm noise only")
-    detectable = float(ndtri(1.0 - alpha / 2.0) + ndtri(POWER)) * error
-    return replace(
-        plain, interval=interval, p_two_sided=found.two_sided, p_drop=found.drop, detectable=detectable, draws=draws
+    return compare(sample(first), sample(second), confidence=confidence, resampling=resampling)
+
+
+def compare(first: Sample, second: Sample, *, confidence: float = 0.95, resampling: Resampling = DEFAULT) -> Difference:
+    """Does what `compare_units` does, for samples that are made already."""
+    found = paired_estimate(first, second)
+    plain = Difference(
+        score(first.units) - score(second.units),
+        None,
+        None,
+        None,
+        first.units.n_units,
+        n_changed=found.n_changed,
+        error=found.error,
+        df=found.df,
+        n_clusters=found.n_clusters,
+        n_effective=found.n_effective,
+        residuals=found.residuals,
+        unit_ids=tuple(part.ids for part in first.units.parts),
     )
+    if first.units.kind == "algorithm":
+        plain = replace(plain, note="algorithm noise only")
+        if found.n_clusters < MIN_CLUSTERINGS:
+            return plain
+        interval = t_interval(found.point, found.error, found.df, confidence)
+        return replace(plain, interval=interval, lower_bound=interval.low)
+    if found.n_changed == 0 and not found.experiments_differ:
+        return replace(plain, p_two_sided=1.0, p_drop=1.0, lower_bound=0.0, note="no unit differs")
+    interval, p_drop, p_rise = _tested(found, confidence, resampling)
+    tested = replace(plain, p_two_sided=min(1.0, 2 * min(p_drop, p_rise)), p_drop=p_drop)
+    if found.n_clusters < MIN_UNITS:
+        return replace(tested, note=f"only {found.n_clusters} independent units: no interval")
+    if found.n_changed < MIN_UNITS:
+        note = f"only {found.n_changed} of {found.n_clusters} units differ: no interval"
+        return replace(tested, lower_bound=_bound_of_few(found, confidence), note=note)
+    return replace(tested, interval=interval, lower_bound=interval.low)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment (Holm 1979), input order; None stays None and is not counted."""
-    known = sorted((p, at) for at, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, at) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - rank)))
-        adjusted[at] = highest
-    return adjusted
+def paired_estimate(first: Sample, second: Sample) -> Estimate:
+    """Returns the difference first - second with its standard error, without a test.
 
-
-def suite_difference(differences: Sequence[Difference], *, confidence: float = 0.95, seed: int = 0) -> SuiteDifference:
-    """The suite's difference from those of its tasks, whose bootstrap draws are used again.
-
-    Tasks are few, so that the bootstrap over them is widened as Student's t is (expanded percentiles, Hesterberg
-    2015, The American Statistician 69); the p-values follow from the same draws, moved to a difference of 0.
+    Raises:
+        ComparisonError: The two do not hold the same units of the same task and metric.
     """
-    counted = [difference for difference in differences if difference.draws is not None]
-    n_tasks = len(counted)
-    value = float(np.mean([difference.value for difference in counted])) if counted else 0.0
-    if n_tasks < 2:
-        return SuiteDifference(value, None, None, None, n_tasks)
-    inner = np.array([difference.draws for difference in counted])  # (tasks, B)
-    n_resamples = inner.shape[1]
-    rng = Resampling(seed=seed).generator("", "suite")
-    tasks = rng.integers(0, n_tasks, (n_resamples, n_tasks))
-    resamples = rng.integers(0, n_resamples, (n_resamples, n_tasks))
-    means = inner[tasks, resamples].mean(axis=1)
-    widened = value + (means - value) * np.sqrt(n_tasks / (n_tasks - 1))
-    if not np.ptp(widened):
-        return SuiteDifference(value, Interval(value, value, "percentile"), 1.0, 1.0, n_tasks)
-    interval = percentile_interval(widened, confidence, df=n_tasks - 1)
-    found = _expanded(chances(value, widened - value, exact=False), n_tasks - 1)
-    return SuiteDifference(value, interval, found.two_sided, found.drop, n_tasks)
+    matched = matched_units(first.units, second.units)
+    others = second.contributions if matched is second.units else contributions(matched)
+    return estimate(first.contributions - others)
 
 
-def _permutation(estimate: Estimate, df: float, rng: np.random.Generator, resampling: Resampling) -> Chances:
-    permuted, exact = estimate.permuted(rng, resampling)
-    found = chances(estimate.point, permuted, exact=exact)
-    return _expanded(found, df) if estimate.experiments else found
+def _bound_of_few(found: Estimate, confidence: float) -> float:
+    """The lowest true difference if as many units change as the few seen allow, each as much as the largest seen.
+
+    That many is the upper limit of Clopper and Pearson (1934).
+    """
+    n, k = found.n_clusters, found.n_changed
+    share = float(betaincinv(k + 1, n - k, 0.5 + confidence / 2.0))
+    return -share * n * float(np.abs(found.added).max())
 
 
-def _expanded(found: Chances, df: float) -> Chances:
-    """P-values of a normal deviate as those of a Student's t with few degrees of freedom."""
-    two_sided, drop = stdtr(df, ndtri(np.array([found.two_sided / 2.0, found.drop])))
-    return Chances(float(2.0 * two_sided), float(drop))
+def _tested(found: Estimate, confidence: float, resampling: Resampling) -> tuple[Interval, float, float]:
+    """The interval, and p of a drop and of a rise."""
+    if found.uniform:
+        p = max(2.0**-found.n_changed, np.finfo(float).tiny)
+        p_drop, p_rise = (p, 1.0) if found.point < 0 else (1.0, p)
+        return uniform_change_interval(found.point, found.n_changed, confidence), p_drop, p_rise
+    by_t = t_interval(found.point, found.error, found.df, confidence)
+    p_t = t_p_drop(found.point, found.error, found.df), t_p_drop(-found.point, found.error, found.df)
+    if found.experiments_differ or found.n_clusters > MANY_UNITS and found.n_changed > EXACT_CLUSTERS:
+        return by_t, *p_t
+    exact = None
+    if found.n_changed <= EXACT_CLUSTERS:
+        exact = exact_p_drop(found.added), exact_p_drop(-found.added)
+    if found.n_clusters > MANY_UNITS or found.n_changed < MIN_UNITS:
+        assert exact is not None
+        return by_t, *exact
+    flips = flip_test(found.added, found.weights, confidence, resampling)
+    beyond = exact or p_t  # what random signs do not resolve
+    p_drop = beyond[0] if flips.p_drop is None else flips.p_drop
+    p_rise = beyond[1] if flips.p_rise is None else flips.p_rise
+    return flips.interval, p_drop, p_rise
 
 
-def _bootstrap_interval(estimate: Estimate, draws: Floats, pulls: Sequence[Floats], confidence: float) -> Interval:
-    df = standard_error(pulls)[1] if estimate.experiments else np.inf
-    return bca_interval(draws, estimate.point, np.concatenate(pulls), confidence, df)
+def _quantile(found: Contributions, whole: Estimate, confidence: float) -> float:
+    """Of the normal distribution for shares, whose mean says how they spread; of Student's for other scores."""
+    tail = 0.5 + confidence / 2.0
+    if not whole.experiments_differ and all(np.isin(own, (0.0, 1.0)).all() for own in found.values):
+        return float(ndtri(tail))
+    df = whole.df if whole.experiments_differ else whole.n_clusters - 1
+    return float(stdtrit(df, tail))
 
 
-def _too_few(units: Units) -> bool:
-    needed = MIN_CLUSTERINGS if units.kind == "algorithm" else MIN_UNITS
-    return units.n_units < needed or any(len(part.ids) < 2 for part in units.parts)
+def _limits(found: Sample) -> tuple[float, float]:
+    """The lowest and the highest possible score."""
+    correlation = found.units.statistic in _CORRELATIONS or found.units.type == "Summarization"
+    return (-1.0, 1.0) if correlation else (0.0, 1.0)
 
 
-def _matched(first: Units, second: Units) -> Units:
-    """The second model's units in the first one's order.
+def matched_units(first: Units, second: Units) -> Units:
+    """Returns the second model's units in the first one's order.
 
     Raises:
         ComparisonError: They are not the same units of the same task and metric.
     """
     if (first.task, first.metric, first.statistic) != (second.task, second.metric, second.statistic):
         raise ComparisonError(
-            f"{first.task} ({first.metric}) can't be compared with {second.task} ({second.metric}): "
-            "a difference takes two models' scores of one task under one metric."
+            f"{first.task} ({first.metric}) cannot be compared with {second.task} ({second.metric}): "
+            "a difference is of two models' scores on one task under one metric."
         )
     others = {(part.split, part.subset): part for part in second.parts}
     places = [(part.split, part.subset) for part in first.parts]
     if set(places) != set(others):
         raise ComparisonError(
-            f"{first.task}: one side was scored on {_listed(places)}, the other on {_listed(others)}. "
+            f"{first.task}: one side was scored on {_listed(places)}, the other on {_listed(list(others))}. "
             "Run both on the same splits and subsets."
         )
     parts = [_matched_part(first, part, others[place]) for part, place in zip(first.parts, places, strict=True)]
+    if all(one is two for one, two in zip(parts, second.parts, strict=True)):
+        return second
     return replace(second, parts=tuple(parts))
 
 
@@ -224,17 +239,19 @@ def _matched_part(units: Units, first: UnitPart, second: UnitPart) -> UnitPart:
         if only:
             raise ComparisonError(
                 f"{where}: the two sides scored different {len(first.ids)} and {len(second.ids)} units "
-                f"({only[0]!r} is in one of them only). Run both on the same data."
+                f"(only one of them has {only[0]!r}). Run both on the same data."
             )
         order = [rows[id_] for id_ in first.ids]
         second = replace(second, ids=first.ids, arrays={k: v[..., order] for k, v in second.arrays.items()})
     if "gold" in first.arrays and not np.array_equal(first.arrays["gold"], second.arrays["gold"]):
         raise ComparisonError(f"{where}: the two sides have different gold values. Run both on the same data.")
-    shapes = [{name: array.shape[:-1] for name, array in part.arrays.items()} for part in (first, second)]
+    shapes = [
+        {name: array.shape[:-1] for name, array in part.arrays.items() if name != CLUSTER} for part in (first, second)
+    ]
     if units.statistic not in RANKING and shapes[0] != shapes[1]:
         raise ComparisonError(f"{where}: the two sides ran different numbers of experiments.")
     return second
 
 
-def _listed(places: Sequence[tuple[str, str]] | dict[tuple[str, str], UnitPart]) -> str:
+def _listed(places: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{split}/{subset}" for split, subset in places)

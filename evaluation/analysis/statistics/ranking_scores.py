@@ -1,14 +1,14 @@
 """Scores that depend on the order of all examples: Spearman's correlation, average precision, best accuracy and F1.
 
-Each is computed on many resamples at once, given how often each of them drew each example. Nothing is sorted again: one
-walk over the examples in their order adds up, for all resamples together, what was drawn so far. All numbers but the
-precisions are whole and below 2**53, so that their sums are exact.
+Computes each score on many resamples at once, from how often each resample contains each example: the jackknife's leave
+out one. Nothing is sorted again: one pass over the examples in their order sums, for all resamples together, what came
+so far. All numbers except the precisions are integers below 2**53, so their sums are exact.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
 Drawn = Sequence[Floats]
-"""For each of N examples (B,) how often each of B resamples drew it."""
-SAME_ORDER: Final = 1e-3
-"""Columns whose ranks differ by less than this share of the examples on average order them alike (cosine and Euclidean
-distance of normalised vectors, up to rounding); one of them stands for both on resamples."""
+"""For each of N examples (B,) how often each of B resamples contains it."""
 
 
 class _Order(NamedTuple):
@@ -29,12 +26,8 @@ class _Order(NamedTuple):
     ends: NDArray[np.intp]  # (K,) last position of each group of equal keys
     group: NDArray[np.intp]  # (N,) example -> its group
 
-    @property
-    def tied(self) -> bool:
-        return len(self.ends) < len(self.order)
-
     def ranks(self) -> Floats:
-        """(N,) twice the distance of each example's mean rank from the middle, which is a whole number."""
+        """(N,) twice the distance of each example's mean rank from the middle, which is an integer."""
         of_group = 2.0 * (self.ends + 1) - np.diff(self.ends, prepend=-1) - len(self.order)
         return np.asarray(of_group[self.group])
 
@@ -50,46 +43,38 @@ def _ordered(keys: NDArray[Any]) -> _Order:
 
 
 class RankingScore:
-    """A ranking score of some examples, or the difference of two models' scores, ready to be computed on resamples.
-
-    A score that is undefined is 0.
+    """A ranking score, ready to be computed on resamples. An undefined score is 0.
 
     Args:
         statistic: "spearman", "ap", "pair accuracy" or "pair f1".
-        first: "gold" (N,), and "prediction" (N,) or (columns, N), higher is more similar. Of several columns the best
+        arrays: "gold" (N,), and "prediction" (N,) or (columns, N), higher is more similar. The best of several columns
             counts, as in mteb's max_ap.
-        second: The model whose score is taken off; the same examples and gold.
     """
 
-    def __init__(self, statistic: str, first: Arrays, second: Arrays | None = None) -> None:
-        gold = np.asarray(first["gold"])
+    def __init__(self, statistic: str, arrays: Arrays) -> None:
+        gold = np.asarray(arrays["gold"])
         self._statistic = statistic
         self._by_gold = _ordered(gold)
         self._positive = gold == 1
-        self._models = [
-            [_ordered(column) for column in np.atleast_2d(arrays["prediction"])] for arrays in (first, second) if arrays
-        ]
+        self._columns = [_ordered(column) for column in np.atleast_2d(arrays["prediction"])]
 
     def whole(self) -> float:
-        """On all examples, each once."""
+        """Returns the score of all examples, each counted once."""
         with np.errstate(invalid="ignore", divide="ignore"):
             if self._statistic == "spearman":
-                gold = self._by_gold.ranks()
-                scores = [_correlation(columns[0].ranks(), gold) for columns in self._models]
+                score = _correlation(self._columns[0].ranks(), self._by_gold.ranks())
             else:
-                scores = [np.max([self._of_all_pairs(column) for column in columns]) for columns in self._models]
-        return float(_first_less_second(scores))
+                score = np.max([self._of_all_pairs(column) for column in self._columns])
+        return float(np.nan_to_num(score, nan=0.0))
 
     def on(self, drawn: Drawn) -> Floats:
-        """(B,) on each resample."""
+        """Returns (B,) the score of each resample."""
         with np.errstate(invalid="ignore", divide="ignore"):
             if self._statistic == "spearman":
-                scores = _correlations(drawn, self._by_gold, [columns[0] for columns in self._models])
+                scores = _correlations(drawn, self._by_gold, self._columns[0])
             else:
-                scores = [
-                    np.max([self._of_pairs(drawn, column) for column in columns], axis=0) for columns in self._models
-                ]
-        return np.asarray(_first_less_second(scores))
+                scores = np.max([self._of_pairs(drawn, column) for column in self._columns], axis=0)
+        return np.asarray(np.nan_to_num(scores, nan=0.0))
 
     def _of_all_pairs(self, column: _Order) -> float:
         hits = np.cumsum(self._positive[column.order[::-1]])
@@ -112,7 +97,7 @@ class RankingScore:
             precisions = np.zeros_like(above)
             for examples, matches in zip(groups, matching, strict=True):
                 _add_drawn(above, drawn, examples)
-                if matches:  # others add nothing
+                if matches:  # a group without a match adds nothing
                     gained = sum_drawn(drawn, matches)
                     hits += gained
                     precisions += gained * (hits / np.maximum(above, 1.0))
@@ -130,41 +115,31 @@ class RankingScore:
         return best
 
 
-def _first_less_second(scores: Sequence[Any]) -> Any:
-    first, *second = np.nan_to_num(np.asarray(scores), nan=0.0)
-    return first - second[0] if second else first
-
-
 def _correlation(ranks: Floats, gold: Floats) -> float:
     return float(ranks @ gold / np.sqrt((ranks @ ranks) * (gold @ gold)))
 
 
-def _correlations(drawn: Drawn, by_gold: _Order, models: Sequence[_Order]) -> list[Floats]:
-    """(B,) Spearman's for each model."""
+def _correlations(drawn: Drawn, by_gold: _Order, by_prediction: _Order) -> Floats:
+    """(B,) Spearman's correlation."""
     n_drawn = sum_drawn(drawn, range(len(drawn)))
     gold = np.empty((len(by_gold.ends), len(n_drawn)))  # (K, B)
     for row, (_, rank) in zip(gold, _mean_ranks(drawn, by_gold, n_drawn), strict=True):
         row[:] = rank
     of_example = [gold[group] for group in by_gold.group.tolist()]
-    gold_squares = _sum_of_squares(drawn, by_gold, n_drawn)
-    found = []
-    for by_prediction in models:
-        products, product = np.zeros_like(n_drawn), np.empty_like(n_drawn)
-        for examples, rank in _mean_ranks(drawn, by_prediction, n_drawn):
-            for example in examples:
-                np.multiply(drawn[example], rank, out=product)
-                product *= of_example[example]
-                products += product
-        same = not (by_gold.tied or by_prediction.tied)
-        squares = gold_squares if same else _sum_of_squares(drawn, by_prediction, n_drawn)
-        found.append(products / np.sqrt(squares * gold_squares))
-    return found
+    products, product = np.zeros_like(n_drawn), np.empty_like(n_drawn)
+    for examples, rank in _mean_ranks(drawn, by_prediction, n_drawn):
+        for example in examples:
+            np.multiply(drawn[example], rank, out=product)
+            product *= of_example[example]
+            products += product
+    squares = [_sum_of_squares(drawn, by, n_drawn) for by in (by_gold, by_prediction)]
+    return np.asarray(products / np.sqrt(squares[0] * squares[1]))
 
 
 def _mean_ranks(drawn: Drawn, by: _Order, n_drawn: Floats) -> Iterator[tuple[list[int], Floats]]:
-    """For each group of equal keys its examples, and (B,) twice the distance of their mean rank from the middle.
+    """Yields for each group of equal keys its examples, and (B,) twice the distance of their mean rank from the middle.
 
-    The second is changed in place from group to group.
+    The array is the same for every group and is overwritten.
     """
     reached, rank = -n_drawn, np.empty_like(n_drawn)
     for examples in by.groups():
@@ -175,7 +150,7 @@ def _mean_ranks(drawn: Drawn, by: _Order, n_drawn: Floats) -> Iterator[tuple[lis
 
 
 def _sum_of_squares(drawn: Drawn, by: _Order, n_drawn: Floats) -> Floats:
-    """(B,) of those distances, over the examples drawn: (n**3 - n) / 3, less (t**3 - t) / 3 for each t that tie."""
+    """(B,) of those distances, over the examples drawn: (n**3 - n) / 3, minus (t**3 - t) / 3 for each t that tie."""
     cubes, cube = np.zeros_like(n_drawn), np.empty_like(n_drawn)
     for examples in by.groups():
         number = sum_drawn(drawn, examples)
@@ -186,75 +161,13 @@ def _sum_of_squares(drawn: Drawn, by: _Order, n_drawn: Floats) -> Floats:
 
 
 def sum_drawn(drawn: Drawn, examples: Iterable[int]) -> Floats:
-    """(B,) how often any of the examples was drawn. Of a single one its own row, which is not to be changed."""
+    """Returns (B,) how often any of the examples was drawn; for a single one its own row, which must not be changed."""
     first, *others = examples
     return _add_drawn(drawn[first].copy(), drawn, others) if others else drawn[first]
 
 
 def _add_drawn(total: Floats, drawn: Drawn, examples: Iterable[int]) -> Floats:
-    """Add to (B,) in place how often each example was drawn."""
+    """Adds to (B,) in place how often each example was drawn."""
     for example in examples:
         total += drawn[example]
     return total
-
-
-def distinct_columns(columns: NDArray[Any]) -> NDArray[Any]:
-    """(columns, N) without those that order the examples as an earlier one does."""
-    kept: list[NDArray[Any]] = []
-    ranks: list[Floats] = []
-    for column in np.atleast_2d(columns):
-        rank = mean_ranks(column)
-        if all(np.abs(rank - other).mean() >= SAME_ORDER for other in ranks):
-            kept.append(column)
-            ranks.append(rank)
-    return np.array(kept)
-
-
-def mean_ranks(keys: NDArray[Any]) -> Floats:
-    """(N,) rank of each, ties sharing their mean, as a share of N: 0-1."""
-    return (_ordered(keys).ranks() + len(keys) + 1.0) / 2.0 / len(keys)
-
-
-class SpearmanSwaps:
-    """The difference of two models' correlations with gold under swaps, where neither ties any predictions.
-
-    Gold's ranks are the same in every swap, which makes the difference of the two sums of products linear in what is
-    swapped. Each rank is held once by either model, which makes the ties of the two mixtures equally many.
-
-    Args:
-        first: "gold" (N,), and "prediction" (N,) without equal values.
-        second: The same of the other model, in the same order.
-    """
-
-    def __init__(self, first: Arrays, second: Arrays) -> None:
-        self._places = [np.argsort(arrays["prediction"].ravel()) for arrays in (first, second)]
-        n = len(first["gold"])
-        gold = _ordered(first["gold"]).ranks()
-        held = [gold[place] for place in self._places]  # by rank
-        both = held[0] + held[1]
-        above = 2.0 * np.cumsum(both[::-1])[::-1] - both
-        middle = 4.0 * np.arange(n) + 2.0 - 2.0 * n
-        self._weights = np.zeros(n)  # what a pair adds while it is kept, and takes away once it is swapped
-        for sign, place, own in zip((0.5, -0.5), self._places, held, strict=True):
-            self._weights[place] += sign * (above + middle * own)
-        self._squares = np.array([n**3 - n, float(gold @ gold)])
-
-    def on(self, swapped: Floats) -> Floats:
-        """(B,) first - second where the pairs with a 1 in (N, B) are exchanged."""
-        products = self._weights.sum() - 2.0 * (self._weights @ swapped)
-        first, second = (np.take(swapped, place, axis=0) for place in self._places)
-        tied = np.einsum("nb,nb->b", 1.0 - first, second)  # ranks of which both holders are drawn
-        squares = (self._squares[0] - 6.0 * tied) / 3.0 * self._squares[1]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.nan_to_num(products / np.sqrt(squares), nan=0.0))
-
-
-def swap_examples(first: Arrays, second: Arrays) -> dict[str, NDArray[Any]]:
-    """2N examples, the first model's and then the second's, of which a swap draws one of each pair.
-
-    Each model's predictions become their ranks, on which alone the scores depend, so that models with different
-    scales of similarity can be mixed.
-    """
-    predictions = [np.atleast_2d(arrays["prediction"]) for arrays in (first, second)]
-    ranks = [np.array([mean_ranks(column) for column in columns]) for columns in predictions]
-    return {"gold": np.tile(first["gold"], 2), "prediction": np.concatenate(ranks, axis=1)}

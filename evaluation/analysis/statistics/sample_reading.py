@@ -1,4 +1,7 @@
-"""Reads a job's samples.parquet: which of its columns, and what they are to the job's metric."""
+"""Reads a job's samples.parquet: which columns the job's metric needs, and how they become units.
+
+Queries whose relevant documents are the same, as qrels.parquet says, are marked as one cluster.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.analysis.statistics.scorers import Statistic, score_part
+from evaluation.analysis.statistics.shared_documents import document_clusters
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.tables import stored_file
@@ -19,10 +23,10 @@ from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]
 Parts = Iterator[tuple[str, tuple[str, ...], dict[str, NDArray[Any]]]]
-"""A suffix of the subset's name, ids, arrays."""
+"""A suffix of the subset's name, ids and arrays."""
 
 _TREC_NAMES: Final = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
-"""mteb's names of metrics and pytrec_eval's of the same (mteb/_evaluators/retrieval_metrics.py)."""
+"""mteb's names of metrics -> pytrec_eval's (mteb/_evaluators/retrieval_metrics.py)."""
 _SIMILARITIES: Final = {
     "similarity": "similarity_scores",
     "cosine": "cosine_scores",
@@ -31,15 +35,15 @@ _SIMILARITIES: Final = {
     "euclidean": "euclidean_distances",
 }
 _WITH_P_VALUES: Final = frozenset({"SummEval", "SummEvalFr"})
-"""Tasks whose score averages correlations and their p-values: mteb's DeprecatedSummarizationEvaluator."""
+"""Tasks whose score averages correlations and their p-values, as mteb's DeprecatedSummarizationEvaluator does."""
 
 
 class _Reading(NamedTuple):
     """How a job's samples become units.
 
     Attributes:
-        columns: Those to read beside split and subset.
-        read: Columns of one split and subset -> its parts.
+        columns: Columns to read in addition to split and subset.
+        read: Makes parts of the columns of one split and subset.
     """
 
     statistic: Statistic
@@ -61,10 +65,10 @@ class Samples(NamedTuple):
 
 
 def read_samples(folder: Path, record: JobRecord) -> Samples | None:
-    """The samples of a stored job; None where they do not hold what its metric is made of.
+    """Reads the samples of a stored job; None where they do not hold what its metric is computed from.
 
     Raises:
-        StoreError: samples.parquet can't be read, or is not what was written.
+        StoreError: samples.parquet cannot be read, or is not what was written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,9 +82,9 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
             reading = _reading(record, available)
             if reading is None or not set(reading.columns) <= set(available):
                 return None
-            table = stored.read(["split", "subset", *reading.columns], use_threads=False)  # small: threads cost more
+            table = stored.read(["split", "subset", *reading.columns], use_threads=False)  # threads cost more
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{file} can't be read: {error}.") from error
+        raise StoreError(f"{file} cannot be read: {error}.") from error
     place = np.array([table["split"].to_pylist(), table["subset"].to_pylist()], object)
     parts = []
     for split, entries in record.scores.items():
@@ -91,6 +95,8 @@ def read_samples(folder: Path, record: JobRecord) -> Samples | None:
             chosen = table.take(rows)
             columns = {name: _array(chosen[name].to_pylist()) for name in reading.columns}
             parts += [(split, subset + suffix, ids, arrays) for suffix, ids, arrays in reading.read(columns)]
+    if reading.kind == "query":
+        parts = document_clusters(stored_file(folder, record, "qrels.parquet"), parts)
     return Samples(reading.statistic, reading.kind, parts)
 
 
@@ -136,7 +142,7 @@ def _queries(columns: Columns, metric: str) -> Parts:
 
 
 def _grouped_queries(columns: Columns, metric: str, of_group: Callable[[list[float]], float]) -> Parts:
-    """Queries whose ids share what stands before the first underscore are one unit, as in mteb's NevIR, InstructIR."""
+    """Queries whose ids agree up to the first underscore form one unit, as in mteb's NevIR and InstructIR."""
     groups: dict[str, list[float]] = {}
     for query, value in zip(columns["query_id"], columns[metric], strict=True):
         groups.setdefault(query.split("_")[0], []).append(float(value))
@@ -147,7 +153,7 @@ _GROUPED: Final[Mapping[str, tuple[str, Callable[[list[float]], float]]]] = {
     "paired_accuracy": ("recall_1", lambda recalls: float(all(recall == 1 for recall in recalls))),
     "robustness_at_10": ("ndcg_cut_10", lambda values: min(values)),
 }
-"""Metrics of groups of queries: of which column, and what they make of a group."""
+"""Metrics of groups of queries -> the column they use, and the value of a group."""
 
 
 # ----------------------------------------------------------------------------------------------- pairs of sentences
@@ -172,7 +178,7 @@ def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
 
 
 def _ranked_pairs(columns: Columns, names: Sequence[str], *, distances: bool = False) -> Parts:
-    """Similarities as ranks; `distances` are turned round, so that higher is more similar."""
+    """Similarities as ranks; `distances` change sign, so that higher is more similar."""
     found = [-columns[name] if distances and name.endswith("_distances") else columns[name] for name in names]
     ranks = np.array(list({codes.tobytes(): codes for codes in map(_codes, found)}.values()))  # each order once
     gold = columns["gold"].astype(np.int64) if distances else _codes(columns["gold"])
@@ -189,7 +195,7 @@ def _of_summaries(metric: str, task: str, available: Sequence[str]) -> _Reading 
 
 
 def _texts(columns: Columns, column: str, *, with_p: bool) -> Parts:
-    """One unit a text: the correlation over its summaries. Its id holds its human scores, as mteb leaves texts out."""
+    """One unit per text: the correlation over its summaries. Its id holds the human scores: mteb skips some texts."""
     ids, values = [], []
     for text in dict.fromkeys(columns["example"].tolist()):
         rows = columns["example"] == text
@@ -220,7 +226,7 @@ def _one_prediction(columns: Columns, statistic: Statistic) -> Parts:
 
 
 def _experiments(columns: Columns, statistic: Statistic) -> Parts:
-    """Experiments on the same examples side by side; folds with examples of their own as parts of their own."""
+    """Puts experiments on the same examples side by side; folds with different examples become different parts."""
     if statistic == "kendalltau":
         gold, prediction = _codes(columns["gold"]), _codes(columns["prediction"])
     else:
@@ -245,7 +251,7 @@ def _label_sets(columns: Columns, statistic: Statistic) -> Parts:
 
 
 def _same_examples(columns: Columns) -> Iterator[tuple[str, tuple[str, ...], NDArray[np.intp]]]:
-    """Suffix, ids and (E, N) rows of the experiments that share their examples."""
+    """Yields suffix, ids and (E, N) rows of the experiments that share their examples."""
     numbers = columns["experiment"].astype(np.int64)
     by_experiment = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     examples = [_ids(columns["example"][rows]) for rows in by_experiment]
@@ -271,7 +277,7 @@ def _array(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _codes(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Values as their place among the distinct values: same order, same ties."""
+    """Replaces values by their place among the distinct values: same order, same ties."""
     return np.unique(values, return_inverse=True)[1].reshape(values.shape).astype(np.int64)
 
 
@@ -289,4 +295,4 @@ _LABELLED: Final[Mapping[tuple[str, str], tuple[Statistic, Callable[[Columns, St
     ("AbsTaskMultilabelClassification", "f1"): ("multilabel f1", _label_sets),
     ("AbsTaskRegression", "kendalltau"): ("kendalltau", _experiments),
 }
-"""mteb's class and metric -> the statistic, and how gold and prediction become units."""
+"""mteb's class and metric -> the statistic, and how gold labels and predictions become units."""

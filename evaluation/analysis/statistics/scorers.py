@@ -1,9 +1,9 @@
-"""A task's score from the numbers of its examples: mteb's metrics, on all examples or on resamples of them.
+"""Computes a task's score from the numbers of its examples, as mteb's metrics do.
 
-Three kinds of score. Of a *mean* every example has its own value. A *smooth* score (an F1, Kendall's tau) is a function
-of sums over examples; to first order it is a mean too, of the values that `example_values` gives (its jackknife
-pseudo-values). A *ranking* score (Spearman, average precision) is recomputed on each resample, from how often each
-example was drawn. Knows no tasks, files or models.
+There are three kinds of score. In a *mean* every example has its own value. A *smooth* score (an F1, Kendall's tau) is
+a function of sums over examples; to first order it is a mean as well, of the values that `example_values` returns (its
+jackknife pseudo-values). A *ranking* score (Spearman, average precision) depends on the order of all examples; see
+`ranking_scores.py`. Knows no tasks, files or models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.statistics.ranking_scores import Arrays, Drawn, Floats, RankingScore, sum_drawn
+from evaluation.analysis.statistics.ranking_scores import Arrays, Floats, RankingScore
 
 Statistic = Literal[
     "mean", "rounded mean", "spearman", "ap", "pair accuracy", "pair f1",
@@ -29,7 +29,7 @@ _PAIR_BLOCK: Final = 1 << 22
 
 
 def score_part(statistic: Statistic, arrays: Arrays) -> float:
-    """The score of one split and subset, 0-1, as mteb computes it."""
+    """Returns the score of one split and subset, 0-1, as mteb computes it."""
     match statistic:
         case "rounded mean":
             values = arrays["value"].tolist()
@@ -43,7 +43,7 @@ def score_part(statistic: Statistic, arrays: Arrays) -> float:
 
 
 def example_values(statistic: Statistic, arrays: Arrays) -> Floats:
-    """(E, N) what each example adds in each experiment: their mean is the score, their spread its uncertainty.
+    """Returns (E, N) what each example adds in each experiment: the mean is the score, the spread its uncertainty.
 
     Raises:
         KeyError: The statistic is a ranking score.
@@ -58,10 +58,10 @@ def example_values(statistic: Statistic, arrays: Arrays) -> Floats:
 
 
 def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
-    """F1 weighted by label, scikit-learn's; a label is a sentence of the second language.
+    """F1 weighted by label, as scikit-learn computes it; a label is a sentence of the second language.
 
-    Resampling sentence pairs would break it: drawn copies of a pair share a label, and a false match whose victim
-    was not drawn costs nothing, so that resamples score far above the data. The pseudo-values have no such bias.
+    A bootstrap of sentence pairs would be biased: copies of a pair share a label, and a false match costs nothing when
+    its true pair was not drawn, so resamples score far above the data. The pseudo-values do not have this bias.
     """
     gold, prediction = arrays["gold"], arrays["prediction"]
     n, n_labels = len(gold), 1 + int(max(gold.max(), prediction.max()))
@@ -69,7 +69,7 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
     hits = np.bincount(gold[gold == prediction], minlength=n_labels)
 
     def weight(support: NDArray[Any], hits: NDArray[Any], predicted: NDArray[Any]) -> Floats:
-        """A label's support times its F1."""
+        """Returns a label's support times its F1."""
         return np.asarray(support * 2.0 * hits / np.maximum(support + predicted, 1))
 
     whole = weight(support, hits, predicted)
@@ -80,34 +80,6 @@ def _bitext_f1(arrays: Arrays) -> tuple[Floats, Floats]:
     without = (whole.sum() + of_gold + np.where(right, 0.0, of_prediction)) / max(n - 1, 1)  # (N,) leaving one out
     score = whole.sum() / n
     return np.array([score]), ((n - 1) * (score - without))[None]
-
-
-class BitextMixture:
-    """The bitext F1 of 2N examples, the first model's and then the second's, of which a swap draws one of each pair."""
-
-    def __init__(self, first: Arrays, second: Arrays) -> None:
-        gold = np.tile(first["gold"], 2)
-        prediction = np.concatenate([first["prediction"], second["prediction"]])
-        self._n = len(first["gold"])
-        self._labels = [
-            (
-                np.count_nonzero(first["gold"] == label),
-                np.flatnonzero(prediction == label),
-                np.flatnonzero((prediction == label) & (gold == label)),
-            )
-            for label in np.unique(gold[gold == prediction])
-        ]
-
-    def on(self, drawn: Drawn) -> Floats:
-        """(B,) the score of the examples drawn.
-
-        Args:
-            drawn: For each of the 2N examples (B,) of 0 and 1.
-        """
-        total = np.zeros_like(drawn[0])
-        for support, predicted, right in self._labels:  # labels without a hit add nothing
-            total += 2.0 * support * sum_drawn(drawn, right) / (support + sum_drawn(drawn, predicted))
-        return total / self._n
 
 
 def _class_f1(arrays: Arrays, *, weighted: bool) -> tuple[Floats, Floats]:
@@ -121,7 +93,7 @@ def _class_f1(arrays: Arrays, *, weighted: bool) -> tuple[Floats, Floats]:
         hits = np.bincount(gold[gold == prediction], minlength=n_labels)
         f1 = 2.0 * hits / np.maximum(size, 1)
         share = support / len(gold) if weighted else (size > 0) / np.count_nonzero(size)
-        slope = share / np.maximum(size, 1)  # what one more hit, or one more member, moves the score by
+        slope = share / np.maximum(size, 1)  # how far one more hit, or one more member, moves the score
         deviation = 2.0 * (gold == prediction) * slope[gold] - (f1 * slope)[gold] - (f1 * slope)[prediction]
         scores.append(float(share @ f1))
         deviations.append(len(gold) * deviation + (f1[gold] if weighted else 0.0))

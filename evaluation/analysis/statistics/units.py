@@ -1,6 +1,6 @@
-"""What a task's score can be recomputed from: its queries, examples or texts. Files of units, and the score of them.
+"""Units: the queries, examples or texts that a task's score can be recomputed from; their score, and files of them.
 
-How units are read from a job's stored samples is in `samples.py`; knows no resampling.
+`sample_reading.py` reads them from a job's stored samples. Knows no statistics of uncertainty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evaluation.records.job_record import JobRecord
 
 FORMAT: Final = "e5-evaluation units 1"
 SCORE_TOLERANCE: Final = 1e-9
-"""How close to the recorded score the recomputed one must come for the units to be believed."""
+"""Units are used only if the score recomputed from them is this close to the recorded one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,10 +30,11 @@ class UnitPart:
     """The units of one split and subset (of one fold, in cross-validation).
 
     Attributes:
-        ids: (N,) What two models' units are paired by, stored order; unique.
+        ids: (N,) unique ids by which two models' units are paired, in stored order.
         arrays: Numbers by name, each with N as its last dimension: "value" (N,) or (E, N) where the score is a mean
-            (E experiments); else "gold" (N,) and "prediction" (N,), (E, N) or (columns, N), with labels and
-            similarities as their ranks or codes, on which alone the score depends.
+            (E experiments); otherwise "gold" (N,) and "prediction" (N,), (E, N) or (columns, N), with labels and
+            similarities as codes or ranks, which are all that the score depends on. "cluster" (N,), where present,
+            numbers the cluster of each unit.
     """
 
     split: str
@@ -49,8 +50,8 @@ class Units:
     Attributes:
         metric: mteb's name of the score, such as "ndcg_at_10".
         statistic: How the score follows from a part's arrays.
-        kind: What a unit is. "algorithm": clustering's experiments, never in a test of significance.
-        parts: One a split and subset. The task's score is the mean of the parts' scores, 0-1.
+        kind: What a unit is. "algorithm": an experiment of clustering, which shows the algorithm's chance only.
+        parts: One per split and subset. The task's score is the mean of the parts' scores, 0-1.
     """
 
     task: str
@@ -62,23 +63,23 @@ class Units:
 
     @property
     def n_units(self) -> int:
-        """Number of queries, examples or texts over all parts."""
+        """Number of queries, examples or texts in all parts."""
         return sum(len(part.ids) for part in self.parts)
 
 
 def load_units(folder: Path, record: JobRecord) -> Units | None:
-    """The units of a stored job.
+    """Reads the units of a stored job.
 
     Args:
         folder: The job's folder (`RunStore.job_folder`), which holds samples.parquet.
         record: Its record.
 
     Returns:
-        None where the recorded score can't be recomputed from what is stored: a failed job, no samples, a metric
-        that needs more than they hold, or a task class of mteb's with its own way of scoring.
+        None where the recorded score cannot be recomputed from the stored samples: the job failed, there are no
+        samples, the metric needs more than they hold, or the task class of mteb has its own way of scoring.
 
     Raises:
-        StoreError: samples.parquet can't be read.
+        StoreError: samples.parquet cannot be read.
     """
     found = read_samples(folder, record)
     if found is None or record.main_score is None:
@@ -89,24 +90,28 @@ def load_units(folder: Path, record: JobRecord) -> Units | None:
 
 
 def score(units: Units) -> float:
-    """The task's score, 0-1, as mteb computes it from these units; equals the record's main score."""
+    """Returns the task's score, 0-1, as mteb computes it from these units; it equals the record's main score."""
     return sum(score_part(units.statistic, part.arrays) for part in units.parts) / len(units.parts)
 
 
 def aggregate_units(task: str, members: Sequence[Units]) -> Units:
-    """An aggregate task's units (CQADupstack's, say) from those of the tasks whose mean it is.
+    """Returns the units of an aggregate task, such as CQADupstack, made from those of its tasks.
 
     Raises:
-        ComparisonError: The members differ in type or metric, or in number of parts, so that the mean over tasks is
-            not the mean over parts.
+        ComparisonError: The members differ in type, metric or number of parts, so that the mean over tasks is not the
+            mean over parts.
     """
     kinds = {(units.type, units.metric, units.statistic, units.kind, len(units.parts)) for units in members}
     if len(kinds) != 1:
         raise ComparisonError(
-            f"{task}: its parts can't be taken as one task: they differ in type, metric or number of subsets."
+            f"{task}: its parts cannot be taken as one task: they differ in type, metric or number of subsets."
         )
     parts = [
-        replace(part, subset=f"{units.task}/{part.subset}")
+        replace(
+            part,
+            subset=f"{units.task}/{part.subset}",
+            ids=tuple(f"{units.task}/{id_}" for id_ in part.ids),  # the same id in two tasks is two queries
+        )
         for units in sorted(members, key=lambda units: units.task)
         for part in units.parts
     ]
@@ -114,7 +119,7 @@ def aggregate_units(task: str, members: Sequence[Units]) -> Units:
 
 
 def units_to_bytes(units: Units) -> bytes:
-    """Units as compressed bytes, the same for the same units; no pickle."""
+    """Returns units as compressed bytes, always the same for the same units; no pickle."""
     parts: list[dict[str, Any]] = []
     arrays: list[NDArray[Any]] = []
     for part in units.parts:
@@ -130,16 +135,16 @@ def units_to_bytes(units: Units) -> bytes:
 
 
 def units_from_bytes(data: bytes) -> Units:
-    """Units from what `units_to_bytes` gave.
+    """Reads what `units_to_bytes` wrote.
 
     Raises:
-        StoreError: The bytes are damaged or of another format.
+        StoreError: The bytes are damaged or have another format.
     """
     try:
         header, _, content = zlib.decompress(data).partition(b"\n")
         fields = json.loads(header)
         if fields.pop("format") != FORMAT:
-            raise StoreError(f"stored units have a format that this version can't read (it reads {FORMAT!r}).")
+            raise StoreError(f"stored units have a format that this version cannot read (it reads {FORMAT!r}).")
         parts, offset = [], 0
         for part in fields.pop("parts"):
             arrays = {}

@@ -1,4 +1,4 @@
-"""A comparison as text tables: scores with best, second, deltas and marks; and published scores beside ours."""
+"""A comparison as tables: scores with ranks, differences and marks; and published scores beside ours."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import MISSING, brackets, points
-from evaluation.analysis.statistics.resampling import Interval
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.intervals import Interval
 
 LEGEND = {
     "significant": "differs significantly from the baseline",
     "trained": "the task's training data is among the model's",
-    "incomplete": "tasks are missing (named below), so this is no fair comparison",
-    "dataset": "other dataset or revision than the row's first",
-    "split": "other split or subset than the row's first",
-    "metric": "other metric or version of it than the row's first",
-    "limit": "other limit than the row's first",
-    "cached": "some vectors came out of the cache, so this is not the model's speed",
+    "incomplete": "tasks are missing (named below), so the comparison is not fair",
+    "dataset": "different dataset or revision than the row's first score",
+    "split": "different split or subset than the row's first score",
+    "metric": "different metric or version of it than the row's first score",
+    "limit": "different limit than the row's first score",
+    "cached": "some vectors came from the cache, so this is not the model's speed",
 }
 _INTERVALS_UP_TO = 4  # columns
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a comparison is laid out.
+    """The layout of a comparison.
 
     Attributes:
-        models_as_rows: A row a model and a column a task, in place of the other way round.
-        summary: Summaries only, without single tasks.
-        intervals: Show them; None: where there are few columns.
+        models_as_rows: A row per model and a column per task, instead of the reverse.
+        summary: Only the summaries, without single tasks.
+        intervals: Show confidence intervals; None: if there are few columns.
     """
 
     models_as_rows: bool = False
@@ -53,7 +55,7 @@ class _Item(NamedTuple):
 
 
 def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> tuple[Table, ...]:
-    """The table of scores and, where published scores were asked for, the one that sets them beside ours."""
+    """Returns the table of scores and, if published scores were asked for, a table of these beside ours."""
     layout = layout or Layout()
     intervals = layout.intervals if layout.intervals is not None else len(comparison.columns) <= _INTERVALS_UP_TO
     items = list(_items(comparison, intervals=intervals, summary=layout.summary))
@@ -76,7 +78,6 @@ def _items(comparison: Comparison, *, intervals: bool, summary: bool) -> Iterato
 
 
 def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
-    ranks = _places([cell.score for cell in row.cells])
     scores = tuple(
         TextCell(
             points(cell.score),
@@ -85,7 +86,7 @@ def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
             underline=rank == 2,
             marks=_cell_marks(cell),
         )
-        for cell, rank in zip(row.cells, ranks, strict=True)
+        for cell, rank in zip(row.cells, row.ranks, strict=True)
     )
     deltas = tuple(
         TextCell(
@@ -99,15 +100,13 @@ def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
 
 
 def _cell_marks(cell: Cell) -> tuple[str, ...]:
-    """Protocols stand in the header; the rest stands at the score."""
+    """The marks of a score; protocols are in the header instead."""
     own = tuple(mark for mark in cell.marks if mark in LEGEND) if cell.score is not None else ()
     return (*own, "trained") if cell.trained and cell.score is not None else own
 
 
 def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: bool, rule: bool) -> _Item:
     is_rank = aggregate.kind == "borda"
-    fair = [None if cell.missing else cell.value for cell in aggregate.cells]
-    ranks = _places([-value if is_rank and value is not None else value for value in fair])
     scores = tuple(
         TextCell(
             _aggregate_text(cell, is_rank=is_rank),
@@ -115,7 +114,7 @@ def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: 
             underline=rank == 2,
             marks=("incomplete",) if cell.missing and cell.value is not None else (),
         )
-        for cell, rank in zip(aggregate.cells, ranks, strict=True)
+        for cell, rank in zip(aggregate.cells, aggregate.ranks, strict=True)
     )
     nothing = TextCell("")  # ranks have no difference
     deltas = tuple(
@@ -131,7 +130,7 @@ def _aggregate_text(cell: AggregateCell, *, is_rank: bool) -> str:
 
 
 def _suite_delta(cell: AggregateCell, comparison: Comparison, *, intervals: bool) -> TextCell:
-    """The difference of the means; its interval where the test covers all of the mean's tasks."""
+    """The difference of the means, with its interval if the test covers all of the mean's tasks."""
     found = cell.tested
     if found is None:
         return TextCell(points(cell.delta, signed=True))
@@ -144,20 +143,8 @@ def _brackets(interval: Interval | None, *, signed: bool = False) -> str:
     return "" if interval is None else brackets(interval.low, interval.high, signed=signed)
 
 
-def _places(values: Sequence[float | None]) -> list[int | None]:
-    """1 for the best as shown, 2 for the second best; equal scores share a place. None where there is no contest."""
-    shown = [None if value is None else round(value, 2) for value in values]
-    distinct = sorted({value for value in shown if value is not None}, reverse=True)
-    if sum(value is not None for value in shown) < 2 or len(distinct) < 2:
-        return [None] * len(values)
-    place = {distinct[0]: 1, distinct[1]: 2}
-    if sum(value == distinct[0] for value in shown) > 1:
-        del place[distinct[1]]  # two firsts, no second
-    return [None if value is None else place.get(value) for value in shown]
-
-
 def _speed_items(columns: Sequence[Column]) -> list[_Item]:
-    """Tokens a second and hours; none where all scores are published ones."""
+    """Tokens per second and hours; none if all scores are published ones."""
     if all(column.speed is None for column in columns):
         return []
     rates, hours = [], []
@@ -178,7 +165,7 @@ def _speed_items(columns: Sequence[Column]) -> list[_Item]:
 
 
 def header_label(column: Column, comparison: Comparison) -> TextCell:
-    """The label with what must not be overlooked: its protocol where protocols are mixed, and a limited run."""
+    """Returns the label, with the protocol if protocols are mixed, and a mark for a limited run."""
     said = []
     if len({other.protocol for other in comparison.columns}) > 1:
         said.append(column.protocol)
@@ -203,7 +190,7 @@ def _models_as_columns(comparison: Comparison, items: Sequence[_Item], speed: Se
 
 
 def _models_as_rows(comparison: Comparison, items: Sequence[_Item], speed: Sequence[_Item]) -> Table:
-    """Deltas stand beside the scores, in the same cell."""
+    """Differences are in the same cell as the scores."""
     shown = (*items, *speed)
     header = (TextCell("Model"), *(TextCell(item.name) for item in shown))
     rows = []
@@ -231,7 +218,7 @@ def _asked_for_published(comparison: Comparison) -> bool:
 
 
 def published_table(comparison: Comparison) -> Table:
-    """A row for each published score of a compared model: ours, theirs, their protocol, verdict and likely cause."""
+    """Returns a row per published score of a compared model: ours, theirs, protocol, verdict and likely cause."""
     found = list(_matches(comparison))
     header = (
         "Task",

@@ -1,4 +1,4 @@
-"""A comparison for programs: CSV with a row a task and column, and JSON with everything. Full precision, in points."""
+"""A comparison for programs, in points and full precision: CSV with a row per task and column, JSON with everything."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
+from evaluation.system.inert_text import for_csv
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from evaluation.analysis.statistics.paired_tests import Difference
 
 _TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", "protocol")
@@ -19,13 +22,13 @@ _NUMBERS = ("score", "low", "high", "delta", "delta_low", "delta_high", "p", "p_
 _FLAGS = ("significant", "trained", "limited", "marks", "missing", "note")
 _PUBLISHED = ("published", "published_source", "published_protocol", "published_delta", "verdict", "causes")
 CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED)
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """A mapping with `CSV_COLUMNS` for each task or summary and each column; what is not known is None.
+    """Returns a mapping with `CSV_COLUMNS` per task or summary and column; unknown values are None.
 
-    `kind` is task, or the summary's kind. Of several published scores it holds the one of the protocol nearest ours.
+    `kind` is "task" or the summary's kind. Of several published scores, the row has the one
+    whose protocol is nearest ours.
     """
     rows = []
     for row in comparison.rows:
@@ -40,17 +43,22 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """The rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Writes the rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in comparison_rows(comparison):
-        writer.writerow({name: _inert(value) if isinstance(value, str) else value for name, value in row.items()})
+        writer.writerow({name: for_csv(value) if isinstance(value, str) else value for name, value in row.items()})
     return stream.getvalue()
 
 
+def frame_csv(frame: pd.DataFrame) -> str:
+    """Writes a frame as CSV, with inert text as in `comparison_csv`."""
+    return frame.map(lambda value: for_csv(value) if isinstance(value, str) else value).to_csv(index=False)
+
+
 def comparison_json(comparison: Comparison) -> str:
-    """Everything but the records, as JSON."""
+    """Writes everything but the records as JSON."""
     content = {
         "schema_version": 1,
         "name": comparison.name,
@@ -165,7 +173,3 @@ def _published(cell: Cell | AggregateCell) -> Mapping[str, Any]:
     match = cell.published[0]
     values = (match.score, match.source, match.protocol, match.delta, match.verdict, "; ".join(match.causes) or None)
     return dict(zip(_PUBLISHED, values, strict=True))
-
-
-def _inert(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text

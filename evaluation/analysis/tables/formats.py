@@ -1,4 +1,4 @@
-"""Text tables -> terminal, Markdown, LaTeX. Whatever a cell holds is shown as text in every one of them."""
+"""Renders tables for the terminal, as Markdown and as LaTeX. Whatever a cell holds is shown as text."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _LATEX_SIGNS = {
     "cached": r"\mathrm{c}",
 }
 _LEGEND_SIGN = re.compile(r"^\{(\w+)\} ")
-_LEAST_TEXT = 12  # characters of a text column in a narrow terminal; the rest goes to further lines
+_LEAST_TEXT = 12  # characters of a text column in a narrow terminal; longer text is wrapped
 _GAP = 3  # between columns
 _UNPRINTED_WIDTH = 10_000  # of output that goes to a file or a pipe
 
 
 def legend_sign(note: str, sign: Callable[[str], str], escape: Callable[[str], str]) -> str:
-    """A note as text; a legend's begins with the name of a mark, which becomes the mark's sign."""
+    """Returns a note as text; a legend begins with the name of a mark, which becomes the mark's sign."""
     found = _LEGEND_SIGN.match(note)
     if found is None or found[1] not in SIGNS:
         return escape(note)
@@ -52,7 +52,7 @@ def legend_sign(note: str, sign: Callable[[str], str], escape: Callable[[str], s
 
 
 def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Tables for people: best bold, second underlined where the output is a terminal; nothing is cut elsewhere."""
+    """Prints tables, on a terminal with the best score bold and the second underlined; elsewhere nothing is wrapped."""
     if not console.is_terminal:
         console.width = _UNPRINTED_WIDTH
     for number, table in enumerate(tables):
@@ -69,7 +69,7 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
 
 
 def render_plain(tables: Sequence[Table]) -> str:
-    """The same as text without styles, for files."""
+    """Returns the same as text without styles, for files."""
     stream = io.StringIO()
     print_tables(tables, Console(file=stream, force_terminal=False))
     return stream.getvalue()
@@ -87,7 +87,7 @@ def _rich_table(table: Table, console: Console) -> RichTable:
 
 
 def _least_widths(table: Table, width: int) -> list[int]:
-    """Numbers are never broken; of the text columns the first has what room is left, the others a little."""
+    """Numbers are never wrapped; the first text column gets the remaining room, the others little."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     longest = [max(len(_plain(replace(cell, detail=""))) for cell in cells) for cells in columns]
     words = [max(map(len, _plain(cell).split()), default=0) for cell in table.header]
@@ -112,7 +112,7 @@ def _plain(cell: TextCell) -> str:
 
 
 def render_markdown(tables: Sequence[Table]) -> str:
-    """Tables as GitHub renders them, notes below each."""
+    """Returns tables in GitHub's Markdown, with notes below each."""
     return "\n".join(_markdown_table(table) for table in tables)
 
 
@@ -144,7 +144,7 @@ def _markdown_cell(cell: TextCell) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- LaTeX
 
-_LATEX_HEAD = r"""% Wants \usepackage{booktabs,graphicx}; without them lines are plain and wide tables stay wide.
+_LATEX_HEAD = r"""% Needs \usepackage{booktabs,graphicx}; without them rules are plain and wide tables are not scaled.
 \providecommand{\toprule}{\hline}
 \providecommand{\midrule}{\hline}
 \providecommand{\bottomrule}{\hline}
@@ -158,7 +158,7 @@ _PROSE_FROM = 40  # characters
 
 
 def render_latex(tables: Sequence[Table]) -> str:
-    """Tables in floats, with booktabs' rules; compiles in a plain article class as it is."""
+    """Returns tables in floats with booktabs' rules; they compile in a plain article class as they are."""
     return _LATEX_HEAD + "\n".join(_latex_table(table) for table in tables)
 
 
@@ -200,7 +200,7 @@ def _latex_table(table: Table) -> str:
 
 
 def _has_prose(table: Table, position: int) -> bool:
-    """Whether a column holds sentences, which want lines."""
+    """Whether a column holds sentences, which need to be wrapped."""
     texts = (row.cells[position].text for row in table.rows)
     return any(len(text) > _PROSE_FROM and " " in text for text in texts)
 
@@ -227,7 +227,7 @@ def _latex_cell(cell: TextCell) -> str:
 
 
 def _latex_numbers(text: str) -> str:
-    """A minus before a number as a minus, not as a hyphen."""
+    """Writes a minus before a number as a minus sign, not as a hyphen."""
     return _MINUS.sub("$-$", text)
 
 

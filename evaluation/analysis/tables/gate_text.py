@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from evaluation.analysis.gate.verdicts import Check, GateReport, Verdict
+from evaluation.analysis.gate.rule import Check, GateReport, Verdict
 from evaluation.analysis.number_formats import MISSING, p_value, points, span
 from evaluation.analysis.tables.formats import render_markdown
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 from evaluation.system.inert_text import for_markdown, for_workflow_command
 
-_NUMBERS = ("Baseline", "Now", "Change", "95 % interval", "p (Holm)", "Detectable drop")
+_NUMBERS = ("Baseline", "Now", "Change", "95 % interval", "p (Holm)")
 
 
 def headline(report: GateReport) -> str:
     """One line: passed or failed, and the number of checks by verdict."""
     against = f"{report.run} against {report.baseline}"
-    shown = ((Verdict.UNJUDGED, "too small to judge"), (Verdict.IMPROVED, "improved"), (Verdict.NEW, "new"))
+    shown = (
+        (Verdict.NO_DROP, f"without a drop beyond {points(report.rule.max_drop)}"),
+        (Verdict.INCONCLUSIVE, "inconclusive"),
+        (Verdict.NEW, "new"),
+    )
     counts = [
         f"{n} {what}" for verdict, what in shown if (n := sum(check.verdict is verdict for check in report.checks))
     ]
     n = len(report.checks)
     if report.passed:
-        return ", ".join([f"PASSED: {against}, {n} checks", *counts])
-    return ", ".join([f"FAILED: {against}, {len(report.failures)} of {n} checks", *counts])
+        return f"PASSED: {against}; of {n} checks {', '.join(counts)}"
+    return "; ".join([f"FAILED: {against}, {len(report.failures)} of {n} checks", *filter(None, [", ".join(counts)])])
 
 
 def gate_table(report: GateReport) -> Table:
@@ -42,25 +46,23 @@ def _numbers(check: Check) -> list[str]:
         points(check.change, signed=True),
         MISSING if check.interval is None else span(*check.interval, signed=True),
         MISSING if check.p is None else p_value(check.p),
-        points(check.detectable),
     ]
 
 
 def remarks(report: GateReport) -> list[str]:
     """A sentence per check that has a reason to give, failures first."""
     said = [check for check in report.checks if check.reason]
-    return [sentence(check) for check in sorted(said, key=lambda check: not check.verdict.fails)]
+    return [sentence(check) for check in sorted(said, key=lambda check: not report.rule.fails(check.verdict))]
 
 
 def sentence(check: Check) -> str:
     """A check in one sentence."""
-    verdict = check.verdict.lower() if check.verdict.fails else str(check.verdict)
-    return f"{check.label}, {check.name}: {verdict}: {check.reason}."
+    return f"{check.label}, {check.name}: {check.verdict.lower()}: {check.reason}."
 
 
 def gate_markdown(report: GateReport) -> str:
     """The whole report for a CI page."""
-    others = [check for check in report.checks if check.reason and not check.verdict.fails]
+    others = [check for check in report.checks if check.reason and not report.rule.fails(check.verdict)]
     lists = {
         "Failures": [sentence(check) for check in report.failures],
         "Remarks": [sentence(check) for check in others],
@@ -75,9 +77,16 @@ def gate_markdown(report: GateReport) -> str:
 
 
 def workflow_commands(report: GateReport) -> list[str]:
-    """Commands for GitHub Actions: an error per failure, a warning per drop that is too small to judge."""
+    """Commands for GitHub Actions: an error per failure, one warning that lists inconclusive drops beyond max-drop."""
     lines = [_command("error", check) for check in report.failures]
-    lines += [_command("warning", check) for check in report.checks if check.verdict is Verdict.UNJUDGED]
+    left_open = [
+        f"{check.label} on {check.name} ({points(check.change, signed=True)})"
+        for check in report.checks
+        if check.verdict is Verdict.INCONCLUSIVE and check.change is not None and -check.change > report.rule.max_drop
+    ]
+    if left_open and not report.rule.require_conclusive:
+        told = for_workflow_command(f"dropped, but inconclusive: {', '.join(left_open)}")
+        lines.append(f"::warning title=Inconclusive::{told}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""check-regression: a run against a baseline -> verdicts and an exit code for CI."""
+"""The options of check-regression: judges a run against a baseline, with an exit code for CI."""
 
 from __future__ import annotations
 
@@ -7,40 +7,68 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version
+from evaluation.commands.console import Version, command_app, command_line
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = command_app()
 
 
 @app.command()
 def check_regression(
-    run: Annotated[Path, typer.Argument(help="The run's folder, such as results/quickstart.", metavar="RUN")],
+    run: Annotated[
+        Path | None, typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")
+    ] = None,
     baseline: Annotated[
-        Path, typer.Option(metavar="RUN_OR_FILE", help="Another run's folder, or a file made with --update-baseline.")
-    ],
-    max_drop: Annotated[float, typer.Option(metavar="POINTS", help="What a task may lose.")] = 1.0,
-    alpha: Annotated[float, typer.Option(metavar="A", help="Level of the tests, after Holm's correction.")] = 0.05,
+        Path | None,
+        typer.Option(metavar="RUN_OR_FILE", help="Another run folder, or a file written with --update-baseline."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(metavar="POINTS", help="Points that a task may lose before it fails.")
+    ] = 1.0,
+    alpha: Annotated[
+        float, typer.Option(metavar="A", help="Share of gates on equal models that may fail by chance.")
+    ] = 0.05,
+    require_conclusive: Annotated[
+        bool, typer.Option("--require-conclusive", help="Fail where a drop beyond --max-drop is not ruled out.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as Markdown.")] = None,
     update_baseline: Annotated[
-        bool, typer.Option("--update-baseline", help="Write the run to the baseline file; judge nothing.")
+        bool, typer.Option("--update-baseline", help="Write the run to the baseline file instead of judging it.")
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    pilot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN_OR_FILE",
+            help="With --update-baseline: another checkpoint's run, whose differences --power plans with.",
+        ),
+    ] = None,
+    power: Annotated[
+        Path | None,
+        typer.Option(metavar="BASELINE", help="Print which drops a gate with this baseline will find; judge nothing."),
+    ] = None,
+    changed: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="With --power: share of examples that differ, in place of a pilot."),
+    ] = None,
+    version: Version = False,
 ) -> None:
-    """Tell regressions of RUN from noise, by what its scores can be recomputed from.
+    """Tell regressions of RUN from chance, with tests on the samples behind its scores.
 
-    The output declares the rule. Exit codes: 0 no regression, 1 a regression, or a task that is missing, failed or not
+    The output states the rule. Exit codes: 0 no regression, 1 a regression, or a task that is missing, failed or not
     comparable, 2 wrong usage or a file that can't be used.
     """
     from evaluation.commands.check_regression.gate import GateFiles, gate, update
+    from evaluation.commands.check_regression.power import print_power
 
-    files = GateFiles(run, baseline, junit, summary)
+    rule = {"max_drop": max_drop, "alpha": alpha}
+    if power is not None:
+        print_power(power, changed=changed, **rule)
+        return
+    files = GateFiles.given(run, baseline, junit, summary)
     if update_baseline:
-        update(files, max_drop=max_drop, alpha=alpha)
+        update(files, pilot, **rule)
     else:
-        gate(files, max_drop=max_drop, alpha=alpha)
+        gate(files, require_conclusive=require_conclusive, **rule)
 
 
 main = command_line(app, "check-regression")

@@ -1,4 +1,4 @@
-"""The heavier half of check-regression: reads, judges, prints, writes."""
+"""The work of check-regression: reads runs, judges them, prints and writes the verdicts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import typer
 from rich.console import Console
 
 from evaluation.analysis.gate.baseline_file import baseline_bytes, is_baseline, load_baseline
-from evaluation.analysis.gate.check import check_regression
+from evaluation.analysis.gate.check import check_regression, read_baseline
 from evaluation.analysis.gate.junit import render_junit
+from evaluation.analysis.gate.planning import measure_pilot
+from evaluation.analysis.gate.rule import GateReport, GateRule
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
-from evaluation.analysis.gate.verdicts import GateReport, GateRule, judge
+from evaluation.analysis.gate.verdicts import judge
 from evaluation.analysis.tables.formats import print_tables
 from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 from evaluation.commands.console import writing_to
@@ -29,7 +31,7 @@ class GateFiles:
     """What the command reads and writes.
 
     Raises:
-        UsageError: Two of the files are one.
+        UsageError: Two of the files are the same.
     """
 
     run: Path
@@ -42,15 +44,30 @@ class GateFiles:
         if len(set(given)) < len(given):
             raise UsageError("--baseline, --junit and --summary name the same file: give each its own.")
 
+    @classmethod
+    def given(cls, run: Path | None, baseline: Path | None, junit: Path | None, summary: Path | None) -> GateFiles:
+        """Returns the files as given on the command line.
 
-def gate(files: GateFiles, *, max_drop: float, alpha: float) -> None:
-    """Judge, print, write.
+        Raises:
+            UsageError: RUN or --baseline is missing, or two of the files are the same.
+        """
+        if run is None:
+            raise UsageError("Missing argument 'RUN': name the run's folder, such as results/quickstart.")
+        if baseline is None:
+            raise UsageError("Missing option '--baseline': name another run's folder or a baseline file.")
+        return cls(run, baseline, junit, summary)
+
+
+def gate(files: GateFiles, *, max_drop: float, alpha: float, require_conclusive: bool) -> None:
+    """Judges, prints and writes.
 
     Raises:
-        UsageError: Something given can't be used.
+        UsageError: Something given cannot be used.
         typer.Exit: With code 1 where the gate fails.
     """
-    report = check_regression(files.run, files.baseline, max_drop=max_drop, alpha=alpha)
+    report = check_regression(
+        files.run, files.baseline, max_drop=max_drop, alpha=alpha, require_conclusive=require_conclusive
+    )
     if files.junit is not None:
         _write("--junit", files.junit, render_junit(report))
     if files.summary is not None:
@@ -60,11 +77,17 @@ def gate(files: GateFiles, *, max_drop: float, alpha: float) -> None:
         raise typer.Exit(_REGRESSION)
 
 
-def update(files: GateFiles, *, max_drop: float, alpha: float) -> None:
-    """Write the run as the baseline file, and show what that changes.
+def update(files: GateFiles, pilot: Path | None, *, max_drop: float, alpha: float) -> None:
+    """Writes the run as the baseline file, and shows what that changes.
+
+    Args:
+        files: What to read and write.
+        pilot: Another checkpoint's run, whose differences are stored for planning; None: without.
+        max_drop: Of the gate that shows what changes.
+        alpha: Likewise.
 
     Raises:
-        UsageError: The run is not complete, or the file is not one to overwrite.
+        UsageError: The run is not complete, the file is not one to overwrite, or the pilot shares no task with the run.
     """
     rule = GateRule(max_drop, alpha)
     if files.junit is not None or files.summary is not None:
@@ -74,20 +97,20 @@ def update(files: GateFiles, *, max_drop: float, alpha: float) -> None:
     check_complete(run, str(files.run))
     if before is not None:
         _print(judge(before, run, rule))
-    data = baseline_bytes(run)
+    data = baseline_bytes(run, measure_pilot(run, read_baseline(pilot), str(pilot)) if pilot is not None else None)
     _write("--baseline", files.baseline, data)
     what = f"{len(run.jobs)} jobs, {len(data) / 1024:.0f} KiB"
     typer.echo(f"Baseline written: {files.baseline} ({what}). Review and commit it like code.")
 
 
 def _replaced(file: Path) -> Snapshot | None:
-    """The baseline that is about to be replaced; None where there is none, or only a damaged one."""
+    """Returns the baseline that is about to be replaced; None where there is none, or only a damaged one."""
     if file.is_dir():
         raise UsageError(f"{file} is a folder: --update-baseline writes a file, such as results/baselines/suite.json.")
     if not file.exists():
         return None
     if not is_baseline(file):
-        raise UsageError(f"{file} is no baseline file and is not overwritten: give another name, or remove it.")
+        raise UsageError(f"{file} is not a baseline file and is not overwritten: give another name, or remove it.")
     try:
         return load_baseline(file)
     except UsageError as error:
@@ -108,14 +131,14 @@ def _print(report: GateReport) -> None:
 
 
 def _write_summary(file: Path, text: str) -> None:
-    """Write the summary; a job's page of GitHub Actions may hold what earlier commands said, and is added to."""
+    """Writes the summary; appends to the job page of GitHub Actions, which may hold what earlier commands said."""
     page = os.environ.get("GITHUB_STEP_SUMMARY")
     if page and Path(page).absolute() == file.absolute():
         try:
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(text)
         except OSError as error:
-            raise UsageError(f"--summary: {file} can't be written: {reason(error)}.") from error
+            raise UsageError(f"--summary: {file} cannot be written: {reason(error)}.") from error
     else:
         _write("--summary", file, text.encode("utf-8", "replace"))
 

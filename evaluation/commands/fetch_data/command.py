@@ -1,4 +1,4 @@
-"""fetch-data: everything that a config needs from the Hub, into its cache, with a lock beside the config."""
+"""The options of fetch-data: downloads what a config needs from the Hub, and writes a lock file beside the config."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version
+from evaluation.commands.console import Version, command_app, command_line
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = command_app()
 
 
 @app.command()
 def fetch_data(
     config: Annotated[Path, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")],
-    only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Fetch for these tasks; repeatable.")] = None,
-    model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Fetch these models; repeatable.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config.")
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Fetch only for tasks that match; repeatable.")
     ] = None,
-    sizes: Annotated[bool, typer.Option("--sizes", help="Say what would be fetched, and fetch nothing.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Fetch only these models; repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Replace a value of the config, such as name=test; repeatable."
+        ),
+    ] = None,
+    sizes: Annotated[bool, typer.Option("--sizes", help="Print what would be fetched, and fetch nothing.")] = False,
+    version: Version = False,
 ) -> None:
-    """Bring the models and datasets of CONFIG into the Hub's cache (HF_HOME), for machines without a network.
+    """Fetch the models and datasets of CONFIG into the Hub's cache (HF_HOME), for machines without a network.
 
-    Only files that will be read are fetched; what is there is kept, and a download that was cut off goes on. A lock of
-    revisions and file hashes is written to CONFIG's name with .lock.json; `run-benchmark --locked` holds to it.
+    Fetches only files that a run reads, keeps what is in the cache, and resumes interrupted downloads. Writes revisions
+    and file hashes to a lock file, CONFIG's name with .lock.json, which `run-benchmark --locked` enforces.
     """
     from evaluation.config.loading import load_config
 

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import command_line, print_version
+from evaluation.commands.console import Version, check_output, command_app, command_line
 from evaluation.errors import Interrupted, UsageError
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = command_app()
 
 
 @app.command()
@@ -38,9 +38,7 @@ def run_benchmark(
         bool, typer.Option("--locked", help="Refuse data and models that are not exactly what fetch-data locked.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the table and errors only.")] = False,
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Version = False,
 ) -> None:
     """Score the models of CONFIG on its tasks, store everything, print a table.
 
@@ -67,6 +65,7 @@ def run_benchmark(
         chosen = None if max_hours is None else fitting(cost, max_hours)
         if plan or on is not None:
             print_plan(cost, device, chosen)
+            check_output()
             return
     try:
         from evaluation.commands.run_benchmark.run import run_and_report
@@ -76,8 +75,8 @@ def run_benchmark(
         options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
         run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
-        message = f"interrupted; finished jobs are stored in {loaded.run_folder}. Start the same command to go on."
-        raise Interrupted(message) from None
+        stored = f"finished jobs are stored in {loaded.run_folder}"
+        raise Interrupted(f"interrupted; {stored}. Run the same command again to continue.") from None
 
 
 main = command_line(app, "run-benchmark")

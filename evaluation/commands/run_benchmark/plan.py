@@ -1,4 +1,4 @@
-"""The plan of a run, before it: what every job will cost, without network or model."""
+"""Plans a run: what each job will cost, without a network and without loading a model."""
 
 from __future__ import annotations
 
@@ -9,36 +9,24 @@ from difflib import get_close_matches
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.config.models import ModelConfig, RunConfig
-from evaluation.errors import StoreError, UsageError
-from evaluation.hub.cache import snapshot_folder
+from evaluation.config.models import RunConfig
+from evaluation.errors import UsageError
 from evaluation.jobs import Job
-from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.default_protocol import protocol_of
-from evaluation.models.sizes import is_builtin
-from evaluation.planning.estimate import (
-    DEVICES,
-    UTILISATION,
-    JobCost,
-    PlanCost,
-    estimate,
-    find_shape,
-    jobs_that_fit,
-    seconds_on,
-    speed_name,
-)
-from evaluation.planning.history import Calibration
+from evaluation.planning.calibration import Calibration
+from evaluation.planning.devices import DEVICES, UTILISATION, seconds_on
+from evaluation.planning.estimate import JobCost, RunCost, estimate, find_shape, jobs_that_fit, speed_name
 from evaluation.system.machine import place_name
 
 _HEADS = ("Task", "State", "Texts", "Distinct", "Tokens", "New tokens", "TFLOP", "Download", "Memory", "Disk", "Time")
 
 
-def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> PlanCost:
-    """The cost of a config's jobs; the speed of each shape of model is measured once a machine and kept.
+def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> RunCost:
+    """Returns the cost of a config's jobs. The speed of each model shape is measured once per machine and kept.
 
     Args:
         config: The config.
-        jobs: From `build_plan`.
+        jobs: The config's jobs.
         fresh: Whether stored jobs would run again.
     """
     calibration = Calibration()
@@ -58,11 +46,11 @@ def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:
     return lines
 
 
-def fitting(cost: PlanCost, hours: float) -> frozenset[tuple[str, str]]:
-    """(label, task) of the jobs that fit into some hours.
+def fitting(cost: RunCost, hours: float) -> frozenset[tuple[str, str]]:
+    """Returns (label, task) of the jobs that fit into some hours.
 
     Raises:
-        UsageError: None does.
+        UsageError: No job fits.
     """
     chosen = jobs_that_fit(cost.jobs, hours)
     if not chosen:
@@ -73,10 +61,10 @@ def fitting(cost: PlanCost, hours: float) -> frozenset[tuple[str, str]]:
 
 
 def parse_device(text: str) -> tuple[str, float | None]:
-    """NAME or NAME:PRICE, as --on takes it.
+    """Parses the value of --on: NAME or NAME:PRICE.
 
     Raises:
-        UsageError: An unknown device, or a price that is no number.
+        UsageError: The device is unknown, or the price is not a number.
     """
     name, separator, price = text.partition(":")
     if name.lower() not in DEVICES:
@@ -86,13 +74,15 @@ def parse_device(text: str) -> tuple[str, float | None]:
     try:
         return name.lower(), float(price) if separator else None
     except ValueError:
-        raise UsageError(f"--on {text!r}: {price!r} is no price an hour; write it as {name}:1.89.") from None
+        raise UsageError(
+            f"--on {text!r}: {price!r} is not a price per hour; write, for example, {name}:1.89."
+        ) from None
 
 
 def print_plan(
-    cost: PlanCost, device: tuple[str, float | None] | None, chosen: frozenset[tuple[str, str]] | None
+    cost: RunCost, device: tuple[str, float | None] | None, chosen: frozenset[tuple[str, str]] | None
 ) -> None:
-    """A row a job, totals, and what has to be fetched."""
+    """Prints a row per job, totals, and what has to be fetched."""
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, 160)
@@ -113,7 +103,7 @@ def print_plan(
         console.print(line, highlight=False)
 
 
-def _remarks(cost: PlanCost, shown: Sequence[JobCost], device: tuple[str, float | None] | None) -> list[str]:
+def _remarks(cost: RunCost, shown: Sequence[JobCost], device: tuple[str, float | None] | None) -> list[str]:
     labels = {job.label for job in shown}
     lines = [
         f"Model {name}: " + ("size unknown until fetched" if size is None else f"{_size(size)} to fetch (about)") + "."
@@ -123,9 +113,9 @@ def _remarks(cost: PlanCost, shown: Sequence[JobCost], device: tuple[str, float 
     if device is not None:
         name, price = device
         seconds = seconds_on(name, sum(job.flops or 0.0 for job in shown))
-        money = "" if price is None else f", {seconds / 3_600 * price:,.2f} at {price:g} an hour"
+        money = "" if price is None else f", {seconds / 3_600 * price:,.2f} at {price:g} per hour"
         share = f"{UTILISATION:.0%} of {DEVICES[name]:g} TFLOP/s assumed"
-        lines.append(f"On one {name}: {_time(seconds)} of encoding{money} ({share}; fetching and scoring come on top).")
+        lines.append(f"On one {name}: {_time(seconds)} of encoding{money} ({share}; without fetching and scoring).")
     return lines
 
 
@@ -133,7 +123,7 @@ def _measure_missing(config: RunConfig, jobs: Sequence[Job], calibration: Calibr
     place, wanted = place_name(config.runtime.device), {job.model.label for job in jobs}
     for model in config.models:
         shape = find_shape(config, model) if model.label in wanted else None
-        if shape is None or calibration.seconds_a_token(place, speed_name(shape, model)) is not None:
+        if shape is None or calibration.seconds_per_token(place, speed_name(shape, model)) is not None:
             continue
         from evaluation.planning.speed import measure_speed
 
@@ -143,41 +133,12 @@ def _measure_missing(config: RunConfig, jobs: Sequence[Job], calibration: Calibr
 
 
 def _states(config: RunConfig, jobs: Sequence[Job]) -> tuple[dict[tuple[str, str], str], list[str]]:
-    """States of jobs, where they are not waiting, and a sentence for each stored file that is damaged.
-
-    A job is done where its score is stored, which only the model's files can tell: without them it is unknown.
-    """
     if not (config.run_folder / "jobs").is_dir():
         return {}, []
     from evaluation.execution.local_executor import LocalExecutor
-    from evaluation.records.store import RunStore
+    from evaluation.execution.stored_run import stored_states
 
-    store, executor = RunStore(config.run_folder), LocalExecutor(config)
-    states, notes = dict[tuple[str, str], str](), []
-    for job in jobs:
-        key, model = (job.model.label, job.task.name), _on_this_machine(config, job.model)
-        if model is None:
-            states[key] = "unknown until fetched"
-            continue
-        try:
-            record = store.load(*key, executor.fingerprint(replace(job, model=model)))
-        except StoreError as error:
-            states[key] = "damaged"
-            notes.append(f"{error} {job.name} counts as not done.")
-            continue
-        if record is not None and record.state == "done":
-            states[key] = "done"
-    return states, notes
-
-
-def _on_this_machine(config: RunConfig, model: ModelConfig) -> ModelConfig | None:
-    """The model as it can be found without a network: one of the Hub as its folder in the cache; None: not here."""
-    name = model.model
-    is_local = is_builtin(name) or is_folder_name(name) or config.resolve_path(name).is_dir()
-    if is_local or model.endpoint is not None:
-        return model
-    folder = snapshot_folder("model", name, model.revision)
-    return None if folder is None else model.model_copy(update={"model": str(folder), "revision": None})
+    return stored_states(config, jobs, LocalExecutor(config).fingerprint)
 
 
 def _total(jobs: Sequence[JobCost]) -> JobCost:

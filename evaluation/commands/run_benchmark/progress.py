@@ -1,9 +1,10 @@
-"""How a running suite looks: a live line in a terminal, plain lines elsewhere."""
+"""Shows a running suite: a live line in a terminal, plain lines elsewhere, and the same lines in the log."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,16 +13,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from evaluation.commands.console import shown
+from evaluation.commands.run_benchmark.time_left import TimeLeft
 from evaluation.encoding.encoder import Progress as Step
 from evaluation.execution.reporting import Reporter, WorkerProgress
 from evaluation.jobs import Job
 from evaluation.records.job_record import JobRecord
 
+_LOG = logging.getLogger(__name__)
 _LINE_EVERY_S, _WORKERS_EVERY_S = 15.0, 5.0
 
 
 class ConsoleReporter(Reporter):
-    """Shows jobs, texts, tokens/s and time left. Use as a context manager.
+    """Shows jobs, texts, tokens per second and time left. Use as a context manager.
 
     Args:
         console: Where to write; a terminal gets a live bar, anything else a line every 15 seconds.
@@ -40,12 +43,11 @@ class ConsoleReporter(Reporter):
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._weights: dict[str, float] = {}
-        self._done_weight = self._todo_weight = 0.0
-        self._started = self._job_started = self._last_line = time.monotonic()
-        self._texts = self._tokens = 0
-        self._workers: dict[str, int] = {}
-        self._workers_seen_at = self._started
+        self._left = TimeLeft(0, {})
+        self._job_started = self._last_line = time.monotonic()
+        self._texts = self._tokens = 0  # of the current job
+        self._workers: dict[str, WorkerProgress] = {}  # what was last said of each, lost workers included
+        self._workers_seen_at = self._job_started
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -56,58 +58,64 @@ class ConsoleReporter(Reporter):
     ) -> None:
         self._live.stop()
 
-    def run_started(self, jobs: Sequence[Job], stored: int) -> None:
-        """Say how much there is to do."""
+    def run_started(self, jobs: Sequence[Job], stored: int, tokens: Mapping[tuple[str, str], int]) -> None:
+        """Says how much there is to do."""
         self._bar = self._live.add_task("", total=len(jobs), completed=stored, status="")
         self._n_jobs, self._n_ended = len(jobs), stored
+        self._left = TimeLeft(len(jobs) - stored, tokens)
         count = f"{len(jobs)} job{'s' if len(jobs) != 1 else ''}"
-        self._say(f"{count}, {stored} of them stored already" if stored else count)
-        self._started = time.monotonic()
-        self._n_to_run = len(jobs) - stored
+        count += f", {stored} of them stored already" if stored else ""
+        self._say(count + (f"; about {self._left.total:,} tokens to encode" if self._left.total else ""))
 
     def job_started(self, job: Job) -> None:
-        """Name the job."""
+        """Names the job."""
         self._job_started = self._last_line = time.monotonic()
         self._texts = self._tokens = 0
         self._live.update(self._bar, description=escape(job.name))
 
     def advanced(self, progress: Step) -> None:
-        """Update the live bar, or write a line now and then."""
+        """Updates the live bar, and writes a line now and then."""
         self._texts += progress.texts
         self._tokens += progress.tokens
+        self._left.encoded += progress.tokens
         now = time.monotonic()
-        status = f"{self._texts:,} texts, {self._rate(now):,.0f} tokens/s{self._left(now)}"
+        rate = self._tokens / max(now - self._job_started, 1e-9)
+        status = f"{self._texts:,} texts, {rate:,.0f} tokens/s{self._progress()}"
         self._live.update(self._bar, status=status)
-        if not self._console.is_terminal and now - self._last_line >= _LINE_EVERY_S:
+        if now - self._last_line >= _LINE_EVERY_S:
             self._last_line = now
-            self._say(f"  ... {status}")
+            self._say(f"  ... {status}", is_progress=True)
 
     def workers_advanced(self, workers: Sequence[WorkerProgress]) -> None:
-        """Update the live bar every few seconds; elsewhere a line now and then, which names each worker."""
+        """Updates the live bar every few seconds, and writes a line that names each worker now and then."""
         now = time.monotonic()
-        is_live = self._console.is_terminal
-        if not workers or now - self._workers_seen_at < (_WORKERS_EVERY_S if is_live else _LINE_EVERY_S):
-            return
         seconds = now - self._workers_seen_at
-        rates = {worker.name: (worker.tokens - self._workers.get(worker.name, 0)) / seconds for worker in workers}
+        if not workers or seconds < (_WORKERS_EVERY_S if self._console.is_terminal else _LINE_EVERY_S):
+            return
+        before = {name: worker.tokens for name, worker in self._workers.items()}
+        rates = {worker.name: (worker.tokens - before.get(worker.name, 0)) / seconds for worker in workers}
+        self._workers |= {worker.name: worker for worker in workers}
+        self._workers_seen_at = now
+        self._left.encoded = sum(worker.tokens for worker in self._workers.values())
+        texts = sum(worker.texts for worker in self._workers.values())
         count = f"{len(workers)} worker{'s' if len(workers) != 1 else ''}"
-        texts = sum(worker.texts for worker in workers)
-        status = f"{texts:,} texts, {sum(rates.values()):,.0f} tokens/s{self._left(now)}"
+        status = f"{texts:,} texts, {sum(rates.values()):,.0f} tokens/s{self._progress()}"
         self._live.update(self._bar, description=count, status=escape(status))
-        self._workers, self._workers_seen_at = {worker.name: worker.tokens for worker in workers}, now
-        if not is_live:
+        if now - self._last_line >= _LINE_EVERY_S:
+            self._last_line = now
             each = (
                 f"{worker.name}: {worker.doing or 'idle'}, {rates[worker.name]:,.0f} tokens/s" for worker in workers
             )
-            self._say(f"  ... {count}, {status} ({'; '.join(each)})")
+            self._say(f"  ... {count}, {status} ({'; '.join(each)})", is_progress=True)
 
     def notice(self, sentence: str) -> None:
-        """One line."""
+        """Writes a line."""
         self._say(f"note: {sentence}")
 
     def job_ended(self, job: Job, record: JobRecord) -> None:
-        """One line a job."""
+        """Writes a line per job."""
         self._n_ended += 1
+        self._left.job_ended((record.label, record.task), record.timing.tokens if record.timing else 0)
         self._live.update(self._bar, completed=self._n_ended, status="")
         count = f"[{self._n_ended}/{self._n_jobs}]"
         if record.state == "done" and record.main_score is not None:
@@ -118,20 +126,25 @@ class ConsoleReporter(Reporter):
             for what, found in record.counts.items():
                 self._say(f"      noticed in the data: {found:,} {what}")
         else:
-            message = record.error.message if record.error else "no score"
-            self._console.print(escape(shown(f"{count} {job.name}: failed: {message}")), style="red", soft_wrap=True)
+            line = shown(f"{count} {job.name}: failed: {failure_of(record)}")
+            _LOG.info("%s", line)
+            self._console.print(escape(line), style="red", soft_wrap=True)
 
-    def _say(self, line: str) -> None:
-        if not self._quiet:
+    def _say(self, line: str, *, is_progress: bool = False) -> None:
+        """Logs a line and prints it; a terminal shows progress in its live bar instead."""
+        _LOG.info("%s", line)
+        if not self._quiet and not (is_progress and self._console.is_terminal):
             self._console.print(escape(shown(line)), highlight=False, soft_wrap=True)
 
-    def _rate(self, now: float) -> float:
-        return self._tokens / max(now - self._job_started, 1e-9)
+    def _progress(self) -> str:
+        """Returns tokens done and in total, and the time left, as far as they are known."""
+        total, seconds = self._left.total, self._left.seconds()
+        text = f", {self._left.done / total:.0%} of about {total:,} tokens" if total else ""
+        if seconds is None:
+            return text
+        return text + (f", about {seconds / 60:.0f} min left" if seconds >= 90 else f", about {seconds:.0f} s left")
 
-    def _left(self, now: float) -> str:
-        """Time left, from the jobs that ran so far."""
-        ran = self._n_ended - (self._n_jobs - self._n_to_run)
-        if ran < 1:
-            return ""
-        left = (self._n_to_run - ran) * (now - self._started) / (ran + 0.5)
-        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+
+def failure_of(record: JobRecord) -> str:
+    """Returns the error of a failed job in one line."""
+    return " ".join((record.error.message if record.error else "no score").split())

@@ -1,23 +1,30 @@
-"""The heavy half of run-benchmark: quiet libraries, a run, its table and summary files."""
+"""The heavy half of run-benchmark: silences libraries, runs the config, prints its table and writes its summaries."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 import typer
 from rich.console import Console
 
+from evaluation.analysis.comparison.columns import ScoredModel, models_of
+from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
+from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.tables.comparison_table import comparison_tables
+from evaluation.analysis.tables.csv_json import frame_csv
 from evaluation.analysis.tables.formats import print_tables, render_markdown
-from evaluation.analysis.tables.run_table import score_table
+from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
-from evaluation.commands.run_benchmark.progress import ConsoleReporter
+from evaluation.commands.display import LosableStream
+from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import build_plan
@@ -35,16 +42,16 @@ _SOME_FAILED = 3
 
 
 def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None = None, quiet: bool = False) -> None:
-    """Run a config, print its table, write its summaries.
+    """Runs a config, prints its table and writes its summaries. Losing standard output or error stops nothing.
 
     Args:
         config: The config.
-        options: Part of it to run.
-        lock: The lock that data and models are held to.
+        options: Which part of the config to run.
+        lock: The lock file that data and models must match.
         quiet: Print the table and errors only.
 
     Raises:
-        typer.Exit: With code 3 where jobs failed.
+        typer.Exit: Some jobs failed (exit code 3).
     """
     quieten_libraries(config.run_folder / LOG_FILE)
     from evaluation.execution.runner import run
@@ -53,17 +60,23 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
         from evaluation.execution.downloads import locked_config
 
         config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
-    messages = Console(stderr=True)
+    messages = Console(file=cast(TextIO, LosableStream(sys.stderr)))
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)
-    print_tables([score_table(outcome.records)], Console())
+    output = LosableStream(sys.stdout)
+    tables = run_tables(outcome.folder, {(r.label, r.task) for r in outcome.records})
+    print_tables(tables, Console(file=cast(TextIO, output)))
+    output.flush()
+    if output.fault is not None and not isinstance(output.fault, BrokenPipeError):
+        text = f"warning: the table can't be printed ({output.fault}); it is in {outcome.folder / 'summary.md'}."
+        messages.print(shown(text), highlight=False, soft_wrap=True, markup=False)
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
 
 
 class _Reporter(ConsoleReporter):
-    """Shows the run and leaves its summaries."""
+    """Shows the run and writes its summaries."""
 
     def run_ended(self, outcome: RunOutcome) -> None:
         records = RunStore(outcome.folder).current_records(skip_damaged=True)
@@ -71,7 +84,7 @@ class _Reporter(ConsoleReporter):
 
 
 def quieten_libraries(log_file: Path) -> None:
-    """Send the logs and warnings of mteb, datasets, transformers to a file, and switch their progress bars off.
+    """Sends the logs and warnings of mteb, datasets and transformers to a file, and turns off their progress bars.
 
     Raises:
         UsageError: The file's folder can't be written.
@@ -80,7 +93,7 @@ def quieten_libraries(log_file: Path) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     above = next(folder for folder in log_file.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UsageError(f"{log_file.parent} can't be written: {above} is no folder that this user may write to.")
+        raise UsageError(f"{log_file.parent} can't be written: {above} is not a folder that this user may write to.")
     handler = _LateFile(log_file, encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -99,9 +112,9 @@ def quieten_libraries(log_file: Path) -> None:
 
 
 class _LateFile(logging.FileHandler):
-    """A log file whose folder is made with the first line: a config that is refused leaves nothing behind.
+    """A log file whose folder is created with the first line, so that a config that is refused leaves nothing behind.
 
-    A log that can't be written, on a full disk say, is no reason to stop or to print a traceback.
+    A log that can't be written, such as on a full disk, neither stops the run nor prints a traceback.
     """
 
     def _open(self) -> TextIOWrapper:
@@ -113,7 +126,7 @@ class _LateFile(logging.FileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing is said."""
+        """Ignores the error."""
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -121,14 +134,14 @@ class _LateFile(logging.FileHandler):
 
 
 class _Redacting(logging.Formatter):
-    """Lines without secrets and control characters."""
+    """Formats lines without secrets and control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         return shown(super().format(record))
 
 
 class _ToConsole(logging.Handler):
-    """Shows our own warnings, such as of damaged files."""
+    """Shows our own warnings, such as those about damaged files."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
@@ -148,34 +161,63 @@ def _warnings_shown(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
-    """summary.csv, a row a job, split and subset, and summary.md, the table.
+def run_tables(folder: Path, keys: Collection[tuple[str, str]] | None = None) -> Sequence[Table]:
+    """The comparison of a run's own models, without intervals; none where nothing can be read.
+
+    A model that ran under e5 and under none is compared with itself under none.
 
     Args:
-        folder: The run's.
-        records: What they show.
-        only_stored: No job ran now, so that files that differ were damaged or never finished; this is said.
+        folder: The run's folder. Damaged jobs are left out.
+        keys: (label, task) of the jobs to show; None: all.
+    """
+    models = models_of(read_run_view(folder, skip_damaged=True), keys)
+    if not models:
+        return ()
+    options = ComparisonOptions(intervals=False)
+    return comparison_tables(compare_models(models, baseline=_without_prefix(models), mixed=True, options=options))
+
+
+def _without_prefix(models: Sequence[ScoredModel]) -> str | None:
+    """The label of the one model under none whose weights also ran under e5."""
+    weights = {m.label: origin.weights_sha256 for m in models for r in m.records[:1] if (origin := r.provenance.model)}
+    prefixed = {weights.get(model.label) for model in models if model.protocol == "e5"} - {None}
+    bare = [model.label for model in models if model.protocol == "none" and weights.get(model.label) in prefixed]
+    return bare[0] if len(bare) == 1 else None
+
+
+def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
+    """Writes summary.csv, a row per job, split and subset, and summary.md, the table.
+
+    Args:
+        folder: The run's folder.
+        records: The records that summary.csv shows.
+        only_stored: No job ran now, so that a file that differs was damaged or never finished; a warning says so.
     """
     from evaluation.analysis.frame import records_frame
 
     for name, text in {
-        "summary.csv": records_frame(records).to_csv(index=False),
-        "summary.md": render_markdown([score_table(records)]),
+        "summary.csv": frame_csv(records_frame(records)),
+        "summary.md": render_markdown(run_tables(folder)),
     }.items():
         file = folder / name
         if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
-            _LOG.warning("%s was not what the stored records say; written again.", file)
+            _LOG.warning("%s did not match the stored records; it was written again.", file)
         write_text(file, text)
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:
+    """Prints how many jobs ran, and names each failed job with its error."""
     if quiet and not outcome.failed:
         return
     done = len(outcome.records) - len(outcome.failed)
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     line = f"{outcome.n_executed} jobs run now, {done} of {len(outcome.records)} have a score{failed}: {outcome.folder}"
     messages.print(line, highlight=False, soft_wrap=True, markup=False)
+    for record in outcome.failed:
+        text = shown(f"  {record.label} on {record.task}: {failure_of(record)}")
+        messages.print(text, highlight=False, soft_wrap=True, markup=False)
     if outcome.failed:
         messages.print(
-            "Mend what the errors name, then start the same command: it runs the failed jobs again.", soft_wrap=True
+            "Fix what the errors name, then run the same command again: it repeats only the failed jobs.",
+            soft_wrap=True,
         )

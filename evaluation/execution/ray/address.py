@@ -1,4 +1,4 @@
-"""Where a Ray cluster is. To be used before ray is imported."""
+"""Checks the address of a Ray cluster. Must be used before ray is imported."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from evaluation.errors import UsageError
 
 _TIMEOUT_S = 10.0
 _LOOPBACK = ("127.", "localhost", "[::1]")
-_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray replaces loopback addresses by one that other machines reach, except on systems where it runs on one machine
-only. This variable, which it reads when it is imported, says whether this is one of them."""
+_CLUSTER_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray replaces loopback addresses by an address that other machines can reach, unless this variable, which it reads
+when it is imported, says that clusters of several machines are not supported."""
 
 
 def prepare(address: str | None) -> None:
-    """Keep Ray on the loopback interface where it shall be used on this machine only, and see that there is one.
+    """Prepares the import of ray: keeps a Ray for this machine alone on the loopback interface, checks the address.
 
     Args:
-        address: Of a cluster, as in `runtime.ray.address`; None: Ray will be started on this machine.
+        address: The cluster's address, as in `runtime.ray.address`; None starts Ray on this machine.
 
     Raises:
-        UsageError: Nothing answers at host:port. Ray itself would go on asking for minutes.
+        UsageError: Nothing answers at host:port. Ray itself would retry for minutes.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None or address.startswith(_LOOPBACK):
-        os.environ.setdefault(_SWITCH, "0")
+        os.environ.setdefault(_CLUSTER_SWITCH, "0")
     if address is not None and "://" in address:
         raise UsageError(
-            f"runtime.ray.address {address!r}: give host:port, or auto; Ray's client (ray://) can't be used."
+            f"runtime.ray.address {address!r}: Ray's client (ray://) is not supported; use host:port or auto."
         )
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal():
@@ -39,10 +39,10 @@ def prepare(address: str | None) -> None:
 
 
 def no_cluster(address: str | None, error: Exception) -> UsageError:
-    """A sentence for an address without a cluster."""
+    """Returns the error for an address at which there is no cluster."""
     if address == "auto":
         return UsageError(
-            "runtime.ray.address auto: this node belongs to no Ray cluster; start one with `ray start --head`, or give "
+            "runtime.ray.address auto: this node belongs to no Ray cluster; start one with `ray start --head`, or use "
             "host:port."
         )
     where = "on this machine" if address is None else f"at {address!r} (runtime.ray.address)"

@@ -1,51 +1,40 @@
-"""Work for the workers of a Ray cluster: one queue, handing out, and handing out again when a worker dies.
+"""Hands out work to the workers of a Ray cluster, and hands it out again when a worker dies.
 
-A thread of its own watches the cluster; whoever submits work gets a future. The most urgent work goes first, and a
-worker takes the next when it has room, so that slow workers get less. At the end idle workers do over again what slow
-ones still have in hand; the first result counts.
+Each place for a worker has a thread, which starts the worker, takes the most urgent work from a common queue whenever
+the worker has room, and starts another worker when it dies. Whoever submits work gets a future.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import statistics
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from evaluation.config.models import RunConfig
 from evaluation.errors import EvaluationError, WorkerError
 from evaluation.execution.job_running import JobOutcome
-from evaluation.execution.ray.staff import AT_ONCE, Hired, Staff
-from evaluation.execution.ray.worker import ShardName
+from evaluation.execution.provenance import metric_versions
+from evaluation.execution.ray.places import Place, places_in_cluster
+from evaluation.execution.ray.worker import ClusterModels, Worker, WorkerState
 from evaluation.execution.reporting import WorkerProgress
 
-_LOG = logging.getLogger(__name__)
-
 _MAX_DEATHS = 3
-"""Workers that may die of one piece of work."""
-_SLOW = 2.0
-"""What takes more than this many times the median is done over by an idle worker."""
-_TICK_S, _LOOK_S, _FETCH_S = 0.05, 1.0, 120.0
-_PATIENCE_S = 180.0
+"""Workers that may die of one piece of work before it fails."""
+_PARALLEL_SHARDS = 2
+"""Shards that a worker has at a time: one in the model, one in the tokenizer."""
+_TICK_S, _LOOK_S, _ANSWER_S, _NOTICE_S = 0.1, 1.0, 120.0, 60.0
+_NO_WORKER_S = 180.0
 """How long work waits while there is no worker at all."""
-_OWN_PATIENCE_S = 5.0
-"""The same where Ray was started for this run: no node will join it."""
-
-
-class Call(Protocol):
-    """Starts a piece of work on a worker and gives the reference of its result."""
-
-    def __call__(self, worker: Any, *, is_copy: bool) -> Any:
-        """`is_copy`: another worker has it in hand already."""
+_NO_LOCAL_WORKER_S = 5.0
+"""The same for a Ray that was started for this run, which no node will join."""
 
 
 @dataclass(eq=False, slots=True)
@@ -53,273 +42,272 @@ class Work:
     """A piece of work.
 
     Attributes:
-        call: Starts it.
-        name, label: For people, and of the model.
+        call: Starts the work on an actor and returns the reference of its result.
+        name: What the work belongs to, for display.
+        label: Label of the model.
         urgency: The smallest goes first.
-        is_shard: Of these a worker takes two at once; a whole job wants a worker for itself.
-        shard: Its name in the embedding cache: who has it there should take it.
-        future: Where the result comes.
+        is_shard: A worker takes two shards of one model at a time, but whole jobs one by one.
+        future: Receives the result.
+        n_deaths: Workers that died of it.
     """
 
-    call: Call
+    call: Callable[[Any], Any]
     name: str
     label: str
     urgency: tuple[float, ...]
     is_shard: bool = False
-    shard: ShardName | None = None
     future: Future[Any] = field(default_factory=Future)
     n_deaths: int = 0
 
 
-class _InHand(NamedTuple):
-    work: Work
-    since: float
+@dataclass(eq=False, slots=True)
+class _PoolWorker:
+    """A worker; `in_hand` maps references to the work that it has not finished, oldest first."""
+
+    name: str
+    actor: Any
+    facts: dict[str, Any]
+    is_ready: bool = False
+    in_hand: dict[Any, Work] = field(default_factory=dict)
+    state: WorkerState = WorkerState(0, 0, (), ())
+    state_at: float = 0.0
 
 
 class WorkerPool:
-    """The workers of a run. Ray must be initialised.
+    """The workers of a run and their work. Ray must be initialised.
 
     Args:
         config: The run's config.
 
     Attributes:
-        models: How all workers run the models; comes when the first of them is there.
+        models: The models as all workers run them; the first worker that starts decides.
         notices: Sentences for the user, oldest first.
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._staff = Staff(config)
-        self._patience_s = _PATIENCE_S if config.runtime.ray.address is not None else _OWN_PATIENCE_S
-        self._waiting: list[Work] = []
-        self._lock = threading.Lock()
-        self._durations: deque[float] = deque(maxlen=50)
+        self._config, self._config_ref = config, ray.put(config)
+        as_actor: Any = ray.remote  # its annotations do not know concurrency_groups
+        self._actor_class = as_actor(concurrency_groups={"work": _PARALLEL_SHARDS})(Worker)
+        self._queue: list[Work] = []
+        self._queue_changed = threading.Condition()
+        self._failure: str | None = None
+        self._workers: list[_PoolWorker] = []  # all that there were
+        self._keepers: list[tuple[Place, threading.Thread]] = []
         self._redone: list[str] = []
-        self._broken: str | None = None
-        self._next_look = 0.0
-        self._began = self._staffed = time.monotonic()
-        self._has_said = False
-        self._stopping = threading.Event()
-        self.models, self.notices = self._staff.models, self._staff.notices
-        self._thread = threading.Thread(target=self._watch, name="ray-pool", daemon=True)
-        self._thread.start()
+        self._is_closed = threading.Event()
+        self.models: Future[ClusterModels] = Future()
+        self.notices: deque[str] = deque()
+        self._watcher = threading.Thread(target=self._watch, name="ray-pool", daemon=True)
+        self._watcher.start()
 
     @property
     def n_workers(self) -> int:
-        """Workers, those that still start included; at least 1."""
-        return max(1, len(self._staff.workers))
+        """Number of workers, including those that are starting; at least 1."""
+        return max(1, sum(thread.is_alive() for _, thread in self._keepers))
 
     def submit(self, work: Work) -> Future[Any]:
-        """Put work into the queue."""
-        with self._lock:
-            if self._broken is not None:
-                work.future.set_exception(WorkerError(self._broken))
-                return work.future
-            self._waiting.append(work)
-            self._waiting.sort(key=lambda item: item.urgency)
+        """Queues work."""
+        with self._queue_changed:
+            if self._failure is not None:
+                _resolve(work.future, error=WorkerError(self._failure))
+            else:
+                self._queue.append(work)
+                self._queue.sort(key=lambda item: item.urgency)
+                self._queue_changed.notify_all()
         return work.future
 
     def progress(self) -> list[WorkerProgress]:
-        """How far each worker is."""
+        """Returns the progress of every ready worker."""
         return [
             WorkerProgress(
                 worker.name,
-                ", ".join(dict.fromkeys(item.work.name for item in list(worker.in_hand.values()))),
+                ", ".join(dict.fromkeys(work.name for work in list(worker.in_hand.values()))),
                 worker.state.texts,
                 worker.state.tokens,
             )
-            for worker in list(self._staff.workers)
+            for worker in list(self._workers)
             if worker.is_ready
         ]
 
     def facts(self) -> dict[str, Any]:
-        """For run.json: all workers that there were, and the work that had to be done again after a death."""
-        for worker in list(self._staff.workers):
-            if worker.is_ready:
-                with contextlib.suppress(RayError):
-                    self._staff.take(worker, "state", ray.get(worker.actor.state.remote(), timeout=_LOOK_S))
-        return {"workers": list(self._staff.facts.values()), "redone": list(self._redone)}
+        """Returns what run.json says: all workers that there were, and the work that was done again after a death."""
+        return {"workers": [worker.facts for worker in self._workers], "redone": list(self._redone)}
 
     def close(self) -> None:
-        """Let all workers go. Work that is not done fails."""
-        self._stopping.set()
-        self._thread.join(timeout=30)
+        """Stops all workers; unfinished work fails."""
+        self._is_closed.set()
         self._fail("the run was stopped.")
-        for worker in self._staff.workers:
+        self._watcher.join(timeout=30)
+        for worker in self._workers:
             ray.kill(worker.actor)
+        for _, thread in self._keepers:
+            thread.join(timeout=30)
 
-    # ------------------------------------------------------------------------------------------ the watching thread
+    # ----------------------------------------------------------------------------------------- the thread of the pool
 
     def _watch(self) -> None:
-        while not self._stopping.is_set():
+        try:
+            self._keep_places()
+        except Exception as error:  # whoever waits for results must be told
+            self._fail(f"the Ray cluster can't be watched any more: {error}")
+
+    def _keep_places(self) -> None:
+        """Keeps a worker in every place, and fails all work when no worker is left."""
+        patience_s = _NO_LOCAL_WORKER_S if self._config.runtime.ray.address is None else _NO_WORKER_S
+        began = last_alive = time.monotonic()
+        while not self._is_closed.wait(_LOOK_S):
+            self._fill_places()
+            now = time.monotonic()
+            if any(thread.is_alive() for _, thread in self._keepers):
+                last_alive = now
+            elif now - last_alive > patience_s:
+                reasons = [worker.facts["lost"] for worker in self._workers if "lost" in worker.facts]
+                last = f" The last one was lost: {reasons[-1]}." if reasons else ""
+                self._fail(
+                    f"no node of the Ray cluster has room for a worker (runtime.ray), or all workers died.{last}"
+                )
+            if now - began > _NOTICE_S and not self.models.done():
+                began = float("inf")
+                self.notices.append("no worker has started yet; waiting for room on the cluster (see `ray status`).")
+
+    def _fill_places(self) -> None:
+        """Starts a thread for each place without one. A place whose worker could not start is not used again."""
+        most = self._config.runtime.ray.workers
+        taken = Counter(place for place, _ in self._keepers)
+        for place in places_in_cluster(self._config.runtime):
+            if taken[place]:
+                taken[place] -= 1
+            elif most is None or sum(thread.is_alive() for _, thread in self._keepers) < most:
+                thread = threading.Thread(target=self._keep_worker, args=(place,), name="ray-worker", daemon=True)
+                thread.start()
+                self._keepers.append((place, thread))
+
+    # -------------------------------------------------------------------------------------- the thread of each place
+
+    def _keep_worker(self, place: Place) -> None:
+        """Runs a worker in a place, and another one after it as long as they can start."""
+        can_start = True
+        while can_start and not self._is_closed.is_set():
+            worker = self._start_worker(place)
             try:
-                self._step()
-            except Exception as error:  # who waits must be told
-                _LOG.exception("the cluster can't be watched any more")
-                self._fail(f"the Ray cluster can't be watched any more: {error}")
-                return
+                self._prepare(worker)
+                while not self._is_closed.is_set():
+                    self._hand_out(worker)
+                    self._collect(worker)
+            except Exception as error:  # whatever went wrong in a worker, its process may be in a bad state
+                can_start = worker.is_ready
+                self._lose(worker, error)
+            ray.kill(worker.actor)
 
-    def _step(self) -> None:
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + _LOOK_S
-            self._staff.hire()
-            self._staff.ask()
-            self._check_staff()
-        self._hand_out()
-        owed = [reference for worker in self._staff.workers for reference in (*worker.asked, *worker.in_hand)]
-        if not owed:
-            self._stopping.wait(_TICK_S)
-        for reference in ray.wait(owed, timeout=_TICK_S)[0] if owed else ():
-            self._take_answer(reference)
+    def _start_worker(self, place: Place) -> _PoolWorker:
+        actor = self._actor_class.options(
+            num_cpus=place.cpus,
+            num_gpus=place.gpus,
+            resources=dict(self._config.runtime.ray.resources),
+            scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(place.node, soft=False),
+        ).remote(self._config_ref, place.cpus)
+        with self._queue_changed:
+            name = f"worker {len(self._workers) + 1}"
+            facts = {"name": name, "node": place.node, "threads": place.cpus, "gpus": place.gpus}
+            self._workers.append(_PoolWorker(name, actor, facts))
+            return self._workers[-1]
 
-    def _check_staff(self) -> None:
-        now = time.monotonic()
-        if not self._has_said and now - self._began > _PATIENCE_S / 3:
-            self._has_said = True
-            if not any(worker.is_ready for worker in self._staff.workers):
-                self.notices.append("no worker has begun yet: waiting for room on the Ray cluster (see `ray status`).")
-        if self._staff.workers:
-            self._staffed = now
-        elif now - self._staffed > self._patience_s:
-            last = f" The last one was lost: {self._staff.last_loss}." if self._staff.last_loss else ""
-            self._fail(f"no node of the Ray cluster has room for a worker (runtime.ray), or all workers died.{last}")
+    def _prepare(self, worker: _PoolWorker) -> None:
+        """Lets a new worker adopt the common models.
 
-    def _take_answer(self, reference: Any) -> None:
-        worker = next(item for item in self._staff.workers if reference in item.asked or reference in item.in_hand)
-        result, fault = None, None
-        try:
-            result = ray.get(reference, timeout=_FETCH_S)
-        except RayTaskError as error:
-            fault = error.cause if isinstance(error.cause, Exception) else WorkerError(f"{worker.name}: {error}")
-        except RayError as error:
-            self._lose(worker, f"{type(error).__name__}: {_reason(error)}")
-            return
-        question = worker.asked.pop(reference, None)
-        if question is None:
-            self._take_result(worker, reference, result, fault)
-        elif fault is not None:
-            self._lose(worker, f"{type(fault).__name__}: {_reason(fault)}")
-        else:
-            self._staff.take(worker, question, result)
+        Raises:
+            WorkerError: Its node can't give the same scores.
+            RayError: It could not start.
+        """
+        if not self.models.done():
+            _resolve(self.models, ray.get(worker.actor.resolve.remote()))
+        models, _ = self.models.result()
+        fault = ray.get(worker.actor.adopt.remote(models, metric_versions()))
+        if fault:
+            raise WorkerError(fault)
+        worker.is_ready = True
 
-    def _take_result(self, worker: Hired, reference: Any, result: Any, fault: Exception | None) -> None:
-        """Of two copies the first result counts. A worker with a fault that is none of ours may be sick: it goes."""
-        if fault is not None and not isinstance(fault, EvaluationError):
-            self._lose(worker, f"{type(fault).__name__}: {_reason(fault)}")
-            return
-        work, since = worker.in_hand.pop(reference)
-        if work.is_shard:
-            self._durations.append(time.monotonic() - since)
-        if fault is not None:
-            _settle(work.future, fault=fault)
-            return
-        if work.shard is not None:
-            worker.shards.add(work.shard)
-        _settle(work.future, result)
-        if isinstance(result, JobOutcome) and result.record.error is not None and result.record.error.traceback:
-            self._lose(worker, f"{work.name} failed with an error that is none of ours")
+    def _hand_out(self, worker: _PoolWorker) -> None:
+        while (work := self._next_for(worker)) is not None:
+            try:
+                worker.in_hand[work.call(worker.actor)] = work
+            except Exception as error:  # such as an argument that Ray can't serialize
+                _resolve(work.future, error=WorkerError(f"Ray can't start it: {error}"))
 
-    # ------------------------------------------------------------------------------------------------- handing out
-
-    def _hand_out(self) -> None:
-        for n_in_hand in range(AT_ONCE):
-            for worker in self._staff.workers:
-                if len(worker.in_hand) == n_in_hand and worker.is_ready:
-                    work = self._next_for(worker)
-                    if work is not None:
-                        self._start(work, worker, is_copy=False)
-                    elif not worker.in_hand and (slow := self._slow_work()) is not None:
-                        self._start(slow, worker, is_copy=True)
-
-    def _start(self, work: Work, worker: Hired, *, is_copy: bool) -> None:
-        try:
-            worker.in_hand[work.call(worker.actor, is_copy=is_copy)] = _InHand(work, time.monotonic())
-        except Exception as error:  # an argument that Ray can't take, say
-            _settle(work.future, fault=WorkerError(f"Ray refuses it: {error}"))
-
-    def _next_for(self, worker: Hired) -> Work | None:
-        with self._lock:
-            self._waiting = [work for work in self._waiting if not work.future.done()]
-            for number, work in enumerate(self._waiting):
-                if _has_room(worker, work) and not self._is_kept_elsewhere(work, worker):
-                    return self._waiting.pop(number)
+    def _next_for(self, worker: _PoolWorker) -> Work | None:
+        with self._queue_changed:
+            self._queue = [work for work in self._queue if not work.future.done()]
+            for number, work in enumerate(self._queue):
+                if _has_room(worker, work):
+                    return self._queue.pop(number)
+            if not worker.in_hand:
+                self._queue_changed.wait(_TICK_S)
         return None
 
-    def _is_kept_elsewhere(self, work: Work, worker: Hired) -> bool:
-        """Whether another worker, not this one, has the vectors already.
+    def _collect(self, worker: _PoolWorker) -> None:
+        """Waits for results for a moment, and updates the worker's state about once per second."""
+        done = ray.wait(list(worker.in_hand), timeout=_TICK_S)[0] if worker.in_hand else []
+        for reference in done:
+            work = worker.in_hand[reference]
+            try:
+                result = ray.get(reference, timeout=_ANSWER_S)
+            except RayTaskError as error:
+                if not isinstance(error.cause, EvaluationError):
+                    raise
+                _resolve(work.future, error=error.cause)
+            else:
+                _resolve(work.future, result)
+                if isinstance(result, JobOutcome) and result.record.error and result.record.error.traceback:
+                    raise WorkerError(f"{work.name} failed with an unexpected error")
+            del worker.in_hand[reference]
+        if done or time.monotonic() - worker.state_at > _LOOK_S:
+            state = ray.get(worker.actor.state.remote(), timeout=_ANSWER_S)
+            self.notices.extend(f"{worker.name}: {new}" for new in state.warnings[len(worker.state.warnings) :])
+            worker.state, worker.state_at = state, time.monotonic()
+            worker.facts |= {"texts": state.texts, "tokens": state.tokens}
 
-        That one may be busy with a whole job, but no job that is not spread is long, and this one can take others.
-        """
-        if work.shard is None or work.shard in worker.shards:
-            return False
-        return any(work.shard in other.shards for other in self._staff.workers if other.is_ready)
-
-    def _slow_work(self) -> Work | None:
-        """The shard that has been in hand for longest, if that is unusually long and nobody has a copy yet."""
-        in_hand = [item for worker in self._staff.workers for item in worker.in_hand.values() if item.work.is_shard]
-        copies = Counter(item.work for item in in_hand)
-        single = [item for item in in_hand if copies[item.work] == 1 and not item.work.future.done()]
-        oldest = min(single, key=lambda item: item.since, default=None)
-        if oldest is None or not self._durations:
-            return None
-        is_slow = time.monotonic() - oldest.since > _SLOW * statistics.median(self._durations)
-        return oldest.work if is_slow else None
-
-    # ------------------------------------------------------------------------------------------------------- losing
-
-    def _lose(self, worker: Hired, why: str) -> None:
-        """What a lost worker had in hand goes to others, unless that is what kills workers."""
-        self._staff.lose(worker, why)
-        elsewhere = {item.work for other in self._staff.workers for item in other.in_hand.values()}
-        in_hand = sorted(worker.in_hand.values(), key=lambda item: item.since)
-        for number, (work, _) in enumerate(in_hand):
+    def _lose(self, worker: _PoolWorker, error: Exception) -> None:
+        """Queues the work of a lost worker again, unless it has killed too many."""
+        worker.is_ready = False
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        why = f"{type(cause).__name__}: {_reason(cause)}"
+        if not self._is_closed.is_set():
+            worker.facts["lost"] = why
+            self.notices.append(f"{worker.name} is lost ({why}); its unfinished work goes to other workers.")
+        for number, work in enumerate(worker.in_hand.values()):
             work.n_deaths += number == 0  # the younger one was not in the model yet
-            if work.future.done():
-                continue
             if work.n_deaths >= _MAX_DEATHS:
                 message = f"{work.n_deaths} workers died of it, the last one with {why}."
-                _settle(work.future, fault=WorkerError(message, "\n".join(worker.state.log)))
-                continue
-            self._redone.append(work.name)
-            if work not in elsewhere:
+                _resolve(work.future, error=WorkerError(message, "\n".join(worker.state.log)))
+            elif not work.future.done():
+                self._redone.append(work.name)
                 self.submit(work)
+        worker.in_hand.clear()
 
     def _fail(self, message: str) -> None:
-        """Nothing can be done any more."""
-        with self._lock:
-            self._broken = message
-            works, self._waiting = self._waiting, []
-        works += [item.work for worker in self._staff.workers for item in worker.in_hand.values()]
+        """Fails all queued work, and all that is submitted later."""
+        with self._queue_changed:
+            self._failure, works, self._queue = message, self._queue, []
         for future in (self.models, *(work.future for work in works)):
-            _settle(future, fault=WorkerError(message))
+            _resolve(future, error=WorkerError(message))
 
 
-def call_of(method: str, *arguments: Any) -> Callable[..., Any]:
-    """A call of a worker's method that does not care whether it is a copy."""
-
-    def call(worker: Any, *, is_copy: bool) -> Any:
-        return getattr(worker, method).options(concurrency_group="work").remote(*arguments)
-
-    return call
+def _has_room(worker: _PoolWorker, work: Work) -> bool:
+    others = list(worker.in_hand.values())
+    alike = work.is_shard and all(other.is_shard and other.label == work.label for other in others)
+    return not others or (alike and len(others) < _PARALLEL_SHARDS)
 
 
-def _has_room(worker: Hired, work: Work) -> bool:
-    others = [item.work for item in worker.in_hand.values()]
-    if not others:
-        return True
-    alike = all(other.is_shard and other.label == work.label for other in others)
-    return work.is_shard and alike and len(others) < AT_ONCE
-
-
-def _settle(future: Future[Any], result: Any = None, *, fault: Exception | None = None) -> None:
-    """Give a result; nothing happens where there is one already, or nobody waits any more."""
+def _resolve(future: Future[Any], result: Any = None, error: Exception | None = None) -> None:
+    """Sets the result or error of a future, unless it has one or was cancelled."""
     with contextlib.suppress(InvalidStateError):
-        if fault is not None:
-            future.set_exception(fault)
+        if error is not None:
+            future.set_exception(error)
         else:
             future.set_result(result)
 
 
 def _reason(error: Exception) -> str:
-    """The line of a Ray error that tells why: the last one where a worker could not even start."""
+    """Returns the line of a Ray error that says why: the last one where a worker could not even start."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return lines[-1 if getattr(error, "actor_init_failed", False) else 0][:200]

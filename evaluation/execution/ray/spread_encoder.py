@@ -1,8 +1,7 @@
-"""One model on all workers of a cluster: shards are encoded, and searched, where there is room, and merged exactly.
+"""Encodes and searches with one model on all workers of a cluster, shard by shard, and merges the results exactly.
 
-Shards are cut as in one process, from each call's distinct texts, so that their vectors are the same wherever they are
-made. A corpus is read here, block by block; what travels are Arrow blocks one way and candidates the other, and of
-those only what the bounds of the search so far leave.
+Shards are cut as in one process, so that vectors do not depend on where they are made. The driver reads a corpus block
+by block; Arrow blocks travel to the workers, and back come only candidates that the bounds of the search still admit.
 """
 
 from __future__ import annotations
@@ -17,24 +16,23 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import Documents
+from evaluation.adapters.embedding import CorpusSearch, Documents
 from evaluation.encoding.batching import unique_texts
-from evaluation.encoding.cache import shard_name
-from evaluation.encoding.encoder import Encoded, cut_into_shards, hash_shard
-from evaluation.execution.ray.pool import Call, Work, WorkerPool
+from evaluation.encoding.encoder import Encoded, cut_into_shards
+from evaluation.execution.ray.pool import Work, WorkerPool
 from evaluation.execution.ray.worker import CorpusPart, CorpusQuery, EncodedShard, pack_texts
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.models.facts import Route, TextRole
 from evaluation.search.exact import MergedSearch
 
-About = TypeVar("About")
+Subject = TypeVar("Subject")
 
-_AHEAD = 3
-"""Shards a worker that may be under way, beyond which no more of a corpus is read."""
+_SHARDS_AHEAD = 3
+"""Shards per worker that may be unfinished before more of a corpus is read."""
 
 
 class _Block(NamedTuple):
-    """A block of a corpus under way, and what came back of its shards so far."""
+    """A block of a corpus, and the shards of it that were encoded so far, by number."""
 
     texts: list[str]
     n_characters: int
@@ -47,23 +45,17 @@ class SpreadEncoder:
 
     Args:
         pool: The workers.
-        label: The model's.
-        resolved: As all workers run it.
-        name: What the work is for, for displays.
-        urgency: Of the work.
+        label: Label of the model.
+        resolved: The model as all workers run it.
+        name: What the work belongs to, for display.
+        urgency: Urgency of the work.
 
     Attributes:
-        checkpoint, settings, tokens_encoded, encoding_time_s: As `Encoder` has them.
+        checkpoint, settings, tokens_encoded, encoding_time_s: As in `Encoder`.
     """
 
     def __init__(
-        self,
-        pool: WorkerPool,
-        label: str,
-        resolved: ResolvedModel,
-        *,
-        name: str,
-        urgency: tuple[float, ...],
+        self, pool: WorkerPool, label: str, resolved: ResolvedModel, *, name: str, urgency: tuple[float, ...]
     ) -> None:
         self.checkpoint, self.settings = resolved.checkpoint, resolved.settings
         self._pool, self._label, self._name, self._urgency = pool, label, name, urgency
@@ -71,10 +63,10 @@ class SpreadEncoder:
         self.encoding_time_s = 0.0
 
     def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
-        """Encode texts, each with the prefix in front, as `Encoder.encode` does.
+        """Encodes texts with a prefix, as `Encoder.encode` does.
 
         Raises:
-            EvaluationError: A worker's, or that none is left.
+            EvaluationError: A worker failed, or none is left.
         """
         started = time.perf_counter()
         unique, inverse = unique_texts([prefix + text for text in texts])
@@ -82,40 +74,33 @@ class SpreadEncoder:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         pieces = cut_into_shards(unique, self.settings)
         role = TextRole(prefix, route)
-        works = ((number, self._encoding(piece, role)) for number, piece in enumerate(pieces))
+        works = (
+            (number, self._work("encode", ray.put(pack_texts(piece)), role)) for number, piece in enumerate(pieces)
+        )
         found = {number: (shard, vectors) for number, shard, vectors in self._spread(works)}
         in_order = [found[number] for number in range(len(pieces))]
         vectors = np.concatenate([vectors for _, vectors in in_order])
         self.encoding_time_s += time.perf_counter() - started
         return self._encoded([shard for shard, _ in in_order], sum(map(len, unique)))._replace(vectors=vectors[inverse])
 
-    def search_corpus(
-        self,
-        queries: NDArray[np.float32],
-        k: int,
-        corpus: Iterable[Documents],
-        *,
-        prefix: str,
-        unit_length: bool,
-        on_encoded: Callable[[Sequence[str], Encoded], None],
-    ) -> tuple[list[list[str]], NDArray[np.float32]]:
-        """Exact search of a streamed corpus; see `adapters.embedding.CorpusSearcher`.
+    def search_corpus(self, search: CorpusSearch) -> tuple[list[list[str]], NDArray[np.float32]]:
+        """Searches a streamed corpus exactly; see `adapters.embedding.CorpusSearcher`.
 
         Raises:
-            EvaluationError: A worker's, or that none is left.
+            EvaluationError: A worker failed, or none is left.
         """
         started = time.perf_counter()
-        merged = MergedSearch(len(queries), k)
-        query = ray.put(CorpusQuery(queries, k, unit_length))
+        merged = MergedSearch(len(search.queries), search.k)
+        query = ray.put(CorpusQuery(search.queries, search.k, search.unit_length))
         blocks: deque[_Block] = deque()
-        works = self._searches(corpus, TextRole(prefix, "document"), query, merged, blocks)
+        works = self._searches(search.corpus, TextRole(search.prefix, "document"), query, merged, blocks)
         for (block, number, n_documents), shard, candidates in self._spread(works):
             merged.add(candidates, n_documents)
             block.shards[number] = shard
-            while blocks and len(blocks[0].shards) == blocks[0].n_shards:  # told in the corpus's order
+            while blocks and len(blocks[0].shards) == blocks[0].n_shards:  # reported in the corpus's order
                 first = blocks.popleft()
                 in_order = [first.shards[place] for place in range(first.n_shards)]
-                on_encoded(first.texts, self._encoded(in_order, first.n_characters))
+                search.on_encoded(first.texts, self._encoded(in_order, first.n_characters))
         scores, positions = merged.result()
         self.encoding_time_s += time.perf_counter() - started
         return merged.document_ids(positions), scores
@@ -123,7 +108,7 @@ class SpreadEncoder:
     def _searches(
         self, corpus: Iterable[Documents], role: TextRole, query: Any, merged: MergedSearch, blocks: deque[_Block]
     ) -> Iterator[tuple[tuple[_Block, int, int], Work]]:
-        """Work for each shard of each block; the blocks are put down too."""
+        """Yields block, shard number, number of documents and work of each shard, and appends the blocks."""
         for ids, texts in corpus:
             start = merged.announce(ids)
             unique, inverse = unique_texts([role.prefix + text for text in texts])
@@ -142,53 +127,42 @@ class SpreadEncoder:
                     documents + start,
                     role,
                 )
-                yield (block, number, len(documents)), self._searching(piece, part, query, merged)
+                work = self._work("search", ray.put(part), query, bounds=lambda: merged.bounds)
+                yield (block, number, len(documents)), work
 
-    def _encoding(self, piece: Sequence[str], role: TextRole) -> Work:
-        packed = ray.put(pack_texts(piece))
+    def _work(self, method: str, *arguments: Any, bounds: Callable[[], NDArray[np.float32]] | None = None) -> Work:
+        """Returns the call of a worker's method; bounds are asked for when the call starts."""
 
-        def call(worker: Any, *, is_copy: bool) -> Any:
-            return worker.encode.options(concurrency_group="work").remote(self._label, packed, role, is_copy=is_copy)
+        def call(actor: Any) -> Any:
+            last = () if bounds is None else (bounds(),)
+            return getattr(actor, method).options(concurrency_group="work").remote(self._label, *arguments, *last)
 
-        return self._work(call, piece, role)
+        return Work(call, self._name, self._label, self._urgency, is_shard=True)
 
-    def _searching(self, piece: Sequence[str], part: CorpusPart, query: Any, merged: MergedSearch) -> Work:
-        held = ray.put(part)
-
-        def call(worker: Any, *, is_copy: bool) -> Any:
-            search = worker.search.options(concurrency_group="work")
-            return search.remote(self._label, held, query, merged.bounds, is_copy=is_copy)
-
-        return self._work(call, piece, part.role)
-
-    def _work(self, call: Call, piece: Sequence[str], role: TextRole) -> Work:
-        shard = (self._label, shard_name(hash_shard(piece, role, self.settings)))
-        return Work(call, self._name, self._label, self._urgency, is_shard=True, shard=shard)
-
-    def _spread(self, works: Iterator[tuple[About, Work]]) -> Iterator[tuple[About, EncodedShard, Any]]:
-        """Submit work, as much at a time as keeps all workers busy; results as they come, with what they are about."""
-        under_way: dict[Future[tuple[EncodedShard, Any]], About] = {}
+    def _spread(self, works: Iterator[tuple[Subject, Work]]) -> Iterator[tuple[Subject, EncodedShard, Any]]:
+        """Submits as much work as keeps all workers busy; yields results as they come, with their subjects."""
+        unfinished: dict[Future[tuple[EncodedShard, Any]], Subject] = {}
         try:
-            for about, work in works:
-                under_way[self._pool.submit(work)] = about
-                while len(under_way) >= _AHEAD * self._pool.n_workers:
-                    yield from self._ended(under_way)
-            while under_way:
-                yield from self._ended(under_way)
+            for subject, work in works:
+                unfinished[self._pool.submit(work)] = subject
+                while len(unfinished) >= _SHARDS_AHEAD * self._pool.n_workers:
+                    yield from self._finished(unfinished)
+            while unfinished:
+                yield from self._finished(unfinished)
         finally:
-            for future in under_way:
+            for future in unfinished:
                 future.cancel()
 
-    def _ended(
-        self, under_way: dict[Future[tuple[EncodedShard, Any]], About]
-    ) -> Iterator[tuple[About, EncodedShard, Any]]:
-        for future in wait(under_way, timeout=0.5, return_when=FIRST_COMPLETED).done:
+    def _finished(
+        self, unfinished: dict[Future[tuple[EncodedShard, Any]], Subject]
+    ) -> Iterator[tuple[Subject, EncodedShard, Any]]:
+        for future in wait(unfinished, timeout=0.5, return_when=FIRST_COMPLETED).done:
             shard, found = future.result()
             self.tokens_encoded += shard.n_tokens
-            yield under_way.pop(future), shard, found
+            yield unfinished.pop(future), shard, found
 
     def _encoded(self, shards: Sequence[EncodedShard], n_characters: int) -> Encoded:
-        """What came of a call, without its vectors."""
+        """Returns what a call did, without its vectors."""
         lengths = np.concatenate([shard.token_lengths for shard in shards])
         n_truncated = int((lengths > self.settings.max_length).sum())
         examples = tuple(example for shard in shards[:2] for example in shard.examples)[:2]

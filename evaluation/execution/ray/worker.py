@@ -1,13 +1,11 @@
-"""A worker of executor ray: one process with one model, on any node. Imports no ray itself."""
+"""A worker process of executor ray, which holds one model. Does not import ray."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,17 +32,17 @@ from evaluation.system.redaction import redactor
 
 _LOG_LINES = 40
 
-ShardName = tuple[str, str]
-"""A model's label, and the name of a shard in the embedding cache."""
+ClusterModels = tuple[Mapping[str, ResolvedModel | str], Hardware]
+"""Each label's model as the workers run it, or why it can't be loaded; and the hardware of one of the nodes."""
 
 
 class EncodedShard(NamedTuple):
-    """What a worker did with a shard.
+    """How a worker encoded a shard.
 
     Attributes:
-        token_lengths: (U,) int64 of its distinct texts before truncation.
+        token_lengths: (U,) int64 token counts of its distinct texts before truncation.
         examples: The first two strings, exactly as the tokenizer received them.
-        n_tokens: That went through the model; 0 where the cache had the vectors.
+        n_tokens: Tokens that went through the model; 0 if the cache had the vectors.
     """
 
     token_lengths: NDArray[np.int64]
@@ -53,13 +51,13 @@ class EncodedShard(NamedTuple):
 
 
 class CorpusPart(NamedTuple):
-    """The documents of a shard: each has a position in the corpus, an id, and one of the shard's distinct texts.
+    """The documents of a shard. Each has an id, a position in the corpus, and one of the shard's distinct texts.
 
     Attributes:
         texts: U texts, from `pack_texts`.
-        rows: (N,) int32 text of each document.
+        rows: (N,) int32 index of each document's text.
         ids: N ids, from `pack_texts`.
-        positions: (N,) int64.
+        positions: (N,) int64 positions in the corpus.
         role: How the texts are put to the model.
     """
 
@@ -71,7 +69,7 @@ class CorpusPart(NamedTuple):
 
 
 class CorpusQuery(NamedTuple):
-    """What is searched for: (Q, D) float32 queries, k documents each; documents of length one or as they are."""
+    """A search: (Q, D) float32 queries, k documents per query, and whether documents are normalised."""
 
     vectors: NDArray[np.float32]
     k: int
@@ -79,159 +77,119 @@ class CorpusQuery(NamedTuple):
 
 
 class WorkerState(NamedTuple):
-    """How far a worker is: texts, tokens and seconds at work since it began, its log's last lines, our warnings."""
+    """Texts and tokens encoded since the process started, the last lines of its log, and our warnings in it."""
 
     texts: int
     tokens: int
-    busy_s: float
     log: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-class WorkerFacts(NamedTuple):
-    """What a worker has on its node.
-
-    Attributes:
-        fault: Why it can't run as the others do; empty if it can.
-        weights: The hash of each label's weights; labels whose model is not there have none.
-        shards: What its cache holds.
-        versions: Of the libraries that compute metrics.
-    """
-
-    fault: str
-    weights: dict[str, str]
-    shards: set[ShardName]
-    versions: dict[str, str]
-
-
 def pack_texts(texts: Sequence[str]) -> pa.Array:
-    """Texts as one Arrow block of bytes: no Python object a text travels. Lone surrogates are kept."""
+    """Returns texts as one Arrow block, which travels without a Python object per text. Keeps lone surrogates."""
     return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.large_binary())
 
 
 def unpack_texts(packed: pa.Array) -> list[str]:
-    """The texts that `pack_texts` was given."""
+    """Returns the texts that `pack_texts` packed."""
     return [text.decode("utf-8", "surrogatepass") for text in packed.to_pylist()]
 
 
 class Worker:
-    """Runs whole jobs, or encodes and searches shards. Two shards may be in hand: one is tokenized ahead.
+    """Runs whole jobs, or encodes and searches shards, of which one is tokenized while another is encoded.
 
     Args:
         config: The run's config.
-        n_threads: Of the model.
+        n_threads: Threads that the model uses.
     """
 
     def __init__(self, config: RunConfig, n_threads: int) -> None:
         self._n_threads = n_threads
         self._config, self._models = config, {model.label: model for model in config.models}
         self._executor = LocalExecutor(config, self._advanced)
-        self._loading, self._mine = threading.Lock(), threading.local()
-        self._counting = threading.Lock()
-        self._texts = self._tokens = self._n_at_work = 0
-        self._busy_s = self._busy_since = 0.0
+        self._loading, self._counting, self._shard = threading.Lock(), threading.Lock(), threading.local()
+        self._texts = self._tokens = 0
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._warnings: list[str] = []
         _keep_log(self._log, self._warnings)
 
-    def resolve(self) -> tuple[dict[str, ResolvedModel | str], Hardware]:
-        """Each label's model as it runs on this node, or why it can't; and the node's hardware."""
+    def resolve(self) -> ClusterModels:
+        """Returns the models as they run on this node, and the node's hardware."""
         found = {label: self._executor.resolve(model) for label, model in self._models.items()}
-        told = {label: str(item) if isinstance(item, EvaluationError) else item for label, item in found.items()}
-        return told, hardware()
+        models = {label: str(item) if isinstance(item, EvaluationError) else item for label, item in found.items()}
+        return models, hardware()
 
-    def settle(self, proven: Mapping[str, ResolvedModel]) -> WorkerFacts:
-        """Take the models as all workers run them, and say what is here."""
-        self._executor = LocalExecutor(self._config, self._advanced, proven=proven)
-        weights: dict[str, str] = {}
-        shards: set[ShardName] = set()
+    def adopt(self, models: Mapping[str, ResolvedModel | str], versions: Mapping[str, str]) -> str:
+        """Runs the models from now on as all workers do.
+
+        Args:
+            models: The models as all workers run them.
+            versions: The driver's versions of the libraries that compute metrics.
+
+        Returns:
+            Why this node can't give the same scores as the others; empty if it can.
+        """
+        if metric_versions() != versions:
+            return f"its node has other versions of the libraries that compute metrics: {metric_versions()}"
+        expected = {label: model for label, model in models.items() if isinstance(model, ResolvedModel)}
+        self._executor = LocalExecutor(self._config, self._advanced, proven=expected)
         try:
-            for label in proven:
-                resolve_device(proven[label].settings.device)
-                resolved = self._executor.resolve(self._models[label])
-                if isinstance(resolved, ResolvedModel):
-                    weights[label] = resolved.checkpoint.weights_hash
-                    cache = self._executor.cache(resolved)
-                    shards |= {(label, name) for name in cache.shard_names()} if cache is not None else set()
+            for label, model in expected.items():
+                resolve_device(model.settings.device)
+                found = self._executor.resolve(self._models[label])
+                if isinstance(found, EvaluationError):
+                    return str(found)
+                if found.identity != model.identity:
+                    return f"{label} is another model on its node"
         except EvaluationError as error:
-            return WorkerFacts(str(error), weights, shards, metric_versions())
-        return WorkerFacts("", weights, shards, metric_versions())
+            return str(error)
+        return ""
 
     def run_job(self, job: Job) -> JobOutcome:
-        """A whole job, as it runs locally."""
-        with self._at_work():
-            return self._executor.execute(job)
+        """Runs a whole job as the local executor does."""
+        torch.set_num_threads(self._n_threads)  # applies to the calling thread; Ray has several
+        return self._executor.execute(job)
 
-    def encode(
-        self, label: str, packed: pa.Array, role: TextRole, *, is_copy: bool = False
-    ) -> tuple[EncodedShard, NDArray[np.float32]]:
-        """Encode a shard of U distinct texts; (U, D) vectors, raw pooled."""
-        with self._at_work():
-            return self._encode(label, packed, role, is_copy=is_copy)
-
-    def search(
-        self,
-        label: str,
-        part: CorpusPart,
-        query: CorpusQuery,
-        bounds: NDArray[np.float32],
-        *,
-        is_copy: bool = False,
-    ) -> tuple[EncodedShard, Candidates]:
-        """Encode the documents of a shard and search them; `bounds` (Q,): scores that are too low to count."""
-        with self._at_work():
-            shard, vectors = self._encode(label, part.texts, part.role, is_copy=is_copy)
-            vectors = (l2_normalize(vectors) if query.unit_length else vectors)[part.rows]
-            search = ExactSearch(query.vectors, query.k, device=self._settings(label).device, bounds=bounds)
-            search.add(vectors, unpack_texts(part.ids))
-            found = search.candidates()
-            return shard, found._replace(positions=part.positions[found.positions])
-
-    def state(self) -> WorkerState:
-        """How far it is."""
-        busy_s = self._busy_s + (time.monotonic() - self._busy_since if self._n_at_work else 0.0)
-        return WorkerState(self._texts, self._tokens, busy_s, tuple(self._log), tuple(self._warnings))
-
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        torch.set_num_threads(self._n_threads)  # of this thread; Ray has several
-        with self._counting:
-            self._n_at_work += 1
-            if self._n_at_work == 1:
-                self._busy_since = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._n_at_work -= 1
-                if self._n_at_work == 0:
-                    self._busy_s += time.monotonic() - self._busy_since
-
-    def _encode(
-        self, label: str, packed: pa.Array, role: TextRole, *, is_copy: bool
-    ) -> tuple[EncodedShard, NDArray[np.float32]]:
+    def encode(self, label: str, packed: pa.Array, role: TextRole) -> tuple[EncodedShard, NDArray[np.float32]]:
+        """Encodes a shard of U distinct texts; returns their (U, D) raw pooled vectors too."""
+        torch.set_num_threads(self._n_threads)
         texts = unpack_texts(packed)
         with self._loading:
             encoder = self._executor.load(self._models[label])
-        assert isinstance(encoder, Encoder), "what a server encodes is not spread"
-        self._mine.tokens = 0
-        vectors, lengths = encoder.encode_shard(texts, role, wait=not is_copy)
-        return EncodedShard(lengths, tuple(texts[:2]), self._mine.tokens), vectors
+        assert isinstance(encoder, Encoder), "jobs of served models are not split into shards"
+        self._shard.tokens = 0
+        vectors, lengths = encoder.encode_shard(texts, role)
+        return EncodedShard(lengths, tuple(texts[:2]), self._shard.tokens), vectors
+
+    def search(
+        self, label: str, part: CorpusPart, query: CorpusQuery, bounds: NDArray[np.float32]
+    ) -> tuple[EncodedShard, Candidates]:
+        """Encodes and searches the documents of a shard; (Q,) `bounds` are scores too low to count."""
+        shard, vectors = self.encode(label, part.texts, part.role)
+        vectors = (l2_normalize(vectors) if query.unit_length else vectors)[part.rows]
+        search = ExactSearch(query.vectors, query.k, device=self._settings(label).device, bounds=bounds)
+        search.add(vectors, unpack_texts(part.ids))
+        found = search.candidates()
+        return shard, found._replace(positions=part.positions[found.positions])
+
+    def state(self) -> WorkerState:
+        """Returns the worker's progress."""
+        return WorkerState(self._texts, self._tokens, tuple(self._log), tuple(self._warnings))
 
     def _settings(self, label: str) -> EncoderSettings:
         resolved = self._executor.resolve(self._models[label])
-        assert isinstance(resolved, ResolvedModel), "it was loaded"
+        assert isinstance(resolved, ResolvedModel), "the model was loaded"
         return resolved.settings
 
     def _advanced(self, progress: Progress) -> None:
         with self._counting:
             self._texts += progress.texts
             self._tokens += progress.tokens
-        self._mine.tokens = getattr(self._mine, "tokens", 0) + progress.tokens
+        self._shard.tokens = getattr(self._shard, "tokens", 0) + progress.tokens
 
 
 def _keep_log(lines: deque[str], warnings: list[str]) -> None:
-    """Keep the last lines of what this process logs, and our own warnings."""
+    """Keeps the last lines that this process logs, and all of our own warnings."""
     redact = redactor()
 
     class Keeper(logging.Handler):

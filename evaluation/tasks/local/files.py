@@ -6,141 +6,29 @@ Knows nothing of task types, of folder layouts, of mteb or torch.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.errors import DataError, MissingExtraError
+from evaluation.errors import MissingExtraError
+from evaluation.tasks.local.notes import Notes, not_utf8, show
 
 FORMATS: Final = (".jsonl", ".csv", ".parquet")
-MISSING: Final = object()  # stands for a key that a row lacks
-REFUSED: Final = object()  # a check's answer to a value that breaks the rule
-_MAX_PROBLEMS: Final = 20
-_CHUNK_BYTES: Final = 1 << 20
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_DECODER: Final = json.JSONDecoder()
-
-
-class Notes:
-    """What comes to light while a folder is read: problems, counts, and a digest of each file."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.counts: Counter[str] = Counter()
-        self.total = 0
-        self._problems: list[str] = []
-        self._digests: dict[str, bytes] = {}
-
-    def problem(self, place: Path | str, sentence: str) -> None:
-        """Note a fault; only the first 20 are kept, the rest are counted."""
-        self.total += 1
-        if not self.full:
-            self._problems.append(f"{place}: {sentence}")
-
-    @property
-    def full(self) -> bool:
-        """Whether a further problem would only be counted."""
-        return len(self._problems) >= _MAX_PROBLEMS
-
-    def raise_problems(self) -> None:
-        """Raise DataError if there was any problem."""
-        more = self.total - len(self._problems)
-        if self.total:
-            raise DataError([*self._problems, f"and {more} more"] if more else self._problems)
-
-    def content_hash(self) -> str:
-        """40 hex digits over relative name and bytes of every file read, whatever the order of reading."""
-        whole = hashlib.blake2b(digest_size=20)
-        for name, digest in sorted(self._digests.items()):
-            whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + digest)
-        return whole.hexdigest()
-
-    def inside(self, path: Path) -> bool:
-        """Whether the path, its symbolic links followed, stays inside the folder; a problem otherwise."""
-        try:
-            real = path.resolve()
-            if real.is_relative_to(self.root.resolve()):
-                return True
-            self.problem(path, f"is a symbolic link out of the folder (to {real}); copy the data into the folder.")
-        except (OSError, RuntimeError) as error:  # a link to itself
-            self.problem(path, f"is a symbolic link that can't be followed: {error}.")
-        return False
-
-    def byte_lines(self, path: Path) -> Iterator[bytes]:
-        """The file's lines with their ends, hashed on the way; a problem where it can't be read."""
-        if not self.inside(path):
-            return
-        digest = hashlib.blake2b(digest_size=20)
-        try:
-            if not path.is_file():  # opening a named pipe would wait for ever
-                self.problem(path, "is not a file.")
-                return
-            with path.open("rb") as file:
-                while lines := file.readlines(_CHUNK_BYTES):
-                    digest.update(b"".join(lines))
-                    yield from lines
-        except OSError as error:
-            self.problem(path, f"can't be read: {error.strerror}.")
-        self._digests[path.relative_to(self.root).as_posix()] = digest.digest()
-
-    def text_lines(self, path: Path) -> Iterator[tuple[int, str]]:
-        """Number and text of each line that isn't blank, without line end and byte-order mark."""
-        for number, raw in enumerate(self.byte_lines(path), start=1):
-            try:
-                line = (raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw).decode().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                self.problem(f"{path}, line {number}", _not_utf8(error))
-                continue
-            if line and not line.isspace():
-                yield number, line
-
-    def parse_json(self, text: str, names: Sequence[str] = ()) -> Any:
-        """The JSON value with lone surrogates replaced and counted; of an object, in the keys `names` alone.
-
-        Raises:
-            ValueError: the text is not JSON; the message says why.
-        """
-        try:
-            value = _DECODER.decode(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{error.msg} at column {error.colno}") from error
-        except RecursionError as error:
-            raise ValueError("it is nested too deeply") from error
-        if "\\ud" not in text and "\\uD" not in text:
-            return value
-        if isinstance(value, dict):
-            value = {name: value[name] for name in names if name in value}
-        return self._clean(value)
-
-    def _clean(self, value: Any) -> Any:
-        match value:
-            case str():
-                cleaned, found = _LONE_SURROGATE.subn("\ufffd", value)
-                self.counts["lone surrogates replaced"] += found
-                return cleaned
-            case list():
-                return [self._clean(item) for item in value]
-            case dict():
-                return {key: self._clean(item) for key, item in value.items()}
-        return value
+MISSING: Final = object()  # in place of the value of a key that a row lacks
+REFUSED: Final = object()  # what a check returns for a value that breaks the rule
 
 
 @dataclass(slots=True)
 class Rows:
-    """The wanted columns of one file, in file order, and what is needed to name a fault in them.
+    """The wanted columns of one file, in file order, and what is needed to report faults in them.
 
     Attributes:
-        columns: Only the wanted ones that the file has; a row that lacks a key holds MISSING there.
-        numbers: A row's first line in the file, or in parquet its number, from 1.
-        needs: What every row needs, as the end of a sentence.
-        header: csv and parquet: line (0 in parquet) and names of all columns.
+        columns: Those of the wanted columns that the file has; MISSING where a row lacks the key.
+        numbers: The first line of each row in the file; in Parquet the number of the row, from 1.
+        needs: What every row needs, as the end of a message.
+        header: For CSV and Parquet, its line (0 in Parquet) and the names of all columns.
     """
 
     notes: Notes
@@ -152,15 +40,15 @@ class Rows:
 
     @property
     def is_csv(self) -> bool:
-        """Whether every value is a string because the format has nothing else."""
+        """Whether the format has only strings."""
         return self.path.suffix == ".csv"
 
     def place(self, at: int) -> str:
-        """File and line of a row."""
+        """Returns file and line of a row."""
         return f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {self.numbers[at]}"
 
     def convert(self, name: str, must_be: str, check: Callable[[Any], Any]) -> list[Any]:
-        """The column with each value through `check`; REFUSED, and a problem, where the check refuses one."""
+        """Returns the column with each value passed through `check`; a refused value is REFUSED, and a problem."""
         column = self.columns.get(name)
         if column is None:
             self._refuse_column(name)
@@ -184,7 +72,7 @@ class Rows:
             self.notes.problem(self.place(0), f'"{name}" is missing{every}; {self.needs}.')
 
     def texts(self, name: str) -> list[str]:
-        """The column's strings; blank ones are kept and counted."""
+        """Returns the column's strings; blank ones are kept and counted."""
         column = self.columns.get(name, [])
         if set(map(type, column)) != {str}:
             column = self.convert(name, "a string", lambda value: value if isinstance(value, str) else REFUSED)
@@ -192,26 +80,26 @@ class Rows:
         return column
 
     def count_blank(self, texts: Sequence[Any]) -> None:
-        """Count the strings that hold nothing but white space."""
+        """Counts the strings that consist of white space only."""
         blank = sum(1 for text in texts if isinstance(text, str) and (not text or text.isspace()))
         self.notes.counts["blank texts"] += blank
 
     def ids(self, name: str) -> list[str]:
-        """The column's ids as strings; one that comes twice is a problem."""
-        ids = self.convert(name, "a string that isn't empty or an integer", as_id)
+        """Returns the column's ids as strings; a repeated id is a problem."""
+        ids = self.convert(name, "a non-empty string or an integer", as_id)
         if len(set(ids)) < len(ids):
             first: dict[Any, int] = {}
             for at, value in enumerate(ids):
                 if first.setdefault(value, at) != at and value is not REFUSED:
                     before = self.place(first[value]).removeprefix(f"{self.path}, ")
                     self.notes.problem(
-                        self.place(at), f'"{name}" {show(value)} is already in {before}; ids must be unique.'
+                        self.place(at), f'"{name}" {show(value)} already appears in {before}; ids must be unique.'
                     )
         return ids
 
 
 def read_rows(notes: Notes, path: Path, names: Sequence[str], needs: str, *, optional: Sequence[str] = ()) -> Rows:
-    """The columns `names` and `optional` of a file; problems go to `notes`. No row at all is one.
+    """Reads the columns `names` and `optional` of a file. Problems, such as a file without rows, go to `notes`.
 
     Raises:
         MissingExtraError: the file is Parquet and pyarrow is not installed.
@@ -231,18 +119,12 @@ def read_rows(notes: Notes, path: Path, names: Sequence[str], needs: str, *, opt
 
 
 def as_id(value: Any) -> Any:  # a check answers a string or REFUSED
-    """The id as a string; REFUSED for what can't be one."""
+    """Returns the id as a string; REFUSED where the value can't be an id."""
     return value if isinstance(value, str) and value else str(value) if type(value) is int else REFUSED
 
 
-def show(value: object) -> str:
-    """A value as an error message quotes it: JSON, cut short."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 def list_folder(folder: Path) -> str:
-    """What a folder holds, for an error message."""
+    """Describes the content of a folder, for an error message."""
     try:
         names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
     except OSError as error:
@@ -252,7 +134,7 @@ def list_folder(folder: Path) -> str:
 
 
 def find_file(notes: Notes, folder: Path, stem: str, formats: Sequence[str] = FORMATS) -> Path | None:
-    """The folder's one file with this stem; None, and a problem, where there is none or several."""
+    """Returns the folder's one file with this stem; None, and a problem, where there is none or more than one."""
     found = [path for path in (folder / f"{stem}{suffix}" for suffix in formats) if path.is_file() or path.is_symlink()]
     if len(found) == 1:
         return found[0]
@@ -266,10 +148,6 @@ def find_file(notes: Notes, folder: Path, stem: str, formats: Sequence[str] = FO
         above = folder.parent
         notes.problem(folder, f"there is no such folder, so {missing}; {above} {list_folder(above)}.")
     return None
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8."
 
 
 def _read_jsonl(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Rows:
@@ -298,7 +176,7 @@ def _read_csv(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Row
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        notes.problem(f"{path}, line {line}", _not_utf8(error))
+        notes.problem(f"{path}, line {line}", not_utf8(error))
         return Rows(notes, path, needs, {}, [])
     # The limit belongs to the process and is 128 KiB at first, less than a long document.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
@@ -325,12 +203,12 @@ def _read_csv(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Row
 
 
 def _open_columns(rows: Rows, names: Sequence[str]) -> list[tuple[int, list[Any]]]:
-    """Give `rows` an empty column for each wanted name in its header; position and column of each."""
+    """Adds to `rows` an empty column for each wanted name in its header; returns each one's position and column."""
     assert rows.header is not None, rows
     line, header = rows.header
     for name in names:
         if header.count(name) > 1:
-            rows.notes.problem(f"{rows.path}, line {line}", f'the column "{name}" comes {header.count(name)} times.')
+            rows.notes.problem(f"{rows.path}, line {line}", f'the column "{name}" appears {header.count(name)} times.')
         if name in header:
             rows.columns[name] = []
     return [(header.index(name), column) for name, column in rows.columns.items()]
@@ -355,7 +233,7 @@ def _read_parquet(notes: Notes, path: Path, names: Sequence[str], needs: str) ->
         table = file.read(columns=[name for name in names if name in header])
         rows.columns = {name: table.column(name).to_pylist() for name in names if name in header}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        notes.problem(path, f"is not a Parquet file that can be read: {error}.")
+        notes.problem(path, f"is not a readable Parquet file: {error}.")
         return rows
     rows.header = (0, header)
     rows.numbers = range(1, file.metadata.num_rows + 1)

@@ -1,4 +1,4 @@
-"""Reads a folder of local data, in the layout README.md documents, into checked columns in memory.
+"""Reads a folder of local data, in the layout that README.md documents, into checked columns in memory.
 
 Knows nothing of mteb, datasets or torch, and of no model or protocol.
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from evaluation.errors import DataError
 from evaluation.system.nearest_names import nearest_hint
-from evaluation.tasks.local.files import FORMATS, Notes, list_folder, show
+from evaluation.tasks.local.files import FORMATS, list_folder
+from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.local.retrieval import RetrievalSplit, read_retrieval
 from evaluation.tasks.local.tables import TableSplit, read_tables
 from evaluation.tasks.types import RETRIEVAL_TYPES, TASK_TYPES, TRAINED_TYPES
@@ -25,9 +26,9 @@ class LocalData:
     """A folder of local data, read and checked.
 
     Attributes:
-        subsets: Subset to split to data; the one subset of a folder without subfolders is "default".
+        subsets: Subset -> split -> data; the one subset of a folder without subfolders is "default".
         content_hash: 40 hex digits over the bytes and relative names of the files that were read.
-        counts: What was dropped or noticed, such as "judgements of unknown documents"; never zero.
+        counts: What was dropped or noticed, such as "judgements of unknown documents", and how often; never zero.
     """
 
     folder: Path
@@ -45,19 +46,19 @@ def read_local_data(
     subsets: Sequence[str] | None = None,
     needs_train: str | None = None,
 ) -> LocalData:
-    """Read and check a folder.
+    """Reads and checks a folder.
 
     Args:
-        folder: In the documented layout of the type, or with a subfolder in it for each subset.
+        folder: Has the documented layout of the type, or a subfolder in it for each subset.
         task_type: MTEB's name of the type, such as "Retrieval" or "STS".
-        splits: Those to be scored; None reads all.
+        splits: Splits that are scored; None reads all.
         subsets: Names of subfolders; None reads all.
-        needs_train: The split to learn from, "train" by default for classification and regression. It is read
-            beside `splits` where it exists.
+        needs_train: The split to learn from, by default "train" for classification and regression. It is read in
+            addition to `splits` where it exists.
 
     Raises:
-        DataError: the data breaks a rule; the first 20 faults, each a sentence with file and line.
-        MissingExtraError: a Parquet file, and pyarrow is not installed.
+        DataError: The data breaks a rule; names the first 20 faults with file and line.
+        MissingExtraError: A file is Parquet and pyarrow is not installed.
     """
     folder = Path(folder)
     notes = Notes(folder)
@@ -78,10 +79,10 @@ def read_local_data(
 
 
 def available_splits(folder: Path, task_type: str) -> tuple[str, ...]:
-    """Names of the splits that any of the folder's subsets has, sorted; no file is opened.
+    """Returns the splits that any of the folder's subsets has, sorted; opens no file.
 
     Raises:
-        DataError: there is no such folder or type, or no data in it.
+        DataError: There is no such folder or type, or no data in it.
     """
     notes = Notes(Path(folder))
     with _unreadable_as_data_error():
@@ -94,7 +95,7 @@ def available_splits(folder: Path, task_type: str) -> tuple[str, ...]:
 def _read_subset(
     notes: Notes, folder: Path, task_type: str, splits: Sequence[str] | None, needs_train: str | None
 ) -> dict[str, RetrievalSplit | TableSplit]:
-    """The wanted splits of one subset; problems go to `notes`."""
+    """Reads the wanted splits of one subset; problems go to `notes`."""
     there = _list_splits(folder, task_type)
     wanted = list(dict.fromkeys(there if splits is None else splits))
     if needs_train in there and needs_train not in wanted:
@@ -110,7 +111,7 @@ def _read_subset(
 
 @contextmanager
 def _unreadable_as_data_error() -> Iterator[None]:
-    """Turn a folder that may not be entered, or a name too long for the file system, into a DataError."""
+    """Turns a folder without access, or a name too long for the file system, into a DataError."""
     try:
         yield
     except OSError as error:
@@ -118,17 +119,17 @@ def _unreadable_as_data_error() -> Iterator[None]:
 
 
 def _check_names(notes: Notes, folder: Path, kind: str, names: Sequence[str] | None) -> None:
-    """Refuse a name that would lead out of the folder, and an empty choice."""
+    """Refuses names that would lead out of the folder, and an empty choice."""
     if names is not None and not names:
-        notes.problem(folder, f"no {kind} is asked for; name at least one, or leave the choice out.")
+        notes.problem(folder, f"no {kind} is named; name at least one, or leave the key out.")
     for name in names or ():
         if not name or name.startswith(".") or ".." in name or set(name) & set("/\\\0"):
-            rule = 'a name holds no "/", "\\" or ".." and does not begin with a dot'
+            rule = 'a name must not contain "/", "\\" or "..", nor begin with a dot'
             notes.problem(folder, f"{show(name)} can't be the name of a {kind}; {rule}.")
 
 
 def _choose_subsets(notes: Notes, folder: Path, task_type: str, subsets: Sequence[str] | None) -> dict[str, Path]:
-    """Subset to its folder; those asked for, or all."""
+    """Returns subset -> folder, of the named subsets or of all."""
     if task_type not in TASK_TYPES:
         allowed = f"{nearest_hint(task_type, TASK_TYPES)} (allowed: {', '.join(TASK_TYPES)})"
         notes.problem(folder, f"{show(task_type)} is not a task type of local data{allowed}.")
@@ -151,7 +152,7 @@ def _choose_subsets(notes: Notes, folder: Path, task_type: str, subsets: Sequenc
         if found and name not in found:
             there = ", ".join(found)
             if found == {"default": folder}:
-                there = 'one, "default", because its data files lie in no subfolder'
+                there = 'only "default", because its data files are not in subfolders'
             notes.problem(folder, f"has no subset {show(name)}{nearest_hint(name, found)} (it has {there}).")
     return {name: found[name] for name in wanted if name in found}
 
@@ -163,7 +164,7 @@ def _expected(task_type: str) -> str:
 
 
 def _holds_data(folder: Path, task_type: str) -> bool:
-    """Whether a subset lies in this very folder; a part of one is enough, for the error to name the rest."""
+    """Returns whether a folder itself holds a subset; part of one is enough, so that the error names the rest."""
     if task_type not in RETRIEVAL_TYPES:
         return bool(_list_splits(folder, task_type))
     files = (folder / f"{stem}{suffix}" for stem in ("corpus", "queries") for suffix in FORMATS)
@@ -171,7 +172,7 @@ def _holds_data(folder: Path, task_type: str) -> bool:
 
 
 def _list_splits(folder: Path, task_type: str) -> list[str]:
-    """Sorted names of the splits that have a file."""
+    """Returns the names of the splits that have a file, sorted."""
     suffixes: tuple[str, ...] = FORMATS
     if task_type in RETRIEVAL_TYPES:
         folder, suffixes = folder / "qrels", (".tsv",)

@@ -1,4 +1,4 @@
-"""Reads a folder in BEIR's layout: corpus, queries, judgements, and for reranking each query's candidates.
+"""Reads a folder in BEIR's layout: corpus, queries, judgements, and for reranking the candidates of each query.
 
 Knows nothing of other layouts, of mteb or torch. BEIR's layout: https://github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from evaluation.tasks.local.files import MISSING, REFUSED, Notes, Rows, as_id, find_file, read_rows, show
+from evaluation.tasks.local.files import MISSING, REFUSED, Rows, as_id, find_file, read_rows
+from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.types import INSTRUCTION_TYPES, RERANKING_TYPES
 
 _QRELS_HEADER: Final = ["query-id", "corpus-id", "score"]
@@ -20,14 +21,14 @@ _WHOLE_NUMBER: Final = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSplit:
-    """One split. Its corpus lists are shared with the subset's other splits: read them, never change them.
+    """One split. Its corpus lists are shared with the subset's other splits and must not be changed.
 
     Attributes:
-        corpus_ids, titles, texts: A document's id, title ("" where it has none) and text, in file order.
+        corpus_ids, titles, texts: Id, title ("" where it has none) and text of each document, in file order.
         query_ids, query_texts: The queries judged in this split, in file order.
-        qrels: Query id to document id to score, known documents only; a key for each of query_ids.
-        top_ranked: Reranking types: query id to its candidates' document ids, in file order.
-        instructions: Instruction types: query id to instruction.
+        qrels: Query id -> document id -> score, of known documents only; a key for each of query_ids.
+        top_ranked: Of reranking types: query id -> document ids of its candidates, in file order.
+        instructions: Of instruction types: query id -> instruction.
     """
 
     corpus_ids: list[str]
@@ -59,7 +60,7 @@ class _Judgement(NamedTuple):
 
 
 def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[str]) -> dict[str, RetrievalSplit]:
-    """The splits of one subset; empty where there was a problem, which `notes` then holds."""
+    """Reads the splits of one subset; returns nothing after a problem, which `notes` then has."""
     before = notes.total
     corpus, queries = _read_corpus(notes, folder), _read_queries(notes, folder)
     instructions = _read_instructions(notes, folder) if task_type in INSTRUCTION_TYPES else None
@@ -119,17 +120,17 @@ def _read_queries(notes: Notes, folder: Path) -> _Queries | None:
 
 
 def _read_records(notes: Notes, path: Path, needs: str, *, optional: Sequence[str] = ()) -> tuple[Rows, str]:
-    """A file's rows, and which of the two names for the id it uses."""
+    """Reads a file's rows; returns them and which of the two names of the id column it uses."""
     rows = read_rows(notes, path, ["_id", "id", "text", *optional], needs)
     return rows, "id" if "id" in rows.columns and "_id" not in rows.columns else "_id"
 
 
-def _as_title(value: Any) -> Any:  # a check answers a string or REFUSED
+def _as_title(value: Any) -> Any:  # returns a string or REFUSED
     return "" if value is None else value if isinstance(value, str) else REFUSED
 
 
 def _read_qrels(notes: Notes, folder: Path, split: str) -> dict[str, dict[str, _Judgement]]:
-    """Query id to document id to judgement, as the file has them."""
+    """Returns query id -> document id -> judgement, as in the file."""
     judgements: dict[str, dict[str, _Judgement]] = {}
     path = find_file(notes, folder, split, (".tsv",))
     if path is None:
@@ -143,14 +144,14 @@ def _read_qrels(notes: Notes, folder: Path, split: str) -> dict[str, dict[str, _
             if [field.strip() for field in fields] == _QRELS_HEADER:
                 continue
             if len(fields) != 3 or not _WHOLE_NUMBER.fullmatch(fields[2]):
-                must = "query-id, corpus-id, score, or a judgement, with tabs between the three"
+                must = "query-id, corpus-id, score, or a judgement, separated by tabs"
                 notes.problem(f"{path}, line {number}", f"is {show(line)}; it must be {must}.")
                 if len(fields) == 3:
                     continue
                 break  # another layout: every further line would say the same
         _add_judgement(notes, path, number, fields, judgements)
     if not judgements and notes.total == before:
-        notes.problem(path, "no judged query: the file holds no judgement.")
+        notes.problem(path, "no judged query: the file has no judgements.")
     return judgements
 
 
@@ -186,7 +187,7 @@ def _drop_unknown(
     corpus: _Corpus,
     queries: _Queries,
 ) -> dict[str, dict[str, int]]:
-    """The judgements of known queries and documents; the others are counted."""
+    """Returns the judgements of known queries and documents, and counts the others."""
     qrels: dict[str, dict[str, int]] = {}
     for query_id, documents in judgements.items():
         if query_id not in queries.texts:
@@ -205,7 +206,7 @@ def _drop_unknown(
 
 
 def _read_top_ranked(notes: Notes, folder: Path, split: str, corpus: _Corpus | None) -> dict[str, list[str]]:
-    """Query id to candidates; a list that names a document twice or one not in the corpus is a problem."""
+    """Returns query id -> candidates; a repeated document or one that is not in the corpus is a problem."""
     path = find_file(notes, folder, split, (".jsonl",))
     if path is None:
         return {}
@@ -233,7 +234,7 @@ def _as_ids(value: Any) -> Any:
 
 
 def _read_instructions(notes: Notes, folder: Path) -> dict[str, str]:
-    """Query id to instruction."""
+    """Returns query id -> instruction."""
     path = find_file(notes, folder, "instructions", (".jsonl",))
     if path is None:
         return {}
@@ -248,7 +249,7 @@ def _refuse_queries(
     query_ids: Sequence[str],
     lacking: str,
 ) -> None:
-    """A problem for each query, at the line that first judges it."""
+    """Notes a problem for each query, at the line that first judges it."""
     for query_id in query_ids:
         line = next(iter(judgements[query_id].values())).line
         notes.problem(f"{path}, line {line}", f"query {show(query_id)} has no {lacking}.")

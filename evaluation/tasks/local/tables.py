@@ -1,4 +1,4 @@
-"""Reads the local data of every task type outside retrieval: one file a split, one column a role.
+"""Reads the local data of all task types other than retrieval: one file per split, one column per role.
 
 Knows nothing of BEIR's layout, of subsets, of mteb or torch.
 """
@@ -13,30 +13,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from evaluation.tasks.local.files import REFUSED, Notes, Rows, find_file, read_rows, show
+from evaluation.tasks.local.files import REFUSED, Rows, find_file, read_rows
+from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.types import TRAINED_TYPES
 
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")  # as str(int) writes it: "007" stays a string
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _CSV_FLAGS: Final = {"0": 0, "1": 1, "false": 0, "true": 1}
-_LABEL: Final = "a string that isn't empty or an integer"
+_LABEL: Final = "a non-empty string or an integer"
 
 _Check: TypeAlias = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class TableSplit:
-    """One split: documented column name to values, all columns in file order.
+    """One split: documented column name -> values, all columns in file order.
 
-    Texts are strings, labels strings or integers (one kind in a split) or lists of them, scores and values
-    floats, the labels of pairs 0 or 1.
+    Texts are strings; labels are strings or integers, of one kind per split, or lists of them; scores and values are
+    floats; the labels of pairs are 0 or 1.
     """
 
     columns: dict[str, list[Any]]
 
 
 def read_tables(notes: Notes, folder: Path, task_type: str, splits: Sequence[str]) -> dict[str, TableSplit]:
-    """The splits of one subset; one with a problem, which `notes` then holds, is left out."""
+    """Reads the splits of one subset; leaves out a split with a problem, which `notes` then has."""
     read: dict[str, TableSplit] = {}
     kind_before: tuple[str, str] | None = None
     for split in splits:
@@ -48,7 +49,7 @@ def read_tables(notes: Notes, folder: Path, task_type: str, splits: Sequence[str
         if notes.total > before:
             continue
         read[split] = TableSplit(columns)
-        if task_type in TRAINED_TYPES:  # what is learnt on one split is scored on another
+        if task_type in TRAINED_TYPES:  # they learn from one split and score another
             kind = next((_kind(label) for label in _flatten(columns.get("label", []))), None)
             if kind and kind_before and kind != kind_before[1]:
                 other, other_kind = kind_before
@@ -58,7 +59,7 @@ def read_tables(notes: Notes, folder: Path, task_type: str, splits: Sequence[str
 
 
 def _read_columns(notes: Notes, path: Path, task_type: str) -> dict[str, list[Any]]:
-    """The checked columns of one file."""
+    """Reads and checks the columns of one file."""
     schema = _SCHEMAS[task_type]
     sets = _SENTENCE_SETS if task_type == "Clustering" else {}
     *most, last = schema
@@ -69,7 +70,7 @@ def _read_columns(notes: Notes, path: Path, task_type: str) -> dict[str, list[An
     if sets and sets.keys() <= present:
         if schema.keys() <= present:
             both = f"both {' and '.join(schema)}, and {' and '.join(sets)}"
-            notes.problem(path, f"has {both}; keep the one pair that is meant.")
+            notes.problem(path, f"has {both}; keep only one of the pairs.")
         schema = sets
     columns = {name: read(rows, name) for name, read in schema.items()}
     for left, right in (("machine_summaries", "relevance"), ("sentences", "labels")):
@@ -82,7 +83,7 @@ def _check_lengths(rows: Rows, columns: Mapping[str, list[Any]], left: str, righ
     for at, (one, other) in enumerate(zip(columns[left], columns[right], strict=True)):
         if one is not REFUSED and other is not REFUSED and len(one) != len(other):
             lengths = f'"{left}" has {len(one)} items and "{right}" {len(other)}'
-            rows.notes.problem(rows.place(at), f"{lengths}; they must be equally long.")
+            rows.notes.problem(rows.place(at), f"{lengths}; they must have the same length.")
 
 
 def _read_texts(rows: Rows, name: str) -> list[Any]:
@@ -98,7 +99,7 @@ def _read_flags(rows: Rows, name: str) -> list[Any]:
 
 
 def _read_labels(rows: Rows, name: str) -> list[Any]:
-    """Strings or integers; in csv integers where every cell is one."""
+    """Reads strings or integers; in CSV, integers where every cell is one."""
     cells = rows.columns.get(name, [])
     if rows.is_csv and all(_INTEGER.fullmatch(cell) for cell in cells):
         return [int(cell) for cell in cells] if cells else rows.convert(name, _LABEL, _as_label)
@@ -111,7 +112,7 @@ def _read_label_lists(rows: Rows, name: str, *, least: int) -> list[Any]:
 
 
 def _read_labels_or_levels(rows: Rows, name: str) -> list[Any]:
-    """Labels, or for a hierarchy a list of them a row: the outermost level first."""
+    """Reads labels, or for a hierarchy a list of labels per row, the outermost level first."""
     cells = rows.columns.get(name, [])
     if rows.is_csv:
         has_levels = bool(cells) and all(cell.startswith("[") for cell in cells)
@@ -131,9 +132,9 @@ def _read_number_lists(rows: Rows, name: str) -> list[Any]:
 
 
 def _read_lists(rows: Rows, name: str, must_be: str, check: _Check, least: int) -> list[Any]:
-    """Lists of at least `least` items that each pass `check`; a csv cell holds one as JSON."""
+    """Reads lists of at least `least` items that each pass `check`; a CSV cell holds a list as JSON."""
 
-    def as_list(value: Any) -> Any:  # a check answers the value to keep or REFUSED
+    def as_list(value: Any) -> Any:  # returns the value to keep or REFUSED
         if rows.is_csv:
             try:
                 value = rows.notes.parse_json(value)
@@ -148,7 +149,7 @@ def _read_lists(rows: Rows, name: str, must_be: str, check: _Check, least: int) 
 
 
 def _one_kind(rows: Rows, name: str, labels: list[Any]) -> list[Any]:
-    """The labels as they are; a problem at the first that is of another kind than the first of all."""
+    """Returns the labels; notes a problem at the first that is of another kind than the first of all."""
     first: tuple[str, int, object] | None = None
     for at, value in enumerate(labels):
         for label in _flatten([value]):
@@ -156,14 +157,14 @@ def _one_kind(rows: Rows, name: str, labels: list[Any]) -> list[Any]:
                 first = (_kind(label), at, label)
             elif _kind(label) != first[0]:
                 before = rows.place(first[1]).removeprefix(f"{rows.path}, ")
-                mixed = f'"{name}" holds the {_kind(label)} {show(label)}, but {before} has the {first[0]}'
+                mixed = f'"{name}" is the {_kind(label)} {show(label)}, but in {before} it is the {first[0]}'
                 rows.notes.problem(rows.place(at), f"{mixed} {show(first[2])}; use one kind in the whole file.")
                 return labels
     return labels
 
 
 def _flatten(values: Sequence[Any]) -> Iterator[Any]:
-    """The items of lists and the values that are no lists, without refused ones."""
+    """Yields the items of lists, and the values that are not lists, without refused ones."""
     for value in values:
         if isinstance(value, list):
             yield from value

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from support.fake_runs import query_record
@@ -16,9 +17,10 @@ from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.statistics.paired_tests import score_interval
-from evaluation.analysis.statistics.units import aggregate_units
+from evaluation.analysis.statistics.units import Units, aggregate_units, load_units
 from evaluation.errors import ComparisonError, DamagedFileError
 from evaluation.protocols import TaskRules
+from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_sealed_json
 
@@ -60,7 +62,36 @@ def test_differences_of_stored_samples_are_tested_and_adjusted(query_run: Write)
     assert comparison.rows[0].cells[1].difference is None
     suite = comparison.aggregates[0].cells[0].difference
     assert suite is not None and (suite.value, suite.n_tasks) == (pytest.approx(18.75), 2)
-    assert any(note.startswith("a - b over 2 tasks with samples: +18.75") for note in comparison.notes)
+    assert any(note.startswith("a - b on these 2 tasks with samples: +18.75") for note in comparison.notes)
+
+
+def test_all_pairs_of_models_are_tested_under_one_correction(query_run: Write) -> None:
+    """Three models: two alike, one far better; `a - b` alone would be tested at 0.05, here over three pairs."""
+    rng = np.random.default_rng(0)
+    base = [np.round(rng.uniform(0.2, 0.6, 40), 2) for _ in range(2)]
+    scores = {
+        "a": {f"T{at}": np.round(own + 0.3, 2).tolist() for at, own in enumerate(base)},
+        "b": {f"T{at}": own.tolist() for at, own in enumerate(base)},
+        "c": {f"T{at}": np.round(own + rng.normal(0, 0.1, 40), 2).tolist() for at, own in enumerate(base)},
+    }
+    comparison = compare(query_run("r", scores))
+    found = comparison.standings
+    assert found is not None and found.models[0].label == "a" and found.n_tested == 2
+    assert found.models[0].ranks == (1, 1) and [one.ranks for one in found.models[1:]] == [(2, 3), (2, 3)]
+    assert {frozenset(group) for group in found.groups} == {frozenset("bc")}
+    pair = found.pair("c", "b")
+    assert pair is not None and pair.difference.p_two_sided is not None and pair.p >= pair.difference.p_two_sided
+    assert any(note.startswith("Not separated by their means: ") for note in comparison.notes)
+    assert any(note.startswith("Ranks that these tests leave possible: a 1 by the mean") for note in comparison.notes)
+
+
+def test_disagreement_of_mean_and_borda_is_said(query_run: Write) -> None:
+    """One model wins one task by far, the other two tasks by little."""
+    high, low, some = [0.9] * 12, [0.2] * 12, [0.3] * 12
+    scores = {"far": {"T1": high, "T2": low, "T3": low}, "often": {"T1": low, "T2": some, "T3": some}}
+    notes = compare(query_run("r", scores)).notes
+    (said,) = [note for note in notes if note.startswith("Mean and Borda count disagree")]
+    assert "far has the highest mean, often the most Borda points" in said
 
 
 def test_frame_is_long_and_holds_every_metric(query_run: Write) -> None:
@@ -94,6 +125,36 @@ def test_samples_that_were_never_stored_cost_the_interval_and_are_said(write_run
     assert not cell.significant
     assert comparison.rows[0].cells[1].interval is not None
     assert any("a: no samples are stored, so no interval: T1" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize("options", [None, BARE])
+@pytest.mark.parametrize("name", ["record.json", "samples.parquet"])
+def test_stored_files_that_are_gone_are_refused_by_name(
+    query_run: Write, name: str, options: ComparisonOptions | None
+) -> None:
+    run = query_run("r", {"a": {"T1": HIGH, "T2": LOW}})
+    (file,) = run.glob(f"jobs/a/T2/*/{name}")
+    file.unlink()
+    with pytest.raises(DamagedFileError) as caught:
+        compare(run, options=options)
+    assert f"{file} is damaged: it is missing" in str(caught.value)
+
+
+def test_samples_are_read_once(query_run: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evaluation.analysis import run_view
+
+    read: list[str] = []
+
+    def load(folder: Path, record: JobRecord) -> Units | None:
+        read.append(record.label)
+        return load_units(folder, record)
+
+    monkeypatch.setattr(run_view, "load_units", load)
+    run = query_run("r", {"a": {"T1": HIGH}, "b": {"T1": LOW}})
+    cells = compare(run, baseline="b").rows[0].cells
+    units = [cell.stored.read_units(job) for cell in cells if cell.stored for job in cell.stored.jobs]
+    assert [found is not None for found in units] == [True, True]
+    assert sorted(read) == ["a", "b"]
 
 
 def test_broken_samples_are_refused_by_name(query_run: Write) -> None:
@@ -200,6 +261,12 @@ def test_a_config_that_names_a_whole_benchmark_is_measured_by_it(write_run: Writ
     assert compare(write_run("s", jobs, config={"tasks": [filtered]}), options=BARE).benchmark is None
 
 
+@pytest.mark.parametrize("config", [{"models": 3, "tasks": "x"}, {"models": [3, {}], "tasks": [None, {"data": 3}]}])
+def test_a_stored_config_may_have_any_shape(write_run: Write, config: dict[str, object]) -> None:
+    run = write_run("r", [(query_record("a", "T1", None), None)], config=config)
+    assert compare(run, options=BARE).rows[0].cells[0].note == "failed: the model broke"
+
+
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
@@ -241,20 +308,35 @@ def test_protocols_of_a_configs_own_are_compared_by_their_rules(write_run: Write
         compare([first, run("other", "Q: ")], options=BARE)
 
 
-def test_the_table_of_a_run_shows_no_mean_of_some_parts() -> None:
-    from evaluation.analysis.tables.run_table import task_scores
+def test_the_table_of_a_run_shows_no_mean_of_some_parts(write_run: Write) -> None:
+    from evaluation.analysis.comparison.columns import models_of
+    from evaluation.analysis.run_view import read_run_view
     from evaluation.tasks.index import load_index
 
     parts = load_index().task("CQADupstackRetrieval").parts
     records = [query_record("a", part, [0.5], aggregate="CQADupstackRetrieval") for part in parts]
-    assert task_scores(records) == {("CQADupstackRetrieval", "a"): pytest.approx(50)}
-    assert task_scores(records[:3]) == {}
+    view = read_run_view(write_run("r", [(record, [0.5]) for record in records]))
+    (whole,), (some,) = models_of(view), models_of(view, {(record.label, record.task) for record in records[:3]})
+    assert {name: task.points for name, task in whole.tasks.items()} == {"CQADupstackRetrieval": pytest.approx(50)}
+    assert {name: task.points for name, task in some.tasks.items()} == {"CQADupstackRetrieval": None}
+
+
+def test_a_protocols_rules_belong_to_its_name(write_run: Write) -> None:
+    """Two runs under e5 of different versions of this program, say."""
+    jobs = [
+        (query_record(label, "T1", LOW, audit=job_audit(TaskRules("e5", query_prefix=prefix))), LOW)
+        for label, prefix in (("a", "query: "), ("b", "Q: "))
+    ]
+    with pytest.raises(
+        ComparisonError, match="differ in protocol on every task: protocol's query_prefix 'query: ' .a.; .* 'Q: ' .b."
+    ):
+        compare(write_run("r", jobs))
 
 
 def test_a_limited_run_is_never_unmarked(query_run: Write) -> None:
     comparison = compare(query_run("r", {"a": {"T1": LOW}}, limit={"queries": 3}), options=BARE)
     assert comparison.columns[0].limited
-    assert comparison.notes[0] == "Limited run: these are no scores to report (a)."
+    assert comparison.notes[0] == "Limited run: these scores are not for reporting (a)."
 
 
 def test_mixed_data_that_does_not_pair_is_compared_without_a_test(write_run: Write) -> None:

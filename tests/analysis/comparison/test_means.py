@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
+from scipy.stats import rankdata
 
-from evaluation.analysis.comparison.means import borda_ranks, mean_of_type_means, mean_over_tasks, means_by_type
+from evaluation.analysis.comparison.columns import read_columns
+from evaluation.analysis.comparison.means import (
+    borda_ranks,
+    competition_ranks,
+    mean_of_type_means,
+    mean_over_tasks,
+    means_by_type,
+)
 from evaluation.analysis.comparison.published import load_published
-from evaluation.analysis.comparison.sources import published_sources
 from evaluation.tasks.index import load_index
 
 TYPES = {"a": "STS", "b": "STS", "c": "Retrieval"}
@@ -52,10 +60,9 @@ def test_aggregates_equal_those_of_mteb(missing: float) -> None:
     tasks = [task.name for task in index.benchmark("MTEB(eng, v1)")]
     types = {task: index.task(task).type for task in tasks}
     draw = random.Random(0)
-    columns = published_sources(load_published().rows, run="published")
+    columns = read_columns([], load_published().rows)
     scores = [
-        {task: c.results[task].score for task in tasks if task in c.results and draw.random() >= missing}
-        for c in columns
+        {task: c.tasks[task].points for task in tasks if task in c.tasks and draw.random() >= missing} for c in columns
     ]
     long = pl.DataFrame(
         [
@@ -91,3 +98,29 @@ def test_cqadupstack_counts_once_in_mteb_v1() -> None:
     tasks = [task.name for task in load_index().benchmark("MTEB(eng, v1)")]
     assert len(tasks) == 56
     assert [task for task in tasks if "CQADupstack" in task] == ["CQADupstackRetrieval"]
+
+
+@pytest.mark.parametrize(
+    ("values", "ranks"),
+    [
+        ([60, 60, 50], (1, 1, 3)),
+        ([50, 60, 60, 40], (3, 1, 1, 4)),
+        ([60, 50, 50], (1, 2, 2)),
+        ([60.004, 60.001, 50], (1, 1, 3)),
+        ([60, None, 50], (1, None, 2)),
+        ([60, 60], (None, None)),
+        ([60, None], (None, None)),
+        ([], ()),
+    ],
+)
+def test_competition_ranks_by_hand(values: list[float | None], ranks: tuple[int | None, ...]) -> None:
+    assert competition_ranks(values) == ranks
+
+
+def test_lowest_value_can_come_first() -> None:
+    assert competition_ranks([2, 1, 1], lowest_first=True) == (3, 1, 1)
+
+
+def test_competition_ranks_are_scipys() -> None:
+    values = np.random.default_rng(0).integers(0, 20, 50).astype(float)
+    assert competition_ranks(values.tolist()) == tuple(rankdata(-values, method="min"))

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from support.fake_runs import query_record
 
+from evaluation.analysis.comparison.columns import read_columns
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare
 from evaluation.analysis.comparison.published import PublishedMatch, PublishedScores, load_published
-from evaluation.analysis.comparison.sources import PublishedScore, TaskResult, read_published, read_sources
-from evaluation.analysis.statistics.resampling import Interval
+from evaluation.analysis.comparison.published_tables import PublishedScore, read_published
+from evaluation.analysis.run_view import ScoredJob, TaskScore
+from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.errors import ComparisonError
+from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
 
 REPOSITORY = Path(__file__).parents[3]
@@ -27,11 +30,17 @@ HEADER = "model,source,revision,protocol,task,task_type,split,subset,metric,main
 Write = Callable[..., Path]
 
 
+def task_of(record: JobRecord, score: float) -> TaskScore:
+    """A score as if its job had given exactly this."""
+    job = ScoredJob(record.label, record.task, record.type, record.metric, None, score, "", {}, record=record)
+    return TaskScore(record.task, (job,))
+
+
 def match(ours: float, row: PublishedScore = CARD, interval: Interval | None = None, **changes: Any) -> PublishedMatch:
     """Ours on SciFact, with mteb's revision of the data unless said otherwise, beside a published score."""
     pinned = {"dataset_revision": load_index().task("SciFact").revision}
     record = query_record("a", changes.pop("task", "SciFact"), [ours / 100], **{"model": MODEL, **pinned, **changes})
-    result = TaskResult(record.task, record.type, record.metric, ours, records=(record,), identity={"split": "dev: x"})
+    result = task_of(record, ours / 100)
     assert record.provenance.model is not None
     (found,) = PublishedScores([row]).matches(record.provenance.model.name, record.protocol, result, interval)
     return found
@@ -59,7 +68,7 @@ def test_a_limited_run_reproduces_nothing() -> None:
         ({"dataset_revision": "abc"}, "dataset revision: ours is abc, mteb pins "),
         ({"dataset_revision": "local-123"}, "dataset: ours is a local copy, whose revision can't be checked"),
         ({"limit": {"queries": 3}}, "limit: ours is a limited run"),
-        ({"splits": ("dev",)}, "split: theirs is test (default), ours dev: x"),
+        ({"splits": ("dev",)}, "split: theirs is test (default), ours dev (default)"),
     ],
 )
 def test_likely_causes_are_read_from_the_record(changes: dict[str, Any], cause: str) -> None:
@@ -92,7 +101,7 @@ def test_truncation_and_precision_are_causes() -> None:
     settings = {"max_length": 128, "dtype": "bfloat16"}
     pinned = {"model": MODEL, "dataset_revision": load_index().task("SciFact").revision}
     record = query_record("a", "SciFact", [0.7], truncated=3, settings=settings, **pinned)
-    result = TaskResult("SciFact", "Retrieval", "ndcg_at_10", 70.0, records=(record,))
+    result = task_of(record, 0.7)
     (found,) = PublishedScores([CARD]).matches(MODEL, "e5", result, None)
     assert found.causes == ("truncation: ours at 128 tokens, theirs at 512", "precision: ours is bfloat16")
 
@@ -111,7 +120,7 @@ def test_a_rerun_by_mteb_differs_from_e5_in_prefix_and_normalisation() -> None:
         side="text",
         dataset_revision=load_index().task(task).revision,
     )
-    result = TaskResult(task, "Classification", "accuracy", 79.44, records=(record,))
+    result = task_of(record, 0.7944)
     card, mteb = load_published().matches("intfloat/multilingual-e5-small", "e5", result, None)
     assert (card.protocol, card.verdict, round(card.score, 2), card.causes) == ("e5", "reproduced", 79.42, ())
     assert (mteb.protocol, mteb.verdict, round(mteb.score, 2)) == ("mteb", "differs", 70.64)
@@ -175,9 +184,9 @@ def test_published_tables_are_compared_alone() -> None:
 
 
 def test_a_published_table_can_be_named_like_a_run() -> None:
-    sources = read_sources(REPOSITORY / "results" / "published" / "mteb_scores.csv")
-    assert {source.run for source in sources} == {"mteb_scores"}
-    assert "all-MiniLM-L6-v2 MTEB" in {source.label for source in sources}
+    models = read_columns([REPOSITORY / "results" / "published" / "mteb_scores.csv"])
+    assert {model.run for model in models} == {"mteb_scores"}
+    assert "all-MiniLM-L6-v2 MTEB" in {model.label for model in models}
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_layout_of_the_json_does_not_matter(snapshot: Snapshot) -> None:
         (lambda content: content.pop("checksum"), "is damaged or was edited"),
         (lambda content: content.update(schema_version=2), "a baseline of schema 2"),
         (lambda content: content.pop("schema_version"), "a baseline of schema None"),
-        (lambda content: content.update(format="something else"), "is no baseline file"),
+        (lambda content: content.update(format="something else"), "is not a baseline file"),
     ],
 )
 def test_damage_is_one_sentence(snapshot: Snapshot, tmp_path: Path, change, says: str) -> None:
@@ -118,7 +118,7 @@ def test_flipped_byte_is_never_believed(snapshot: Snapshot, spot: int) -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 100, -1000, -3])
 def test_cut_file_is_foreign(snapshot: Snapshot, length: int) -> None:
-    with pytest.raises(UsageError, match="is no baseline file"):
+    with pytest.raises(UsageError, match="is not a baseline file"):
         parse_baseline(baseline_bytes(snapshot)[:length], "file")
 
 
@@ -127,7 +127,7 @@ def test_foreign_file_is_named(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "other.json"
     file.write_bytes(data)
     assert not is_baseline(file)
-    with pytest.raises(UsageError, match=r"other\.json is no baseline file: give a run's folder"):
+    with pytest.raises(UsageError, match=r"other\.json is not a baseline file: give a run's folder"):
         load_baseline(file)
 
 
@@ -137,17 +137,17 @@ def test_units_that_can_not_be_read_are_damage(snapshot: Snapshot, units: str) -
     content = json.loads(baseline_bytes(snapshot))
     content["units"]["a|b"]["Retrieve"] = units
     content["checksum"] = baseline_file._checksum(content)
-    with pytest.raises(UsageError, match="file is not a whole baseline"):
+    with pytest.raises(UsageError, match="file is not a complete baseline"):
         parse_baseline(json.dumps(content).encode(), "file")
     content["units"] = {}
     content["jobs"][0]["extra"] = 1
     content["checksum"] = baseline_file._checksum(content)
-    with pytest.raises(UsageError, match="file is not a whole baseline"):
+    with pytest.raises(UsageError, match="file is not a complete baseline"):
         parse_baseline(json.dumps(content).encode(), "file")
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="can't be read: No such file"):
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
         load_baseline(tmp_path / "none.json")
 
 

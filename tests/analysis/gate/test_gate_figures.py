@@ -1,9 +1,10 @@
-"""Figures of the gate: how often it cries wolf, and how often it sees a true drop. Simulated, with stated seeds."""
+"""Figures of the gate: how often it fails equal models, and how often it finds a true drop. Simulated, stated seeds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,13 @@ from numpy.random import Generator
 from scipy.stats import binom
 
 from evaluation import load_config, run
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot, read_run
-from evaluation.analysis.gate.verdicts import GateRule, Verdict, judge
+from evaluation.analysis.gate.baseline_file import load_baseline
+from evaluation.analysis.gate.rule import GateRule, Verdict
+from evaluation.analysis.gate.snapshots import Snapshot, read_run
+from evaluation.analysis.gate.verdicts import judge
+from evaluation.analysis.run_view import ScoredJob
+from evaluation.analysis.statistics.contributions import contributions
+from evaluation.analysis.statistics.paired_tests import compare_units
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 
 pytestmark = pytest.mark.full
@@ -103,7 +109,7 @@ def test_true_drop_on_banking_is_found(
         pair = [snapshot(as_job("Banking77", "example", "mean", {"value": values})) for values in (before, now)]
         (check,) = judge(*pair, GateRule()).checks
         assert check.p is not None and check.change is not None
-        found["alone"] += check.verdict is Verdict.REGRESSED
+        found["alone"] += check.verdict is Verdict.REGRESSION
         found["in a suite of eight"] += check.change < -1 and check.p * SUITE_TESTS < 0.05
     rates = {name: count / N_DROPS for name, count in found.items()}
     record_testsuite_property(f"found of a true drop of {true_drop}", rates)
@@ -111,3 +117,42 @@ def test_true_drop_on_banking_is_found(
         assert min(rates.values()) > 0.95, rates
     if true_drop == 0.0:
         assert max(rates.values()) <= 0.05, rates
+
+
+QUICKSTART = Path(__file__).parents[3] / "results" / "baselines" / "quickstart.json"
+
+
+@pytest.mark.parametrize(("drop", "least", "most"), [(0.025, 0.9, 1.0), (0.0, 0.0, 0.08)])
+def test_quickstart_finds_a_model_that_loses_on_all_tasks_and_passes_equal_ones(
+    drop: float, least: float, most: float, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    """Of three models one loses `drop`; each task's examples scatter two thirds as much as between prefix and none."""
+    jobs = [job for job in load_baseline(QUICKSTART).jobs if job.units is not None and job.units.kind != "algorithm"]
+    units = {(job.label, job.task): job.units for job in jobs}
+    tasks = dict.fromkeys(job.task for job in jobs)
+    spread = {}
+    for task in tasks:
+        first, second = units["E5-small", task], units["E5-small bare", task]
+        assert first is not None and second is not None
+        found = compare_units(first, second)
+        assert found.error is not None
+        spread[task] = 2 / 3 * found.error * found.n_clusters**0.5
+    rng = np.random.default_rng(8)
+
+    def labelled(label: str, task: str, values: np.ndarray) -> ScoredJob:
+        return replace(as_job(task, "example", "mean", {"value": values}), label=label)
+
+    base = {(job.label, job.task): contributions(job.units).values[0] for job in jobs if job.units is not None}
+    before = snapshot(*(labelled(*key, values) for key, values in base.items()))
+    failed = 0
+    for _ in range(200):
+        now = [
+            labelled(
+                *key,
+                values + rng.normal(-drop if key[0] == "E5-small" else 0.0, spread[key[1]], len(values)),
+            )
+            for key, values in base.items()
+        ]
+        failed += not judge(before, snapshot(*now), GateRule(), n_resamples=2_000).passed
+    record_testsuite_property(f"quickstart gates failed, true drop {drop}", failed / 200)
+    assert least <= failed / 200 <= most, failed

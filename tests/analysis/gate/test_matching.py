@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.analysis.gate.matching import differing, match, paired_labels
-from evaluation.analysis.gate.snapshots import ScoredJob, Snapshot
+from evaluation.analysis.gate.matching import match, paired_labels
+from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.run_view import ScoredJob, differing
 from evaluation.analysis.statistics.units import UnitPart, Units
 
 CONDITIONS = {"protocol": "e5", "protocol's text_prefix": "query: ", "dataset revision": "1", "splits": ["test"]}
@@ -119,4 +120,4 @@ def test_task_without_units_on_one_side_has_its_scores_alone() -> None:
 
 
 def test_differences_name_what_came_and_went() -> None:
-    assert differing({"a": 1, "b": 2}, {"b": 3, "c": None}) == ["a 1 -> None", "b 2 -> 3"]
+    assert differing({"a": 1, "b": 2}, {"b": 3, "c": None}) == {"a": "a 1 -> None", "b": "b 2 -> 3"}

@@ -18,25 +18,25 @@ def test_clear_winner_by_how_much_how_sure_over_what() -> None:
     made = comparison({"old": [50.0, 40.0], "new": [56.0, 44.0]}, suite={"new": (2.0, 8.0, 0.0004)})
     assert said(made) == (
         "new is better than old by 5.00 points: 50.00 against 45.00 points on average over all 2 tasks, protocol e5 "
-        "(+5.00, 95% interval +2.00 to +8.00, p < 0.001)."
+        "(+5.00 on these tasks, 95% interval +2.00 to +8.00, p = 0.0004)."
     )
 
 
 def test_baseline_that_wins_is_compared_with_the_runner_up_and_signs_turn() -> None:
     made = comparison({"old": [56.0, 44.0], "new": [50.0, 40.0]}, suite={"new": (-8.0, -2.0, 0.01)})
     assert said(made).startswith("old is better than new by 5.00 points: 50.00 against 45.00")
-    assert "(+5.00, 95% interval +2.00 to +8.00, p = 0.010)" in said(made)
+    assert "(+5.00 on these tasks, 95% interval +2.00 to +8.00, p = 0.0100)" in said(made)
 
 
 def test_too_close_to_call_is_said_so() -> None:
     made = comparison({"old": [50.0, 40.0], "new": [50.5, 40.5]}, suite={"new": (-1.0, 2.0, 0.4)})
-    assert said(made).startswith("new and old can't be told apart: 45.50 against 45.00")
+    assert said(made).startswith("new is 0.50 points ahead of old, which chance explains: 45.50 against 45.00")
 
 
 def test_without_samples_nothing_is_claimed() -> None:
     made = comparison({"old": [50.0, 40.0], "new": [56.0, 44.0]})
     assert said(made).startswith("new is 5.00 points ahead of old: ")
-    assert "how sure that is can't be said" in said(made)
+    assert "how sure that is cannot be said" in said(made)
 
 
 def test_third_model_is_named_with_its_mean() -> None:
@@ -54,7 +54,7 @@ def test_single_task_is_its_own_mean() -> None:
     made = replace(comparison({"old": [50.0], "new": [56.0]}, p_adjusted={"new": [0.01]}), aggregates=())
     assert said(made) == (
         "new is better than old by 6.00 points: 56.00 against 50.00 points on Task0, protocol e5 "
-        "(+6.00, 95% interval +5.00 to +7.00, p = 0.010)."
+        "(+6.00, 95% interval +5.00 to +7.00, p = 0.0100)."
     )
 
 
@@ -80,7 +80,7 @@ def test_different_protocols_are_told_and_cautioned() -> None:
 
 def test_limited_run_is_cautioned() -> None:
     made = comparison({"a": [50.0, 40.0]}, columns=[replace(column("a"), limited=True)])
-    assert any("no scores to report" in caution for caution in answer(made).cautions)
+    assert any("not for reporting" in caution for caution in answer(made).cautions)
 
 
 def test_tally_counts_significant_tasks_only() -> None:

@@ -9,19 +9,20 @@ import pytest
 from support.fake_comparisons import column, comparison, speed
 from support.fake_runs import query_record
 
+from evaluation.analysis.report.canvas import Canvas, Chart
 from evaluation.analysis.report.chart_data import (
     bucket_names,
     difference_rows,
-    format_p,
     length_data,
     query_rows,
     score_rows,
     speed_rows,
     type_rows,
 )
-from evaluation.analysis.report.chart_style import PAGE, PAPER, SERIES, save_figure
-from evaluation.analysis.report.charts import Chart, ChartMaker
+from evaluation.analysis.report.chart_style import PAGE, PAPER, SERIES, save_figure, vega_bundle
+from evaluation.analysis.report.charts import difference_chart, published_chart, score_chart, speed_chart, type_chart
 from evaluation.analysis.report.input_audit import LengthRow
+from evaluation.analysis.report.job_charts import length_chart, time_chart
 from evaluation.analysis.report.wins import ScoredTask
 
 
@@ -52,7 +53,7 @@ def test_differences_leave_the_baseline_out_and_name_the_verdict() -> None:
         ("c", "Task1", 5.0, "not significant"),
         ("c", "Task2", 1.0, "not significant"),
     ]
-    assert rows[0]["p"] == "< 0.001"
+    assert rows[0]["p"] == "0.0001"
 
 
 def test_types_are_meaned_where_complete() -> None:
@@ -103,19 +104,15 @@ def test_length_buckets_end_with_the_longest_text() -> None:
     assert [row["n"] for row in length_data(lengths())] == [[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]]
 
 
-@pytest.mark.parametrize(("p", "text"), [(0.0004, "< 0.001"), (0.049, "0.049"), (0.5, "0.50"), (1.0, "1.00")])
-def test_p_values_for_people(p: float, text: str) -> None:
-    assert format_p(p) == text
-
-
 def charts(look: object = PAPER) -> list[Chart]:
     columns = [column(label, speed=speed(100 + 50 * n)) for n, label in enumerate("abc")]
     made = comparison(
         three(), columns=columns, types=["STS", "Retrieval", "Retrieval"], p_adjusted={"c": [0.01, 0.5, 0.5]}
     )
-    make = ChartMaker(made, look)  # type: ignore[arg-type]
+    canvas = Canvas(made, look)  # type: ignore[arg-type]
     seconds = {label: {"loading": 1.0, "encoding": 5.0, "scoring": 2.0} for label in "abc"}
-    found = [make.scores(), make.differences(), make.types(), make.speed(), make.lengths(lengths()), make.time(seconds)]
+    found = [make(canvas) for make in (score_chart, difference_chart, type_chart, speed_chart)]
+    found += [length_chart(canvas, lengths()), time_chart(canvas, seconds)]
     assert None not in found
     return [chart for chart in found if chart is not None]
 
@@ -138,13 +135,11 @@ def test_page_charts_take_their_colours_from_the_style_sheet() -> None:
 
 
 def test_nothing_to_show_is_no_chart() -> None:
-    make = ChartMaker(comparison({"a": [50.0]}))
-    assert make.differences() is None
-    assert make.types() is None
-    assert make.speed() is None
-    assert make.published() is None
-    assert make.lengths([]) is None
-    assert make.time({}) is None
+    canvas = Canvas(comparison({"a": [50.0]}))
+    for make in (difference_chart, type_chart, speed_chart, published_chart):
+        assert make(canvas) is None
+    assert length_chart(canvas, []) is None
+    assert time_chart(canvas, {}) is None
 
 
 def test_descriptions_say_what_is_shown_in_words() -> None:
@@ -152,3 +147,16 @@ def test_descriptions_say_what_is_shown_in_words() -> None:
         assert chart.title
         assert chart.caption.endswith(".")
         assert len(chart.description) > 30
+
+
+def test_damaged_copy_of_the_page_script_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path))
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda **_: "the script")
+    assert vega_bundle() == "the script"
+    (file,) = (tmp_path / "report").iterdir()
+    for damaged in (file.read_bytes().replace(b"the script", b"the scrapt"), file.read_bytes()[:9], b"", b"[]"):
+        file.write_bytes(damaged)
+        assert vega_bundle() == "the script"
+        assert b"the script" in file.read_bytes()
+    monkeypatch.setattr("vl_convert.javascript_bundle", lambda **_: pytest.fail("the sound copy was not used"))
+    assert vega_bundle() == "the script"

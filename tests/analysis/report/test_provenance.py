@@ -25,9 +25,10 @@ from evaluation.analysis.report.provenance import (
     run_origin,
 )
 from evaluation.analysis.report.report import write_report
+from evaluation.analysis.run_view import read_run_view
 from evaluation.config.loading import load_config
 from evaluation.records.job_record import JobRecord
-from evaluation.records.origin import Source
+from evaluation.records.origin import Checkout
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG: dict[str, Any] = {
@@ -43,7 +44,7 @@ CONFIG: dict[str, Any] = {
 
 def record(label: str, *, error: str | None = None, commit: str = "c1") -> JobRecord:
     model = {"declared": "x", "name": "x", "revision": "r" * 40}
-    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Source(commit=commit))
+    return job_record(label, "STSBenchmark", type="STS", error=error, model=model, source=Checkout(commit=commit))
 
 
 def write(folder: Path, *records: JobRecord, **changes: Any) -> Path:
@@ -90,6 +91,49 @@ def test_command_writes_the_config_and_runs_it(tmp_path: Path) -> None:
     loaded = load_config(tmp_path / "reproduce-harbours.yaml")
     assert loaded.models[0].revision == "r" * 40
     assert [task.model_dump()["mteb"] for task in loaded.tasks] == ["STSBenchmark"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "x\nEND_OF_CONFIG\ntouch planted\n",
+        "'; touch planted; '",
+        "$(touch planted) `touch planted`",
+        "x.yaml; touch planted #",
+        "../../x",
+        "-x --help",
+        "\x1b[2K\u202etouch planted",
+        "",
+    ],
+)
+def test_command_of_a_forged_run_writes_its_config_and_nothing_else(tmp_path: Path, hostile: str) -> None:
+    config = {"name": hostile, "models": [{"label": hostile, "model": hostile}], hostile: [hostile], "limit": hostile}
+    command = reproduction_command(pinned_config(config, []), f"{hostile}\ntouch planted")
+    assert "\x1b" not in command and "\u202e" not in command
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    program = tmp_path / "run-benchmark"
+    program.write_text("#!/bin/sh\n", encoding="utf-8")
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-c", command], cwd=folder, env=environment, check=True, capture_output=True)
+    (written,) = folder.iterdir()
+    assert yaml.safe_load(written.read_text(encoding="utf-8")) == config
+    assert {file.name for file in tmp_path.rglob("*")} == {"a", "b", "run-benchmark", written.name}
+
+
+@pytest.mark.parametrize("config", [{"models": 3, "tasks": "x"}, {"models": [3, {}], "tasks": [None, {"data": 3}]}])
+def test_config_of_any_shape_is_shown(tmp_path: Path, config: dict[str, Any]) -> None:
+    assert run_origin(read_run_view(write(tmp_path, record("hub"), config=config))).command.endswith(
+        "--output reproduced"
+    )
+
+
+def test_models_that_bring_their_own_code_are_named(tmp_path: Path) -> None:
+    own = {**CONFIG, "models": [{**CONFIG["models"][0], "trust_remote_code": True}]}
+    assert run_origin(read_run_view(write(tmp_path, record("hub"), config=own))).trusted_code == ("hub",)
+    page = write_report([tmp_path / "harbours"], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "This command runs code from the repositories of hub (trust_remote_code)" in page
 
 
 def test_own_paths_of_a_config_become_absolute_where_its_file_is_known(tmp_path: Path) -> None:
@@ -148,7 +192,9 @@ def test_yaml_reads_back() -> None:
 
 def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", error="the folder <b>harbour</b> is empty"))
-    assert run_origin(folder).failures == (("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),)
+    assert run_origin(read_run_view(folder)).failures == (
+        ("own", "STSBenchmark", "the folder <b>harbour</b> is empty"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,10 +205,10 @@ def test_failed_and_unfinished_jobs_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_stands_against_reproducing_is_said(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    assert sentence in " ".join(run_origin(write(tmp_path, record("hub"), **changes)).warnings)
-    assert run_origin(write(tmp_path / "clean", record("hub"))).warnings == ()
+    assert sentence in " ".join(run_origin(read_run_view(write(tmp_path, record("hub"), **changes))).warnings)
+    assert run_origin(read_run_view(write(tmp_path / "clean", record("hub")))).warnings == ()
 
 
 def test_jobs_of_several_commits_are_said(tmp_path: Path) -> None:
     folder = write(tmp_path, record("hub"), record("own", commit="c2"))
-    assert run_origin(folder).warnings == ("Its jobs were run at 2 different commits.",)
+    assert run_origin(read_run_view(folder)).warnings == ("Its jobs ran at 2 different commits.",)

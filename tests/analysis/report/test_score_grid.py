@@ -12,16 +12,16 @@ from evaluation.analysis.report.score_grid import flag_legend, score_grid
 
 def test_best_and_second_go_by_what_is_shown() -> None:
     grid = score_grid(comparison({"a": [50.004], "b": [50.001], "c": [49.0], "d": [10.0]}))
-    assert [cell.rank for cell in grid.rows[0].cells] == [1, 1, 2, 0]
+    assert [cell.rank for cell in grid.rows[0].cells] == [1, 1, 3, 4]
 
 
 def test_missing_is_a_dash_and_has_no_rank() -> None:
     grid = score_grid(comparison({"a": [50.0], "b": [None], "c": [40.0]}))
-    assert [(cell.score, cell.rank) for cell in grid.rows[0].cells] == [("50.00", 1), ("-", 0), ("40.00", 2)]
+    assert [(cell.score, cell.rank) for cell in grid.rows[0].cells] == [("50.00", 1), ("-", None), ("40.00", 2)]
 
 
 def test_single_model_is_not_called_the_best() -> None:
-    assert score_grid(comparison({"a": [50.0]})).rows[0].cells[0].rank == 0
+    assert score_grid(comparison({"a": [50.0]})).rows[0].cells[0].rank is None
 
 
 def test_significance_and_hover() -> None:
@@ -33,8 +33,7 @@ def test_significance_and_hover() -> None:
         "b: 53.00",
         "95% interval 51.00 to 55.00",
         "+3.00 to a (95% +2.00 to +4.00)",
-        "adjusted p 0.010",
-        "smallest difference this data would show: 1.50",
+        "adjusted p = 0.0100",
     ]
 
 
@@ -59,7 +58,7 @@ def test_trained_on_is_flagged() -> None:
 def test_incomplete_mean_is_marked_and_never_best() -> None:
     made = comparison({"a": [50.0, 40.0], "b": [51.0, 41.0], "c": [90.0, None]})
     cells = score_grid(made).aggregates[0].cells
-    assert [cell.rank for cell in cells] == [2, 1, 0]
+    assert [cell.rank for cell in cells] == [2, 1, None]
     assert cells[2].flags == "incomplete"
     assert "missing: Task1" in cells[2].tip
 

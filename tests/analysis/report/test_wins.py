@@ -12,6 +12,7 @@ import pytest
 from support.fake_runs import query_record
 
 from evaluation.analysis.report.wins import Duel, ScoredTask, duel, scored_task, shorten
+from evaluation.analysis.statistics.units import load_units
 from evaluation.errors import DamagedFileError
 from evaluation.records.store import RunStore
 
@@ -44,8 +45,10 @@ def write(folder: Path, label: str, *, texts: bool = True, qrels: bool = True) -
         tables["qrels"] = table(
             3, query_id=["q0", "q0", "q0"], corpus_id=["d1", "d9", "d2"], relevance=pa.array([1, 2, 0], pa.int32())
         )
-    saved = RunStore(folder).save(record, tables)
-    scored = scored_task(folder, label, saved)
+    store = RunStore(folder)
+    saved = store.save(record, tables)
+    units = load_units(store.job_folder(label, saved.task, saved.fingerprint), saved)
+    scored = scored_task(folder, label, saved, units)
     assert scored is not None
     return scored
 

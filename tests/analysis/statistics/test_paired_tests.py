@@ -13,17 +13,11 @@ from scipy import stats
 from support import populations
 from support.populations import Pair, Rng, codes, units
 
-from evaluation.analysis.statistics.intervals import estimate_of, standard_error
-from evaluation.analysis.statistics.paired_tests import (
-    Difference,
-    SuiteDifference,
-    compare_units,
-    holm,
-    score_interval,
-    suite_difference,
-)
-from evaluation.analysis.statistics.resampling import Interval, KeptDraws, Resampling
-from evaluation.analysis.statistics.scorers import score_part
+from evaluation.analysis.statistics.contributions import contributions, estimate
+from evaluation.analysis.statistics.corrections import holm, holm_in_families
+from evaluation.analysis.statistics.intervals import Interval
+from evaluation.analysis.statistics.paired_tests import compare, compare_units, sample, score_interval
+from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.units import Units, score
 from evaluation.errors import ComparisonError
 
@@ -42,88 +36,63 @@ def of_values(*values: Any, kind: str = "query", task: str = "Task") -> Units:
 # ------------------------------------------------------------------------------------------------- one task's score
 
 
-def test_interval_of_equal_values_is_a_point() -> None:
-    interval = score_interval(of_values([0.5] * 20), resampling=FEW)
-    assert interval == Interval(0.5, 0.5, "percentile")
+def test_interval_of_equal_values_is_a_point_inside_and_none_at_a_limit() -> None:
+    assert score_interval(of_values([0.5] * 20)) == Interval(0.5, 0.5, "Wilson")
+    perfect, nothing = (score_interval(of_values([value] * 20)) for value in (1.0, 0.0))
+    z = stats.norm.ppf(0.975)
+    assert perfect is not None and (perfect.low, perfect.high) == (pytest.approx(20 / (20 + z * z)), 1.0)
+    assert nothing is not None and (nothing.low, nothing.high) == (0.0, pytest.approx(z * z / (20 + z * z)))
 
 
-def test_interval_is_scipys_up_to_the_draw() -> None:
+@pytest.mark.parametrize("right", [0, 1, 17, 20])
+def test_interval_of_a_share_is_scipys_wilson_interval(right: int) -> None:
+    expected = stats.binomtest(right, 20).proportion_ci(method="wilson")
+    found = score_interval(of_values([1.0] * right + [0.0] * (20 - right)))
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_interval_is_close_to_scipys_bootstrap() -> None:
     values = pair()[0].parts[0].arrays["value"]
     expected = stats.bootstrap((values,), np.mean, n_resamples=20_000, rng=np.random.default_rng(1)).confidence_interval
-    found = score_interval(of_values(values), resampling=Resampling(20_000))
+    found = score_interval(of_values(values))
     assert found is not None
-    width = expected.high - expected.low
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.03 * width)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.05 * (expected.high - expected.low))
 
 
-def test_interval_of_a_correlation_is_scipys_up_to_the_draw() -> None:
+def test_interval_of_a_correlation_is_close_to_scipys_bootstrap() -> None:
     arrays = populations.graded_pairs(np.random.default_rng(0), 60)[0].parts[0].arrays
     expected = stats.bootstrap(
         (arrays["gold"], arrays["prediction"]),
         lambda gold, prediction: stats.spearmanr(gold, prediction).statistic,
         paired=True,
         vectorized=False,
-        n_resamples=2000,
+        n_resamples=500,
         rng=np.random.default_rng(1),
     ).confidence_interval
-    found = score_interval(units("spearman", "example", dict(arrays)), resampling=Resampling(20_000))
+    found = score_interval(units("spearman", "example", dict(arrays)))
     assert found is not None
-    assert found.method == "BCa"
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.08 * (expected.high - expected.low))
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.15 * (expected.high - expected.low))
 
 
-@pytest.mark.parametrize("make", [populations.graded_pairs, populations.labelled_pairs])
-def test_draws_are_the_scores_of_the_examples_drawn(make: Callable[[Rng], Pair]) -> None:
-    """Of two subsets, the second larger than a block; the seed says which examples are drawn."""
-    first, second = (
-        replace(one, parts=(*one.parts, *other.parts))
-        for one, other in zip(make(np.random.default_rng(0), 60), make(np.random.default_rng(1), 200), strict=True)  # type: ignore[call-arg]
-    )
-    rng, expected = np.random.default_rng(5), np.zeros(100)
-    for one, two in zip(first.parts, second.parts, strict=True):
-        n = len(one.ids)
-        for at, drawn in enumerate(rng.integers(0, n, (100, n))):
-            pairs = [{name: array[..., drawn] for name, array in part.arrays.items()} for part in (one, two)]
-            expected[at] += (score_part(first.statistic, pairs[0]) - score_part(first.statistic, pairs[1])) / 2
-    found = estimate_of(first, second).draws(np.random.default_rng(5), Resampling(100))
-    assert found == pytest.approx(expected, abs=1e-12)
-
-
-def test_influence_of_a_correlation_is_scipys_jackknife() -> None:
-    """All that its BCa interval needs beside the draws."""
+def test_contributions_to_a_correlation_are_the_jackknifes_of_scipy() -> None:
     arrays = populations.graded_pairs(np.random.default_rng(0), 40)[0].parts[0].arrays
     gold, prediction = arrays["gold"], arrays["prediction"]
     without = np.array([stats.spearmanr(np.delete(gold, at), np.delete(prediction, at)).statistic for at in range(40)])
-    (pulls,) = estimate_of(units("spearman", "example", dict(arrays))).influence()
-    assert pulls == pytest.approx(39 / 40 * (without.mean() - without))
+    (found,) = contributions(units("spearman", "example", dict(arrays))).values
+    whole = stats.spearmanr(gold, prediction).statistic
+    assert found == pytest.approx(whole + 39 * (without.mean() - without))
 
 
-def test_same_data_give_the_same_interval_and_other_seeds_another() -> None:
+def test_same_data_give_the_same_figures_and_other_seeds_others() -> None:
     first, second = pair()
-    assert score_interval(first, resampling=FEW) == score_interval(first, resampling=FEW)
-    assert score_interval(first, resampling=FEW) != score_interval(first, resampling=Resampling(2000, 1))
-    assert score_interval(first, resampling=FEW) != score_interval(replace(first, task="Other"), resampling=FEW)
-    assert compare_units(first, second, resampling=FEW) == compare_units(first, second, resampling=FEW)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [populations.queries, populations.graded_pairs, populations.labelled_pairs, populations.labels]
-    + [populations.translations],
-)
-def test_draws_kept_for_the_next_model_change_nothing(make: Callable[[Rng], Pair]) -> None:
-    kept = Resampling(2000, kept=KeptDraws())
-    for seed in (0, 1, 0):
-        first, second = pair(seed, make)
-        assert score_interval(first, resampling=kept) == score_interval(first, resampling=FEW)
-        found, expected = compare_units(first, second, resampling=kept), compare_units(first, second, resampling=FEW)
-        assert found == expected
-        assert found.draws is not None and expected.draws is not None
-        assert found.draws.tolist() == expected.draws.tolist()
+    found = compare_units(first, second, resampling=FEW)
+    assert compare_units(first, second, resampling=FEW) == found
+    assert compare_units(first, second, resampling=Resampling(2000, 1)) != found
 
 
 def test_more_confidence_is_a_wider_interval() -> None:
-    narrow, wide = (score_interval(pair()[0], confidence=level, resampling=FEW) for level in (0.8, 0.99))
+    narrow, wide = (score_interval(pair()[0], confidence=level) for level in (0.8, 0.99))
     assert narrow is not None and wide is not None
     assert wide.low < narrow.low < narrow.high < wide.high
 
@@ -132,7 +101,7 @@ def test_subsets_count_alike_whatever_their_size() -> None:
     """The variance of a mean of means: (s1 / n1 + s2 / n2) / 4."""
     rng = np.random.default_rng(0)
     parts = [rng.normal(0.5, 0.1, 400), rng.normal(0.3, 0.3, 40)]
-    interval = score_interval(of_values(*parts), resampling=Resampling(20_000))
+    interval = score_interval(of_values(*parts))
     assert interval is not None
     expected = np.sqrt(sum(values.var() / len(values) for values in parts)) / 2
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * expected, rel=0.04)
@@ -144,27 +113,20 @@ def test_experiments_are_a_source_of_uncertainty() -> None:
     luck = np.linspace(-0.1, 0.1, 10)[:, None]
     apart = units("mean", "example", {"value": same + luck})
     expected = np.sqrt(same.var() / 500 + luck.var(ddof=1) / 10)
-    assert standard_error(estimate_of(apart).influence())[0] == pytest.approx(expected, rel=2e-3)
-    interval = score_interval(apart, resampling=FEW)
+    assert estimate(contributions(apart)).error == pytest.approx(expected, rel=2e-3)
+    interval = score_interval(apart)
     assert interval is not None
     assert interval.high - interval.low > 2 * 1.96 * expected
 
 
-def test_very_many_units_give_students_interval_close_to_the_bootstraps() -> None:
-    many = pair(make=lambda rng: populations.queries(rng, 12_000))[0]
-    found = score_interval(many)
-    assert found is not None
-    assert found.method == "t"
-    values = many.parts[0].arrays["value"]
-    draws = [np.random.default_rng(at).choice(values, 12_000).mean() for at in range(2000)]
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-3)
-
-
 def test_jackknife_of_groups_agrees_with_the_bootstrap_of_a_large_ranking() -> None:
-    large = populations.graded_pairs(np.random.default_rng(0), 3000)[0]
-    estimate = estimate_of(large)
-    draws = estimate.draws(np.random.default_rng(0), Resampling(400))
-    assert standard_error(estimate.influence())[0] == pytest.approx(draws.std(), rel=0.12)
+    (part,) = populations.graded_pairs(np.random.default_rng(0), 3000)[0].parts
+    rng, draws = np.random.default_rng(0), []
+    for _ in range(400):
+        drawn = rng.integers(0, 3000, 3000)
+        draws.append(stats.spearmanr(part.arrays["gold"][drawn], part.arrays["prediction"][drawn]).statistic)
+    found = estimate(contributions(units("spearman", "example", dict(part.arrays))))
+    assert found.error == pytest.approx(np.std(draws), rel=0.12)
 
 
 # ----------------------------------------------------------------------------------------------------- differences
@@ -195,10 +157,11 @@ def test_many_units_have_scipys_paired_t_test() -> None:
     first, second = pair(make=lambda rng: populations.queries(rng, 12_000))
     values = [side.parts[0].arrays["value"] for side in (first, second)]
     found = compare_units(first, second)
-    assert found.p_two_sided == pytest.approx(stats.ttest_rel(*values).pvalue)
-    assert found.p_drop == pytest.approx(stats.ttest_rel(*values, alternative="less").pvalue)
+    assert found.p_two_sided == pytest.approx(stats.ttest_rel(*values).pvalue, rel=1e-3)
+    assert found.p_drop == pytest.approx(stats.ttest_rel(*values, alternative="less").pvalue, rel=1e-3)
     interval = stats.ttest_rel(*values).confidence_interval()
-    assert found.interval == Interval(pytest.approx(interval.low), pytest.approx(interval.high), "t")
+    assert found.interval is not None and found.interval.method == "t"
+    assert (found.interval.low, found.interval.high) == pytest.approx((interval.low, interval.high), rel=1e-4)
 
 
 def test_sides_exchanged_give_the_opposite_difference() -> None:
@@ -206,9 +169,9 @@ def test_sides_exchanged_give_the_opposite_difference() -> None:
         first, second = pair(make=make)
         there, back = compare_units(first, second, resampling=FEW), compare_units(second, first, resampling=FEW)
         assert there.value == pytest.approx(-back.value)
-        assert there.p_two_sided == pytest.approx(back.p_two_sided, abs=1e-9)
+        assert there.p_two_sided == pytest.approx(back.p_two_sided, abs=1e-3)
         assert there.p_drop is not None and back.p_drop is not None
-        assert 1 < there.p_drop + back.p_drop < 1.01  # draws equal to the data count on both sides
+        assert 1 - 1e-9 < there.p_drop + back.p_drop < 1.01  # patterns equal to the data count on both sides
 
 
 @pytest.mark.parametrize(
@@ -219,23 +182,80 @@ def test_sides_exchanged_give_the_opposite_difference() -> None:
 def test_model_against_itself_is_no_difference(make: Callable[[Rng], Pair]) -> None:
     found = compare_units(pair(make=make)[0], pair(make=make)[0], resampling=FEW)
     assert (found.value, found.p_two_sided, found.p_drop, found.note) == (0.0, 1.0, 1.0, "no unit differs")
-    assert found.interval == Interval(0.0, 0.0, "percentile")
-    assert found.detectable is None
+    assert (found.interval, found.lower_bound) == (None, 0.0)
 
 
 def test_clear_drop_is_seen_from_its_own_side_only() -> None:
     values = pair()[0].parts[0].arrays["value"]
     found = compare_units(of_values(values - 0.2), of_values(values + np.linspace(-0.1, 0.1, 200)))
-    assert found.p_drop == pytest.approx(1 / 10_001)
-    assert found.p_two_sided == pytest.approx(1 / 10_001)
+    assert found.p_drop is not None and found.p_drop < 1e-20, "p goes on where random signs no longer resolve it"
     assert compare_units(of_values(values), of_values(values - 0.2)).p_drop == 1.0
 
 
-def test_detectable_difference_by_hand() -> None:
-    """Hundred differences with deviation s: (1.960 + 0.842) s / 10."""
-    differences = np.random.default_rng(0).normal(0, 0.2, 100)
-    found = compare_units(of_values(differences), of_values(np.zeros(100)), resampling=FEW)
-    assert found.detectable == pytest.approx((1.959964 + 0.841621) * differences.std(ddof=1) / 10, rel=1e-6)
+@pytest.mark.parametrize("n", [1, 3, 9, 20, 500])
+def test_p_is_exact_where_all_units_move_alike(n: int) -> None:
+    found = compare_units(of_values([0.0] * n), of_values([1.0] * n))
+    assert found.p_drop == 2.0**-n
+    assert (found.interval is None) == (n < 10)
+    if found.interval is not None:
+        z = stats.norm.ppf(0.975)
+        assert (found.interval.low, found.interval.high) == (-1.0, pytest.approx(-n / (n + z * z)))
+
+
+def test_few_changed_units_have_an_exact_p_no_interval_and_a_bound() -> None:
+    """Three of 80 queries lost: p = 2^-3; at most 10.6 % can change (Clopper and Pearson's upper limit)."""
+    found = compare_units(of_values([0.0] * 3 + [1.0] * 77), of_values([1.0] * 80))
+    assert (found.p_drop, found.interval, found.n_changed) == (0.125, None, 3)
+    assert found.note == "only 3 of 80 units differ: no interval"
+    assert found.lower_bound == pytest.approx(-stats.binomtest(3, 80).proportion_ci(method="exact").high)
+
+
+def test_interval_and_p_never_contradict_each_other() -> None:
+    rng = np.random.default_rng(0)
+    for n in (10, 11, 14, 30, 199, 250):
+        for _ in range(60):
+            turned, shifted = rng.choice([0.0, -1.0, 1.0], n, p=[0.3, 0.45, 0.25]), rng.normal(0.3, 1, n)
+            change = turned if rng.random() < 0.5 else shifted
+            found = compare_units(of_values(change), of_values(np.zeros(n)), resampling=FEW)
+            if found.interval is not None:
+                assert found.p_two_sided is not None
+                assert (found.p_two_sided <= 0.05) == (not found.interval.low <= 0 <= found.interval.high), found
+
+
+def test_parallel_sentences_are_one_unit_however_many_languages() -> None:
+    """Eight languages that fail on the same sentences know no more than one."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.random(100) < 0.5).astype(float), (rng.random(100) < 0.7).astype(float)
+    one = compare_units(of_values(first), of_values(second), resampling=FEW)
+    eight = compare_units(of_values(*[first] * 8), of_values(*[second] * 8), resampling=FEW)
+    assert eight.n_units == 800 and eight.n_clusters == 100
+    assert eight.error == pytest.approx(one.error)
+    assert eight.p_drop == pytest.approx(one.p_drop)
+
+
+def test_queries_of_one_document_are_one_unit() -> None:
+    rng = np.random.default_rng(0)
+    values, cluster = np.repeat(rng.normal(0.02, 0.1, 50), 4), np.repeat(np.arange(50), 4)
+    apart = units("mean", "query", {"value": values}), units("mean", "query", {"value": np.zeros(200)})
+    together = [units("mean", "query", {**one.parts[0].arrays, "cluster": cluster}) for one in apart]
+    found, naive = compare_units(*together, resampling=FEW), compare_units(*apart, resampling=FEW)
+    assert (found.n_clusters, found.value) == (50, naive.value)
+    assert found.error == pytest.approx(stats.sem(values[::4])) and naive.error is not None
+    assert found.error > 1.9 * naive.error
+
+
+def test_subsets_of_different_sizes_do_not_share_row_numbers() -> None:
+    rng = np.random.default_rng(0)
+    assert estimate(contributions(of_values(rng.random(30), rng.random(20)))).n_clusters == 50
+    assert estimate(contributions(of_values(rng.random(30), rng.random(30)))).n_clusters == 30
+
+
+def test_subset_of_one_query_takes_its_spread_from_the_others() -> None:
+    rng = np.random.default_rng(0)
+    many = rng.normal(0.0, 0.3, 1000)
+    found = estimate(contributions(of_values(many, [0.2])))
+    assert found.error == pytest.approx(np.sqrt(0.3**2 / 1000 + 0.3**2) / 2, rel=0.05)
+    assert found.df < 5 and found.n_effective == pytest.approx(4.0, rel=0.01)
 
 
 def test_model_with_another_scale_of_similarity_is_compared_by_order() -> None:
@@ -251,7 +271,7 @@ def test_model_with_another_scale_of_similarity_is_compared_by_order() -> None:
         )
         for change in (lambda ranks: ranks, lambda ranks: ranks * 1000)
     )
-    assert plain == scaled
+    assert plain.p_two_sided == scaled.p_two_sided and plain.interval == scaled.interval
     assert plain.p_two_sided is not None and plain.p_two_sided < 0.05
 
 
@@ -259,16 +279,16 @@ def test_clustering_is_algorithm_noise_and_never_significant() -> None:
     first = of_values(np.linspace(0.3, 0.4, 10), kind="algorithm")
     second = of_values(np.linspace(0.5, 0.7, 10), kind="algorithm")
     found = compare_units(first, second)
-    assert (found.p_two_sided, found.p_drop, found.detectable, found.draws) == (None, None, None, None)
+    assert (found.p_two_sided, found.p_drop) == (None, None)
     assert found.note == "algorithm noise only"
     assert found.interval is not None and found.interval.high < 0
 
 
 def test_too_few_units_are_said_to_be_so() -> None:
     found = compare_units(of_values([0.1] * 9), of_values(np.linspace(0, 1, 9)))
-    assert found == Difference(pytest.approx(-0.4), None, None, None, 9, None, "too few units")
+    assert (found.value, found.interval, found.n_units) == (pytest.approx(-0.4), None, 9)
+    assert found.note == "only 9 independent units: no interval"
     assert score_interval(of_values([0.1] * 9)) is None
-    assert score_interval(of_values(np.linspace(0, 1, 20), [0.5])) is None
 
 
 def test_units_in_another_order_are_paired_by_id() -> None:
@@ -277,7 +297,8 @@ def test_units_in_another_order_are_paired_by_id() -> None:
     order = np.random.default_rng(0).permutation(len(part.ids))
     shuffled = replace(part, ids=tuple(part.ids[at] for at in order), arrays={"value": part.arrays["value"][order]})
     expected = compare_units(first, second, resampling=FEW)
-    assert compare_units(first, replace(second, parts=(shuffled,)), resampling=FEW) == expected
+    found = compare_units(first, replace(second, parts=(shuffled,)), resampling=FEW)
+    assert found == replace(expected, value=pytest.approx(expected.value))
 
 
 def changed(units: Units, **changes: Any) -> Units:
@@ -287,10 +308,13 @@ def changed(units: Units, **changes: Any) -> Units:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda u: replace(u, task="Other"), r"Task \(metric\) can't be compared with Other \(metric\)"),
-        (lambda u: replace(u, metric="map"), r"Task \(metric\) can't be compared with Task \(map\)"),
+        (lambda u: replace(u, task="Other"), r"Task \(metric\) cannot be compared with Other \(metric\)"),
+        (lambda u: replace(u, metric="map"), r"Task \(metric\) cannot be compared with Task \(map\)"),
         (lambda u: changed(u, subset="en"), "Task: one side was scored on test/s0, the other on test/en"),
-        (lambda u: changed(u, ids=("x", *u.parts[0].ids[1:])), "Task, split 'test', subset 's0': .*'0' is in one"),
+        (
+            lambda u: changed(u, ids=("x", *u.parts[0].ids[1:])),
+            "Task, split 'test', subset 's0': .*only one of them has '0'",
+        ),
         (
             lambda u: changed(u, arrays={**u.parts[0].arrays, "gold": u.parts[0].arrays["gold"][::-1]}),
             "different gold values",
@@ -336,51 +360,10 @@ def test_holm_rejects_what_the_step_down_procedure_rejects() -> None:
             assert {at for at, p in enumerate(adjusted) if p is not None and p <= alpha} == rejected
 
 
-def suite(n_tasks: int, seed: int, effect: float = 0.0, spread: float = 0.0) -> list[Pair]:
-    """Tasks of 100 queries, on each of which the first model is better by `effect`, give or take `spread`."""
-    rng = np.random.default_rng(seed)
-    pairs = []
-    for task in range(n_tasks):
-        shared, own = rng.normal(0, 0.2, 100), rng.normal(0, 0.1, (2, 100))
-        first = 0.5 + shared + own[0] + effect + spread * rng.normal()
-        pairs.append((of_values(first, task=f"T{task}"), of_values(0.5 + shared + own[1], task=f"T{task}")))
-    return pairs
-
-
-def compare_suites(pairs: list[Pair]) -> SuiteDifference:
-    return suite_difference([compare_units(*both, resampling=FEW) for both in pairs])
-
-
-def test_suites_mean_and_interval() -> None:
-    """Ten tasks that differ by 2 points, give or take 1: standard error of about 1 / sqrt(10) and noise."""
-    pairs = suite(10, 0, effect=0.02, spread=0.01)
-    found = compare_suites(pairs)
-    assert found.value == pytest.approx(np.mean([score(one) - score(two) for one, two in pairs]))
-    assert found.n_tasks == 10
-    assert found.interval is not None and found.p_two_sided is not None and found.p_drop is not None
-    assert 0.0 < found.interval.low < found.value < found.interval.high < 0.05
-    assert found.p_two_sided < 0.05 < 0.9 < found.p_drop
-    assert compare_suites(pairs) == found
-
-
-def test_clustering_and_tiny_tasks_take_no_part_in_the_suite() -> None:
-    noise = (of_values(np.linspace(0.3, 0.4, 10), kind="algorithm"), of_values(np.ones(10), kind="algorithm"))
-    tiny = (of_values([0.1, 0.2]), of_values([0.9, 0.8]))
-    pairs = suite(4, 0)
-    assert compare_suites([*pairs, noise, tiny]) == compare_suites(pairs)
-
-
-def test_suite_of_one_task_has_no_interval() -> None:
-    found = compare_suites(suite(1, 0))
-    assert (found.interval, found.p_two_sided, found.p_drop, found.n_tasks) == (None, None, None, 1)
-    assert compare_suites([]).n_tasks == 0
-
-
-def test_suite_without_any_difference_is_certain() -> None:
-    same = [(first, first) for first, _ in suite(3, 0)]
-    found = compare_suites(same)
-    assert (found.value, found.p_two_sided, found.p_drop) == (0.0, 1.0, 1.0)
-    assert found.interval == Interval(0.0, 0.0, "percentile")
+def test_families_share_alpha_and_a_small_one_keeps_its_power() -> None:
+    assert holm_in_families([[0.01, 0.5], [0.004]]) == [[pytest.approx(0.04), 1.0], [pytest.approx(0.008)]]
+    assert holm_in_families([[0.01, 0.5], []]) == [[0.02, 0.5], []]
+    assert holm_in_families([[None, 0.3]]) == [[None, 0.3]]
 
 
 # ------------------------------------------------------------------------------------------------------ simulation
@@ -410,8 +393,8 @@ def simulate(family: str, n_sets: int, n_resamples: int) -> dict[str, float]:
     shares = np.zeros(4)
     for at in range(n_sets):
         first, second = make(rng)
-        interval = score_interval(first, resampling=Resampling(n_resamples, at))
-        found = compare_units(first, second, resampling=Resampling(n_resamples, at))
+        interval = score_interval(one := sample(first))
+        found = compare(one, sample(second), resampling=Resampling(n_resamples, at))
         assert interval is not None and found.interval is not None
         assert found.p_drop is not None and found.p_two_sided is not None
         shares += [
@@ -445,21 +428,8 @@ def test_interval_covers_the_truth_in_short(family: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("spread", [0.0, 0.03])
-def test_suite_raises_no_more_false_alarms_than_alpha(spread: float) -> None:
-    """Eight tasks without a difference, or with differences that cancel out."""
-    drops = [_suite_drop(suite(8, seed, spread=spread)) for seed in range(2000)]
-    assert np.mean(drops) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 2000)
-
-
-def _suite_drop(pairs: list[Pair]) -> bool:
-    found = suite_difference([compare_units(one, two, resampling=Resampling(1000)) for one, two in pairs])
-    return found.p_drop is not None and found.p_drop <= 0.05
-
-
-@pytest.mark.full
 def test_fifty_tasks_are_compared_in_seconds(record_property: Any) -> None:
-    """Of the types and sizes of MTEB(eng, v1), 10,000 resamples each; processor time of one core."""
+    """Of the types and sizes of MTEB(eng, v1), 10,000 patterns of signs; processor time of one core."""
     sizes: dict[Callable[..., Pair], tuple[int, ...]] = {
         populations.queries: (300, 6980, 50, 400, 6666, 648, 1406, 7405, 323, 10_000, 300, 1000, 49, 1700, 1595, 1570)
         + (1765, 1501, 1000, 880, 1155, 375, 1000, 3000),
@@ -474,4 +444,4 @@ def test_fifty_tasks_are_compared_in_seconds(record_property: Any) -> None:
     elapsed_s = time.process_time() - started
     record_property("elapsed_s", elapsed_s)
     assert len(differences) == 50
-    assert elapsed_s < 30, elapsed_s
+    assert elapsed_s < 10, elapsed_s

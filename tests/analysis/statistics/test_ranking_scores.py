@@ -1,4 +1,4 @@
-"""Ranking scores against scipy and scikit-learn, on data with ties, on resamples and under swaps."""
+"""Ranking scores against scipy and scikit-learn, on data with ties and on resamples."""
 
 from __future__ import annotations
 
@@ -7,16 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
-from evaluation.analysis.statistics.ranking_scores import (
-    RankingScore,
-    SpearmanSwaps,
-    distinct_columns,
-    mean_ranks,
-    swap_examples,
-)
+from evaluation.analysis.statistics.ranking_scores import RankingScore
 
 N = 60
 
@@ -88,16 +82,13 @@ def test_best_threshold_is_mtebs(statistic: str, levels: int) -> None:
 @pytest.mark.parametrize("statistic", ["spearman", "ap", "pair accuracy", "pair f1"])
 def test_on_resamples_each_score_is_that_of_the_examples_drawn(statistic: str, levels: int) -> None:
     gold, label, prediction = data(levels, levels)
-    other = data(levels + 1, levels)[2]
-    arrays = [{"gold": gold if statistic == "spearman" else label, "prediction": each} for each in (prediction, other)]
+    arrays = {"gold": gold if statistic == "spearman" else label, "prediction": prediction}
     counts = resamples() + 1  # a group that is not drawn at all would be a threshold more
     expected = [
-        RankingScore(
-            statistic, *({name: np.repeat(array, row) for name, array in own.items()} for own in arrays)
-        ).whole()
+        RankingScore(statistic, {name: np.repeat(array, row) for name, array in arrays.items()}).whole()
         for row in counts
     ]
-    assert RankingScore(statistic, *arrays).on(counts.T.astype(float)) == pytest.approx(expected, abs=1e-12)
+    assert RankingScore(statistic, arrays).on(counts.T.astype(float)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_best_of_several_columns_counts() -> None:
@@ -111,48 +102,3 @@ def test_score_that_is_undefined_on_a_resample_is_zero() -> None:
     arrays = {"gold": np.array([0, 1, 1, 0]), "prediction": np.arange(4)}
     assert RankingScore("spearman", arrays).on(counts)[0] == 0.0
     assert RankingScore("ap", arrays).on(counts)[0] == 0.0
-
-
-def test_columns_that_order_alike_are_one() -> None:
-    column = np.arange(2000)
-    twisted = column.copy()
-    twisted[[10, 11]] = twisted[[11, 10]]
-    assert distinct_columns(np.array([column, twisted])).tolist() == [column.tolist()]
-    assert len(distinct_columns(np.array([column, column[::-1]]))) == 2
-
-
-def test_mean_ranks_are_scipys() -> None:
-    values = np.array([3, 1, 3, 7, 1, 1])
-    assert mean_ranks(values) * 6 == pytest.approx(rankdata(values))
-
-
-def test_swap_of_no_pair_and_of_all_gives_the_two_models() -> None:
-    """On scales a thousandfold apart, too."""
-    gold, _, first = data(0, 9)
-    second = 1000 * data(5, 9)[2]
-    score = RankingScore("spearman", swap_examples(*({"gold": gold, "prediction": p} for p in (first, second))))
-    none, all_ = np.repeat([[1.0, 0.0], [0.0, 1.0]], N, axis=1)
-    expected = [spearmanr(gold, first).statistic, spearmanr(gold, second).statistic]
-    assert score.on(np.array([none, all_]).T) == pytest.approx(expected)
-
-
-def test_swap_of_some_pairs_ranks_the_mixture_anew() -> None:
-    gold, _, first = data(0, 9)
-    second = 1000 * data(5, 9)[2]
-    swapped = np.random.default_rng(2).integers(0, 2, N)
-    mixture = np.where(swapped, mean_ranks(second), mean_ranks(first))
-    score = RankingScore("spearman", swap_examples(*({"gold": gold, "prediction": p} for p in (first, second))))
-    assert score.on(np.r_[1.0 - swapped, swapped][:, None])[0] == pytest.approx(spearmanr(gold, mixture).statistic)
-
-
-@pytest.mark.parametrize("ties_of_gold", [True, False])
-def test_swaps_without_ties_are_the_difference_of_the_two_mixtures(ties_of_gold: bool) -> None:
-    rng = np.random.default_rng(3)
-    gold = rng.integers(0, 5, N) if ties_of_gold else rng.permutation(N)
-    models = [{"gold": gold, "prediction": codes} for codes in (rng.permutation(N), rng.permutation(N))]
-    swapped = rng.integers(0, 2, (30, N))
-    mixtures = [np.where(chosen, *(model["prediction"] for model in models)) for chosen in (1 - swapped, swapped)]
-    expected = [
-        spearmanr(gold, one).statistic - spearmanr(gold, two).statistic for one, two in zip(*mixtures, strict=True)
-    ]
-    assert SpearmanSwaps(*models).on(swapped.T.astype(float)) == pytest.approx(expected, abs=1e-12)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from sklearn.metrics import f1_score
 
-from evaluation.analysis.statistics.scorers import BitextMixture, example_values, score_part
+from evaluation.analysis.statistics.scorers import example_values, score_part
 
 N = 80
 
@@ -96,13 +96,3 @@ def test_pseudo_values_are_those_of_leaving_one_example_out(statistic: Any) -> N
     else:
         assert np.corrcoef(values, pseudo)[0, 1] > 0.999
         assert values.std() == pytest.approx(pseudo.std(), rel=0.05)
-
-
-def test_bitext_mixture_is_the_score_of_the_exchanged_predictions() -> None:
-    rng = np.random.default_rng(0)
-    gold = np.arange(N)
-    first, second = (np.where(rng.random(N) < share, gold, rng.integers(0, N, N)) for share in (0.5, 0.8))
-    swapped = rng.integers(0, 2, (6, N))
-    score = BitextMixture({"gold": gold, "prediction": first}, {"gold": gold, "prediction": second})
-    expected = [f1_score(gold, np.where(row, second, first), average="weighted", zero_division=0) for row in swapped]
-    assert score.on(np.hstack([1.0 - swapped, swapped]).T) == pytest.approx(expected)

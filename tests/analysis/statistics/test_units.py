@@ -237,7 +237,7 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"samples\.parquet is damaged: its checksum"):
         load_units(folder, record)
     seen = record.model_copy(update={"files": {"samples.parquet": hashlib.sha256(broken).hexdigest()}})
-    with pytest.raises(StoreError, match=r"samples\.parquet can't be read"):
+    with pytest.raises(StoreError, match=r"samples\.parquet cannot be read"):
         load_units(folder, seen)
 
 
@@ -307,7 +307,7 @@ def test_damaged_bytes_are_an_error_in_words(data: bytes) -> None:
 def test_bytes_of_another_format_are_refused() -> None:
     import zlib
 
-    with pytest.raises(StoreError, match="have a format that this version can't read"):
+    with pytest.raises(StoreError, match="have a format that this version cannot read"):
         units_from_bytes(zlib.compress(b'{"format": "e5-evaluation units 99"}\n'))
 
 
@@ -327,7 +327,7 @@ def test_aggregate_is_the_mean_of_its_tasks() -> None:
 
 
 def test_aggregate_of_unequal_numbers_of_subsets_is_refused() -> None:
-    with pytest.raises(ComparisonError, match="Both: its parts can't be taken as one task"):
+    with pytest.raises(ComparisonError, match="Both: its parts cannot be taken as one task"):
         aggregate_units("Both", [queries("A"), queries("B", parts=2)])
 
 

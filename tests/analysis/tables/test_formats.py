@@ -21,8 +21,9 @@ from support.fake_runs import query_record
 from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions, compare
 from evaluation.analysis.comparison.published import PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Row
-from evaluation.analysis.statistics.paired_tests import Difference, SuiteDifference
-from evaluation.analysis.statistics.resampling import Interval
+from evaluation.analysis.statistics.intervals import Interval
+from evaluation.analysis.statistics.paired_tests import Difference
+from evaluation.analysis.statistics.suite_tests import SuiteDifference
 from evaluation.analysis.tables.comparison_table import Layout, comparison_tables
 from evaluation.analysis.tables.csv_json import CSV_COLUMNS, comparison_csv, comparison_json, comparison_rows
 from evaluation.analysis.tables.formats import print_tables, render_latex, render_markdown, render_plain
@@ -48,7 +49,7 @@ def column(label: str, **changes: object) -> Column:
 
 def example() -> Comparison:
     """Three columns with everything that a table can show."""
-    difference = Difference(2.5, Interval(1.0, 4.0, "BCa"), 0.001, 0.9, 40, 1.5)
+    difference = Difference(2.5, Interval(1.0, 4.0, "t"), 0.001, 0.9, 40)
     match = PublishedMatch(50.0, "model card", "e5", 2.5, "differs", ("weights: ours are rounded to 4 bits",))
     first = Row(
         "T_1",

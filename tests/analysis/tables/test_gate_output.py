@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,12 +11,12 @@ import xmlschema
 from markdown_it import MarkdownIt
 
 from evaluation.analysis.gate.junit import render_junit
-from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
-from evaluation.analysis.tables.gate_text import header, headline, remarks, render_markdown, rows, workflow_commands
+from evaluation.analysis.gate.rule import Check, GateReport, GateRule, Verdict
+from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parents[2] / "support" / "junit.xsd")
 NASTY = "a|b `c` <script>alert(1)</script> [x](y) & \"q\" 'r' 100%, ::error::z\x1b[31m\x00\ud800 *é*"
-NUMBERS = {"baseline": 50.0, "score": 47.0, "change": -3.0, "interval": (-4.125, -2.0), "p": 0.00123, "detectable": 1.5}
+NUMBERS = {"baseline": 50.0, "score": 47.0, "change": -3.0, "interval": (-4.125, -2.0), "p": 0.00123}
 
 
 def check(verdict: Verdict, name: str = "Task", label: str = "E5-small", **changes) -> Check:
@@ -30,45 +31,57 @@ def report(*tasks: Check, suites: tuple[Check, ...] = (), notes: tuple[str, ...]
 
 EVERYTHING = report(
     *(check(verdict, f"Task{number}") for number, verdict in enumerate(Verdict)),
-    check(Verdict.REGRESSED, NASTY, "other | model", reason=NASTY + "\nsecond line"),
-    suites=(check(Verdict.OK, "mean of 7 tasks", reason=""),),
+    check(Verdict.REGRESSION, NASTY, "other | model", reason=NASTY + "\nsecond line"),
+    suites=(check(Verdict.NO_DROP, "mean of 7 tasks", reason=""),),
     notes=("Versions differ: mteb 1 -> 2.", NASTY),
 )
-FINE = report(check(Verdict.OK, reason=""), check(Verdict.IMPROVED, "Better"))
+FINE = report(check(Verdict.NO_DROP, reason=""), check(Verdict.INCONCLUSIVE, "Better", change=-0.5))
 
 
 # --------------------------------------------------------------------------------------------------------------- table
 
 
-def test_table_has_a_row_a_check_and_a_model_column_where_needed() -> None:
-    assert header(FINE)[0] == "Task"
-    assert header(EVERYTHING)[:2] == ["Model", "Task"]
-    assert rows(FINE)[0] == ["Task", "50.00", "47.00", "-3.00", "-4.12 to -2.00", "0.0012", "1.50", "ok"]
-    assert rows(report(check(Verdict.MISSING)))[0] == ["Task", "-", "-", "-", "-", "-", "-", "MISSING"]
-    assert rows(report(check(Verdict.OK, p=0.00009)))[0][5] == "<0.0001"
+def header(report: GateReport) -> list[str]:
+    return [cell.text for cell in gate_table(report).header]
+
+
+def rows(report: GateReport) -> list[list[str]]:
+    return [[cell.text for cell in row.cells] for row in gate_table(report).rows]
+
+
+def test_table_has_a_row_per_check_and_a_model_column_where_needed() -> None:
+    assert header(FINE)[:2] == ["Task", "Verdict"]
+    assert header(EVERYTHING)[:3] == ["Model", "Task", "Verdict"]
+    expected = ["Task", "no drop beyond max-drop", "50.00", "47.00", "-3.00", "-4.12 to -2.00", "0.0012"]
+    assert rows(FINE)[0] == expected
+    assert rows(report(check(Verdict.MISSING)))[0] == ["Task", "MISSING", "-", "-", "-", "-", "-"]
+    assert rows(report(check(Verdict.NO_DROP, p=0.00009)))[0][6] == "< 0.0001"
     assert all(len(row) == len(header(EVERYTHING)) for row in rows(EVERYTHING))
     assert len(rows(EVERYTHING)) == len(Verdict) + 2
 
 
 def test_headline_counts() -> None:
-    assert headline(FINE) == "PASSED: results/now against results/before.json, 2 checks, 1 improved"
+    assert headline(FINE) == (
+        "PASSED: results/now against results/before.json; of 2 checks 1 without a drop beyond 1.00, 1 inconclusive"
+    )
     assert headline(EVERYTHING) == (
-        "FAILED: results/now against results/before.json, 5 of 11 checks, 1 too small to judge, 1 improved, 1 new"
+        "FAILED: results/now against results/before.json, 5 of 9 checks; 2 without a drop beyond 1.00, 1 inconclusive, "
+        "1 new"
     )
 
 
 def test_remarks_begin_with_failures() -> None:
     found = remarks(
-        report(check(Verdict.UNJUDGED, "A"), check(Verdict.OK, "B", reason=""), check(Verdict.MISSING, "C"))
+        report(check(Verdict.INCONCLUSIVE, "A"), check(Verdict.NO_DROP, "B", reason=""), check(Verdict.MISSING, "C"))
     )
-    assert found == ["E5-small, C: missing: said of C.", "E5-small, A: too small to judge: said of A."]
+    assert found == ["E5-small, C: missing: said of C.", "E5-small, A: inconclusive: said of A."]
 
 
 # ------------------------------------------------------------------------------------------------------------ markdown
 
 
 def test_markdown_shows_everything_as_it_is() -> None:
-    text = render_markdown(EVERYTHING)
+    text = gate_markdown(EVERYTHING)
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(text)
     assert "<script>" not in html and "<a " not in html and "<code>" not in html
     tree = ET.fromstring(f"<div>{html}</div>")
@@ -76,8 +89,8 @@ def test_markdown_shows_everything_as_it_is() -> None:
     head = ["".join(cell.itertext()) for cell in table.iter("th")]
     cells = [["".join(cell.itertext()) for cell in row.iter("td")] for row in table.iter("tr")][1:]
     assert head == header(EVERYTHING)
-    assert cells[:9] == rows(EVERYTHING)[:9]
-    assert cells[9][0] == "other | model" and cells[9][1].startswith("a|b `c` <script>alert(1)</script> [x](y) &")
+    assert cells[:7] == rows(EVERYTHING)[:7]
+    assert cells[7][0] == "other | model" and cells[7][1].startswith("a|b `c` <script>alert(1)</script> [x](y) &")
     said = "".join(tree.itertext())
     for sentence in (headline(EVERYTHING), *EVERYTHING.rule.sentences(), "Versions differ: mteb 1 -> 2."):
         assert sentence in said
@@ -85,8 +98,10 @@ def test_markdown_shows_everything_as_it_is() -> None:
 
 
 def test_markdown_of_a_clean_run_has_no_failures() -> None:
-    text = render_markdown(report(check(Verdict.OK, reason="")))
-    assert text.startswith("## PASSED: results/now against results/before.json, 1 checks\n")
+    text = gate_markdown(report(check(Verdict.NO_DROP, reason="")))
+    assert text.startswith(
+        "## PASSED: results/now against results/before.json; of 1 checks 1 without a drop beyond 1.00\n"
+    )
     assert "Failures" not in text and "Remarks" not in text and "differs" not in text.lower().partition("rule")[0]
 
 
@@ -94,17 +109,19 @@ def test_markdown_of_a_clean_run_has_no_failures() -> None:
 
 
 def test_annotations_name_failures_and_doubts() -> None:
-    found = workflow_commands(report(check(Verdict.OK), check(Verdict.UNJUDGED, "A"), check(Verdict.CHANGED, "B")))
+    found = workflow_commands(
+        report(check(Verdict.NO_DROP), check(Verdict.INCONCLUSIVE, "A"), check(Verdict.CHANGED, "B"))
+    )
     assert found == [
         "::error title=E5-small%2C B::changed: said of B",
-        "::warning title=E5-small%2C A::too small to judge: said of A",
+        "::warning title=Inconclusive::dropped, but inconclusive: E5-small on A (-3.00)",
     ]
-    assert workflow_commands(FINE) == []
+    assert workflow_commands(FINE) == [], "a drop within max-drop is no warning"
 
 
 def test_annotations_are_one_line_whatever_they_hold() -> None:
     (found,) = workflow_commands(report(check(Verdict.MISSING, "a:b,c", "50%", reason="100%\r\n::error::x")))
-    assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0D%0A::error::x"
+    assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0A%0A::error::x"
 
 
 # --------------------------------------------------------------------------------------------------------------- junit
@@ -135,27 +152,28 @@ def test_schema_finds_what_is_wrong() -> None:
 def test_junit_tells_failures_errors_and_skipped_apart() -> None:
     root = ET.fromstring(render_junit(EVERYTHING))
     assert [suite.get("name") for suite in root] == ["E5-small", "other | model"]
-    assert [root.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["11", "2", "3", None]
-    assert [root[0].get(name) for name in ("tests", "failures", "errors", "skipped")] == ["10", "1", "3", "1"]
+    assert [root.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["9", "2", "3", None]
+    assert [root[0].get(name) for name in ("tests", "failures", "errors", "skipped")] == ["8", "1", "3", "1"]
     outcomes = {case.get("name"): [child.tag for child in case] for case in root.iter("testcase")}
     of_verdict = {verdict: outcomes[f"Task{number}"] for number, verdict in enumerate(Verdict)}
     assert of_verdict == {
-        Verdict.REGRESSED: ["failure"],
+        Verdict.REGRESSION: ["failure"],
         Verdict.MISSING: ["error"],
         Verdict.FAILED: ["error"],
         Verdict.CHANGED: ["error"],
-        Verdict.UNJUDGED: ["system-out"],
-        Verdict.SMALL: ["system-out"],
-        Verdict.OK: ["system-out"],
-        Verdict.IMPROVED: ["system-out"],
+        Verdict.INCONCLUSIVE: ["system-out"],
+        Verdict.NO_DROP: ["system-out"],
         Verdict.NEW: ["skipped"],
     }
     failure = next(root.iter("failure"))
-    assert failure.get("type") == "regressed" and failure.get("message") == "said of Task0"
-    assert failure.text == (
-        "50.00 -> 47.00 points, 95 % interval of the change -4.12 to -2.00, p 0.0012 after Holm, "
-        "shows drops from 1.50 points"
-    )
+    assert failure.get("type") == "regression" and failure.get("message") == "said of Task0"
+    assert failure.text == ("50.00 -> 47.00 points, 95 % interval of the change -4.12 to -2.00, p = 0.0012 after Holm")
+
+
+def test_inconclusive_that_fails_the_gate_is_a_failure_of_junit() -> None:
+    strict = replace(report(check(Verdict.INCONCLUSIVE)), rule=GateRule(require_conclusive=True))
+    assert [child.tag for child in next(ET.fromstring(render_junit(strict)).iter("testcase"))] == ["failure"]
+    assert headline(strict).startswith("FAILED: results/now against results/before.json, 1 of 1 checks")
 
 
 def test_junit_declares_the_rule_and_what_differs() -> None:

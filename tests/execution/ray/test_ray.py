@@ -24,12 +24,16 @@ from evaluation import run
 from evaluation.config.models import RayConfig
 from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution import runner
+from evaluation.execution.provenance import metric_versions
+from evaluation.execution.resolving import ResolvedModel
 
 pytest.importorskip("ray")
 
-from evaluation.execution.ray import staff as ray_staff  # noqa: E402
-from evaluation.execution.ray.staff import places_on  # noqa: E402
+from evaluation.execution.ray import places as ray_places  # noqa: E402
+from evaluation.execution.ray.places import places_in_cluster, places_on  # noqa: E402
 from evaluation.execution.ray.worker import CorpusPart, CorpusQuery, Worker, pack_texts, unpack_texts  # noqa: E402
+from evaluation.models.facts import TextRole  # noqa: E402
+from evaluation.records.store import RunStore  # noqa: E402
 from evaluation.search.exact import ExactSearch  # noqa: E402
 
 
@@ -84,11 +88,10 @@ def test_room_for_workers_in_a_cluster(
         {"NodeID": "a", "Alive": True, "Resources": {"CPU": 8}},
         {"NodeID": "c", "Alive": False, "Resources": {"CPU": 8}},
     ]
-    monkeypatch.setattr(ray_staff.ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(ray_staff.ray, "put", lambda value: value)
+    monkeypatch.setattr(ray_places.ray, "nodes", lambda: nodes)
     document = {"runtime.device": device, "runtime.ray": {"workers": None, **runtime}}
-    staff = ray_staff.Staff(config_of(spread_run, "ray", **document))
-    assert [tuple(place) for place in staff._places()] == expected
+    found = places_in_cluster(config_of(spread_run, "ray", **document).runtime)
+    assert [tuple(place) for place in found] == expected
 
 
 def test_texts_travel_unchanged() -> None:
@@ -103,18 +106,19 @@ def test_worker_searches_a_shard_as_one_process_does(
     config = config_of(spread_run, "local")
     worker = Worker(config, 1)
     models, hardware = worker.resolve()
-    assert hardware["cores"]
-    settings = {label: model.settings for label, model in models.items()}
-    facts = worker.settle(settings)
-    assert facts.fault == ""
-    assert facts.weights["e5"] == models["e5"].checkpoint.weights_hash
-    assert facts.shards == set()
-    assert "cuda" in worker.settle({"e5": replace(settings["e5"], device="cuda")}).fault
-    worker.settle(settings)
+    assert hardware.cores
+    resolved = models["e5"]
+    assert isinstance(resolved, ResolvedModel)
+    on_cuda = replace(resolved, settings=replace(resolved.settings, device="cuda"))
+    assert "cuda" in worker.adopt({"e5": on_cuda}, metric_versions())
+    other = replace(resolved, checkpoint=replace(resolved.checkpoint, weights_hash="0" * 64))
+    assert worker.adopt({"e5": other}, metric_versions()) == "e5 is another model on its node"
+    assert "other versions of the libraries" in worker.adopt(models, {**metric_versions(), "mteb": "0.1"})
+    assert worker.adopt(models, metric_versions()) == ""
     texts = ["passage: a red lamp", "passage: a river", "passage: winter"]
     rows, ids = np.array([0, 1, 1, 2], np.int32), ["a", "b", "c", "d"]
-    part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]))
-    encoded, vectors = worker.encode("e5", pack_texts(texts))
+    part = CorpusPart(pack_texts(texts), rows, pack_texts(ids), np.array([10, 20, 30, 40]), TextRole())
+    encoded, vectors = worker.encode("e5", pack_texts(texts), TextRole())
     assert encoded.examples == tuple(texts[:2])
     assert encoded.n_tokens == encoded.token_lengths.sum() > 0
     queries = vectors[:2]
@@ -124,7 +128,6 @@ def test_worker_searches_a_shard_as_one_process_does(
     search.add(vectors[rows], ids)
     assert sorted(found.positions[:3].tolist()) == sorted((search.result().positions[0] * 10 + 10).tolist())
     assert worker.state().tokens == encoded.n_tokens
-    assert {label for label, _ in worker.settle(settings).shards} == {"e5", "none"}
 
 
 def test_ray_that_is_not_installed_is_one_sentence(spread_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,14 +150,32 @@ def test_two_workers_give_the_scores_of_one_process(
     monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "one"))
     local = run(config_of(spread_run, "local"))
     monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "two"))
+    watcher = Watcher(lambda workers: False, lambda: None)
     with environment():
-        outcome, facts = watched_run(config_of(spread_run, "ray"), Watcher(lambda workers: False, lambda: None))
+        outcome, facts = watched_run(config_of(spread_run, "ray"), watcher)
     assert_same_runs(outcome.folder, local.folder)
+    assert watcher.notices[0].startswith("starting Ray on this machine")
     assert facts["kind"] == "ray"
     assert facts["spread"] == ["e5 on Search", "none on Search"]
     assert facts["redone"] == []
     assert len(facts["workers"]) == 2
+    assert RunStore(outcome.folder).read_run().versions["ray"]
     found, expected = records_of(outcome.folder), records_of(local.folder)
     for key in (("e5", "Search"), ("none", "Search")):
         assert found[key].timing.tokens == expected[key].timing.tokens > 0
     assert outcome.n_executed == 8
+
+    def no_cluster(address: str | None) -> None:
+        raise AssertionError("Ray is started")
+
+    monkeypatch.setattr(runner, "prepare", no_cluster)
+    again, kept = watched_run(config_of(spread_run, "ray"), watcher)
+    assert again.n_executed == 0
+    assert kept == facts
+    assert [record.fingerprint for record in again.records] == [record.fingerprint for record in outcome.records]
+    for change in ({"models.0.dtype": "bfloat16"}, {"models.0.max_length": 16}):  # other scores: Ray is needed
+        with pytest.raises(AssertionError, match="Ray is started"):
+            run(config_of(spread_run, "ray", **change))
+    next(outcome.folder.glob("jobs/e5/Pairs/*/samples.parquet")).write_bytes(b"")
+    with pytest.raises(AssertionError, match="Ray is started"):
+        run(config_of(spread_run, "ray"))

@@ -120,7 +120,7 @@ def test_analysis_refuses_damaged_files_by_name(
     with pytest.raises(DamagedFileError) as caught:
         results_frame(stored / "results" / "small")
     assert str(caught.value).startswith(f"{file} is damaged: ")
-    assert "Starting the same run again" in str(caught.value)
+    assert "Start the same run again" in str(caught.value)
 
 
 def test_analysis_notices_a_record_and_a_table_that_are_gone(stored: Path) -> None:

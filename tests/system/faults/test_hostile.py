@@ -317,7 +317,7 @@ REFUSED = [
         "Retrieval",
         {"corpus.jsonl": jsonl(*[{"_id": "d", "text": "x"}] * 2), **QUERY_FILES},
         "corpus.jsonl, line 2",
-        '"d" is already in line 1',
+        '"d" already appears in line 1',
     ),
     refused(
         "query id twice",

@@ -38,7 +38,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(
     said = orders.said.read_text(encoding="utf-8")
     assert process.exitcode == 130, said
     assert "Traceback" not in said
-    assert "Start the same command to go on." in said
+    assert "Run the same command again to continue." in said
     assert len(said.splitlines()) == 1
     folder = orders.config.parent / "results" / "small"
     content = RunStore(folder).read_run_or_set_aside()

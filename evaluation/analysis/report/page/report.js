@@ -96,8 +96,8 @@ function shownTable() {
   return { head, rows: visible($$("tbody tr", grid)).map(rowOf), means: visible($$("tfoot tr", grid)).map(rowOf) };
 }
 
-const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}" };
-const latex = (text) => text.replace(/[\\~^<>]|[&%$#_{}]/g, (c) => LATEX[c] ?? `\\${c}`);
+const LATEX = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}", "[": "{[}", "]": "{]}" };
+const latex = (text) => text.replace(/[\\~^<>[\]]|[&%$#_{}]/g, (c) => LATEX[c] ?? `\\${c}`);
 
 function asLatex({ head, rows, means }) {
   const cell = ({ text, interval, rank, verdict }) => {
@@ -121,7 +121,7 @@ function asLatex({ head, rows, means }) {
 }
 
 function asMarkdown({ head, rows, means }) {
-  const plain = (text) => text.replace(/\\/g, "\\\\").replace(/\|/g, "\\|");
+  const plain = (text) => text.replace(/[&<>]/g, (c) => `&#${c.charCodeAt(0)};`).replace(/[\\`*_{}[\]|~$]/g, "\\$&");
   const cell = ({ text, interval, rank, verdict }) => {
     const ranked = rank === 1 ? `**${text}**` : rank === 2 ? `_${text}_` : text;
     return ranked + (verdict ? (verdict === "better" ? " ▲" : " ▼") : "") + (interval ? ` (${interval})` : "");
@@ -135,9 +135,10 @@ function asMarkdown({ head, rows, means }) {
 }
 
 function asCsv({ head, rows }) {
+  const inert = (text) => (/^\s*[=+@-]/.test(text) ? `'${text}` : text); // no formula to a spreadsheet
   const quote = (text) => (/[",\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);
-  const lines = rows.map(({ name, type, cells }) => [name, type, ...cells.map(({ text }) => (/\d/.test(text) ? text : ""))]);
-  return [head, ...lines].map((line) => line.map(quote).join(",")).join("\n") + "\n";
+  const lines = rows.map(({ name, type, cells }) => [inert(name), inert(type), ...cells.map(({ text }) => (/\d/.test(text) ? text : ""))]);
+  return [head.map(inert), ...lines].map((line) => line.map(quote).join(",")).join("\n") + "\n";
 }
 
 const FORMATS = { latex: ["LaTeX", asLatex], markdown: ["Markdown", asMarkdown], csv: ["CSV", asCsv] };
@@ -208,7 +209,7 @@ function queryPoints() {
   });
   const sample = task.total > task.queries.length ? ` A sample of ${task.queries.length} of ${task.total} queries.` : "";
   $("#query-tally").textContent =
-    `${first} is better on ${tally.first}, ${second} on ${tally.second}, even on ${tally.even}.${sample}`;
+    `${first} is better on ${tally.first}, ${second} on ${tally.second}; they are equal on ${tally.even}.${sample}`;
   const names = { '"@first"': JSON.stringify(first), '"@second"': JSON.stringify(second) };
   const spec = JSON.parse(JSON.stringify(data.charts.queries).replace(/"@first"|"@second"/g, (found) => names[found]));
   spec.datasets.points = [...points.values()];

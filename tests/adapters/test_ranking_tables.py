@@ -7,7 +7,7 @@ import math
 import pytest
 from mteb._evaluators import retrieval_metrics
 
-from evaluation.adapters.sample_tables import per_query_table, watching_p_mrr, with_p_mrr
+from evaluation.adapters.ranking_tables import per_query_table, watching_p_mrr, with_p_mrr
 
 RESULTS = {  # of two topics with and without their changed instruction; d1 and d2 have become irrelevant
     "1-og": {"d1": 3.0, "d2": 2.0, "d3": 1.0},

@@ -1,4 +1,4 @@
-"""Plan beside truth: what each job was expected to cost, what it did cost, and what later plans learn of it."""
+"""Sets the planned cost of each job beside its actual cost, and calibrates later plans with the difference."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from collections.abc import Sequence
 from evaluation.config.models import RunConfig
 from evaluation.errors import EvaluationError
 from evaluation.jobs import Job
+from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import SPECIAL_TOKENS, JobCost, estimate, find_shape
-from evaluation.planning.history import Calibration
 from evaluation.planning.workload import workload
 from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import Cost, PlanAndTruth
 from evaluation.system.machine import place_name
 
 
-class Estimates:
-    """The costs of a run's jobs, made before it; the records come in as jobs end.
+class PlannedCosts:
+    """The costs of a run's jobs, estimated before the run.
 
     Args:
         config: The run's config.
-        jobs: Those that will run.
+        jobs: The jobs that will run.
     """
 
     def __init__(self, config: RunConfig, jobs: Sequence[Job]) -> None:
         self._config, self._calibration = config, Calibration()
         self._costs: dict[tuple[str, str], JobCost] = {}
         try:
-            found = estimate(config, jobs, self._calibration)
-        except EvaluationError:  # a job that can't be read says so itself when it runs
+            plan = estimate(config, jobs, self._calibration)
+        except EvaluationError:  # a job that can't be read reports that itself when it runs
             return
-        self._costs = {(cost.label, cost.task): cost for cost in found.jobs}
+        self._costs = {(cost.label, cost.task): cost for cost in plan.jobs}
 
-    def new_tokens(self, job: Job) -> int | None:
-        """Tokens that the job is expected to encode; None where that is not known."""
-        cost = self._costs.get((job.model.label, job.task.name))
-        return None if cost is None else cost.new_tokens
+    def new_tokens(self) -> dict[tuple[str, str], int]:
+        """Returns (label, task) -> tokens that the job is expected to encode, for jobs where that is known."""
+        return {key: cost.new_tokens for key, cost in self._costs.items() if cost.new_tokens is not None}
 
-    def beside(self, job: Job, record: JobRecord | None) -> PlanAndTruth | None:
-        """Expected tokens and seconds of a job, and the true ones once it ran; None where nothing was expected."""
-        cost = self._costs.get((job.model.label, job.task.name))
+    def compare(self, job: Job, record: JobRecord | None) -> PlanAndTruth | None:
+        """Returns the planned cost of a job, and the actual cost once it has a record; None if it was not planned."""
+        cost = self._costs.get(job.key)
         if cost is None:
             return None
         plan = Cost(**{name: getattr(cost, name) for name in Cost.model_fields})
@@ -55,20 +54,19 @@ class Estimates:
         )
         return PlanAndTruth(plan=plan, truth=truth)
 
-    def learn(self, job: Job, record: JobRecord) -> None:
-        """Keep characters a token and the time beside encoding of a job that ended with a score."""
+    def calibrate(self, job: Job, record: JobRecord) -> None:
+        """Stores characters per token and the time besides encoding of a job that ended with a score."""
         shape = find_shape(self._config, job.model)
-        is_elsewhere = self._config.runtime.executor != "local"  # and so is what it takes there
+        is_elsewhere = self._config.runtime.executor != "local"  # timings of other machines say nothing of this one
         if record.timing is None or record.audit is None or shape is None or job.limit is not None or is_elsewhere:
             return
         task = job.task.source or job.task.name
-        beside = record.timing.total_s - record.timing.encoding_s
-        self._calibration.note_scoring(place_name(self._config.runtime.device), task, beside)
-        sides = record.audit.sides.values()
-        n_texts = sum(side.unique_texts for side in sides)
-        characters, tokens = sum(side.characters for side in sides), sum(side.tokens for side in sides)
-        groups = workload(job.task, job.rules, None) or []
+        scoring_s = record.timing.total_s - record.timing.encoding_s
+        self._calibration.note_scoring(place_name(self._config.runtime.device), task, scoring_s)
+        groups = workload(job.task, job.rules, None)
         if groups:
-            tokens -= SPECIAL_TOKENS * n_texts
+            sides = record.audit.sides.values()
+            tokens = sum(side.tokens - SPECIAL_TOKENS * side.unique_texts for side in sides)
+            characters = sum(side.characters for side in sides)
             self._calibration.note_texts(shape.tokenizer, groups[0].script, task, characters, tokens)
         self._calibration.save()

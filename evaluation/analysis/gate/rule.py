@@ -1,0 +1,136 @@
+"""The gate's rule, and what a gate reports: verdicts, checks, the report. Judges nothing; `verdicts.py` does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from evaluation.analysis.statistics.paired_tests import MIN_UNITS
+from evaluation.errors import UsageError
+
+NEGLIGIBLE = 0.1
+"""Points. A smaller change of a mean is not worth a verdict, however significant: two processors sum in different
+orders, and a paired test finds the tiniest difference that always points one way."""
+NOISE_ERRORS = 4.0
+"""Clustering: a drop counts from four standard errors of the paired runs. If their differences were normal, ten runs
+would go that far by chance once in 600 times, five once in 120."""
+MIN_ALPHA, MAX_ALPHA = 0.001, 0.5
+
+
+class Verdict(StrEnum):
+    """The verdict on a task or on a mean over tasks; the value is what people read."""
+
+    REGRESSION = "REGRESSION"
+    MISSING = "MISSING"
+    FAILED = "FAILED"
+    CHANGED = "CHANGED"
+    INCONCLUSIVE = "inconclusive"
+    NO_DROP = "no drop beyond max-drop"
+    NEW = "new"
+
+    @property
+    def fails(self) -> bool:
+        """Whether this verdict fails the gate under any rule."""
+        return self in {Verdict.REGRESSION, Verdict.MISSING, Verdict.FAILED, Verdict.CHANGED}
+
+
+@dataclass(frozen=True, slots=True)
+class GateRule:
+    """What counts as a regression.
+
+    Args:
+        max_drop: Points that a task may lose.
+        alpha: The share of gates on equal models that may find a regression by chance.
+        require_conclusive: Whether an inconclusive verdict fails the gate.
+
+    Raises:
+        UsageError: A value is out of range.
+    """
+
+    max_drop: float = 1.0
+    alpha: float = 0.05
+    require_conclusive: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_drop < math.inf:
+            raise UsageError(f"--max-drop {self.max_drop:g}: give points, 0 or more.")
+        if not MIN_ALPHA <= self.alpha < MAX_ALPHA:
+            raise UsageError(f"--alpha {self.alpha:g}: give a level from {MIN_ALPHA} to less than {MAX_ALPHA}.")
+
+    def sentences(self) -> tuple[str, ...]:
+        """The rule in words, in the order in which it is applied."""
+        drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
+        return (
+            "Fails: a task that is missing or failed, or whose protocol, dataset, splits or metric changed.",
+            f"Regression, fails: a task dropped by more than {drop}, and chance does not explain it: its one-sided p, "
+            f"corrected after Holm over all tasks of this gate, is below {alpha}. A mean over tasks may not drop at "
+            f"all: more than {NEGLIGIBLE:g} points with such a p is a regression, as small drops everywhere add up.",
+            f"A drop by more than {drop} that cannot be tested fails as well: fewer than {MIN_UNITS} independent "
+            "examples, or nothing but the score is stored.",
+            f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
+            "Inconclusive, "
+            + ("fails (--require-conclusive)" if self.require_conclusive else "passes (--require-conclusive fails it)")
+            + ": neither is shown; the number of examples that would decide is given.",
+            f"Clustering has no examples but runs of an algorithm: a drop by more than {drop} and by more than "
+            f"{NOISE_ERRORS:g} standard errors of its paired runs is a regression. It has no p and is in no mean.",
+        )
+
+    def fails(self, verdict: Verdict) -> bool:
+        """Whether this verdict fails the gate."""
+        return verdict.fails or (self.require_conclusive and verdict is Verdict.INCONCLUSIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The verdict on a task, or on the mean of a model's tasks. All numbers are in points.
+
+    Attributes:
+        name: The task, or "mean of 7 tasks".
+        change: The run's score - the baseline's.
+        p: One-sided for a drop, corrected; None where there is no test.
+        reason: A sentence for people; empty where there is nothing to add.
+    """
+
+    label: str
+    name: str
+    verdict: Verdict
+    baseline: float | None = None
+    score: float | None = None
+    change: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """All verdicts of a gate.
+
+    Attributes:
+        tasks: One check per task and model.
+        suites: One check per model with two or more tested tasks.
+        notes: What else differs between baseline and run: weights, settings, versions.
+    """
+
+    run: str
+    baseline: str
+    rule: GateRule
+    tasks: tuple[Check, ...]
+    suites: tuple[Check, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Tasks and suites."""
+        return (*self.tasks, *self.suites)
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that fail the gate."""
+        return tuple(check for check in self.checks if self.rule.fails(check.verdict))
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check fails the gate."""
+        return not self.failures

@@ -1,0 +1,103 @@
+"""The paired permutation test (random signs) of a weighted mean of differences, and the interval that inverts it.
+
+If two models are equally good, each cluster's difference is as likely to have the opposite sign (Fisher 1935).
+The values of the mean that the same test does not reject form the interval: its ends are quantiles of the means of
+random subsets of the clusters (Hartigan 1969), so that interval and p never contradict each other. Knows no tasks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.analysis.statistics.intervals import Interval
+
+Floats = NDArray[np.float64]
+EXACT_CLUSTERS: Final = 16
+"""With no more changed clusters every pattern of signs is tried."""
+RESOLVED_DRAWS: Final = 20
+"""With fewer draws beyond the observed value their number no longer resolves p (its relative error exceeds 20 %)."""
+_TIE: Final = 1e-12
+"""A sum this close to the observed one, relative to all contributions, counts as equal: sums are rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How many patterns of signs are drawn where there are too many to try all, and from which seed."""
+
+    n_resamples: int = 10_000
+    seed: int = 0
+
+
+def exact_p_drop(contributions: Floats) -> float:
+    """Returns the one-sided p of the sum of at most `EXACT_CLUSTERS` contributions: the chance of one so low."""
+    changed = contributions[contributions != 0.0]
+    assert len(changed) <= EXACT_CLUSTERS, len(changed)
+    flipped = _all_subsets(len(changed)) @ changed
+    return float(np.mean(flipped >= -_slack(changed)))  # a sum is no higher than the observed where this is no loss
+
+
+@dataclass(frozen=True, slots=True)
+class FlipTest:
+    """Sign flips of one difference.
+
+    Attributes:
+        p_drop: The chance of so low a difference; None where too few draws lie beyond it to say.
+        p_rise: The chance of so high a one; None likewise.
+        interval: Of the difference.
+    """
+
+    p_drop: float | None
+    p_rise: float | None
+    interval: Interval
+
+
+def flip_test(contributions: Floats, weights: Floats, confidence: float, resampling: Resampling) -> FlipTest:
+    """Tests a weighted mean against 0 and inverts the test.
+
+    Args:
+        contributions: (K,) what each cluster adds to the mean.
+        weights: (K,) what it would add if each of its values were 1; they sum to 1.
+        confidence: Such as 0.95.
+        resampling: How many patterns are drawn.
+    """
+    subsets = _subsets(len(contributions), resampling.n_resamples, resampling.seed)
+    sums, shares = (subsets @ np.stack([contributions, weights], axis=1)).T
+    # A sum with these signs flipped is no higher than the observed one where what is flipped sums to at least 0.
+    slack = _slack(contributions)
+    sums[np.abs(sums) <= slack] = 0.0
+    n = len(subsets) + 1  # the observed signs are one of the patterns
+    drop, rise = 1 + int(np.count_nonzero(sums >= 0)), 1 + int(np.count_nonzero(sums <= 0))
+    means = np.sort(sums / shares)
+    tail = max(int((1.0 - confidence) / 2.0 * n + 1e-9), 1) - 1
+    interval = Interval(float(means[tail]), float(means[-1 - tail]), "sign flips")
+    return FlipTest(_resolved(drop, n), _resolved(rise, n), interval)
+
+
+def _resolved(hits: int, n: int) -> float | None:
+    return hits / n if hits >= RESOLVED_DRAWS else None
+
+
+def _slack(contributions: Floats) -> float:
+    return _TIE * float(np.abs(contributions).sum())
+
+
+@lru_cache(maxsize=4)
+def _subsets(n: int, n_resamples: int, seed: int) -> NDArray[Any]:
+    """(B, n) of 0 and 1, no row all 0: all that there are, or `n_resamples` random ones. The same for all models."""
+    if n < 63 and 2**n <= n_resamples:
+        return _all_subsets(n)[1:]
+    rng = np.random.default_rng([seed, n])
+    n_bytes = (n + 7) // 8
+    drawn = np.frombuffer(rng.bytes(n_resamples * n_bytes), np.uint8).reshape(n_resamples, n_bytes)
+    bits = np.unpackbits(drawn, axis=1, count=n)
+    return bits[bits.any(axis=1)].astype(np.float64)
+
+
+@lru_cache(maxsize=4)
+def _all_subsets(n: int) -> Floats:
+    return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(np.float64)

@@ -1,0 +1,165 @@
+"""Streams whose loss does not matter, and what a running suite shows of its progress."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from evaluation.commands.display import LosableStream
+from evaluation.commands.run_benchmark import progress
+from evaluation.commands.run_benchmark.progress import ConsoleReporter
+from evaluation.commands.run_benchmark.time_left import TimeLeft
+from evaluation.encoding.encoder import Progress
+from evaluation.execution.reporting import WorkerProgress
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --------------------------------------------------------------------------------------------------------- streams
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_stream_on_a_full_disk_drops_what_it_can_not_write() -> None:
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("w", encoding="utf-8") as raw:
+        stream = LosableStream(raw)
+        for _ in range(3):
+            assert stream.write("line\n") == 5
+            stream.flush()
+        assert isinstance(stream.fault, OSError)
+        raw.flush()  # the stream itself is still broken
+
+
+def test_a_closed_pipe_and_a_closed_stream_are_dropped() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as raw:
+        stream = LosableStream(raw)
+        stream.write("line\n")
+        stream.flush()
+        assert isinstance(stream.fault, BrokenPipeError)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), raw.fileno())
+    closed = io.StringIO()
+    closed.close()
+    LosableStream(closed).write("line\n")
+
+
+def test_a_sound_stream_is_written_and_asked_as_before() -> None:
+    raw = io.StringIO()
+    stream = LosableStream(raw)
+    stream.write("line\n")
+    stream.flush()
+    assert (raw.getvalue(), stream.fault, stream.isatty()) == ("line\n", None, False)
+
+
+PROTECTED = """
+import os, sys
+from evaluation.commands.display import protect_display
+protect_display()
+file = open(sys.argv[1], "w")
+assert file.fileno() > 2, file.fileno()
+print("to standard output")
+print("to standard error", file=sys.stderr)
+os.write(2, b"from a library")
+"""
+
+
+@pytest.mark.parametrize("redirect", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_closed_standard_streams_reach_no_other_file(tmp_path: Path, redirect: str) -> None:
+    command = ["sh", "-c", f'"$0" -c "$1" "$2" {redirect}', sys.executable, PROTECTED, str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+# -------------------------------------------------------------------------------------------------------- time left
+
+
+def test_time_left_within_the_first_job_by_hand() -> None:
+    clock = Clock()
+    left = TimeLeft(2, {("a", "X"): 600, ("a", "Y"): 400}, clock)
+    assert (left.total, left.done, left.seconds()) == (1_000, 0, None)
+    clock.now, left.encoded = 10.0, 200
+    assert (left.done, left.seconds()) == (200, 40.0)
+    left.encoded = 5_000  # more than planned
+    assert (left.done, left.seconds()) == (1_000, 0.0)
+
+
+def test_an_ended_job_counts_as_planned_whatever_it_did_encode() -> None:
+    clock = Clock()
+    left = TimeLeft(2, {("a", "X"): 600, ("a", "Y"): 400}, clock)
+    clock.now, left.encoded = 10.0, 100  # most of X came from the cache
+    left.job_ended(("a", "X"), 100)
+    assert left.done == 600
+    left.encoded = 300
+    assert left.done == 800
+    assert left.seconds() == 2.5
+
+
+def test_jobs_of_unknown_cost_count_like_the_average_and_without_any_tokens_jobs_count() -> None:
+    clock = Clock()
+    left = TimeLeft(3, {("a", "X"): 100, ("a", "Y"): 300}, clock)
+    assert left.total == 600
+    left.job_ended(("b", "Z"), 0)
+    assert left.done == 200
+    unknown = TimeLeft(4, {}, clock)
+    assert (unknown.total, unknown.seconds()) == (0, None)
+    clock.now = 8.0
+    unknown.job_ended(("b", "Z"), 50)
+    assert unknown.seconds() == 24.0
+
+
+@pytest.fixture
+def said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> tuple[ConsoleReporter, io.StringIO, Clock]:
+    """A reporter of a run of one job of 1,000 tokens, what it writes, and its clock."""
+    clock, stream = Clock(), io.StringIO()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(progress, "TimeLeft", lambda n_jobs, planned: TimeLeft(n_jobs, planned, clock))
+    caplog.set_level(logging.INFO)
+    reporter = ConsoleReporter(Console(file=stream, width=200))
+    job: Any = SimpleNamespace(name="a on X", key=("a", "X"))
+    reporter.run_started([job], 0, {("a", "X"): 1_000})
+    reporter.job_started(job)
+    return reporter, stream, clock
+
+
+def test_total_and_time_left_are_shown_within_the_first_job_and_logged(
+    said: tuple[ConsoleReporter, io.StringIO, Clock], caplog: pytest.LogCaptureFixture
+) -> None:
+    reporter, stream, clock = said
+    clock.now = 20.0
+    reporter.advanced(Progress(texts=5, tokens=250))
+    first, second = stream.getvalue().splitlines()
+    assert first == "1 job; about 1,000 tokens to encode"
+    assert second == "  ... 5 texts, 12 tokens/s, 25% of about 1,000 tokens, about 60 s left"
+    logged = [record.message for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert logged == [first, second]
+
+
+def test_workers_that_are_lost_stay_in_the_total(said: tuple[ConsoleReporter, io.StringIO, Clock]) -> None:
+    reporter, stream, clock = said
+    clock.now = 20.0
+    reporter.workers_advanced([WorkerProgress("one", "X", 4, 300), WorkerProgress("two", "X", 1, 100)])
+    clock.now = 40.0
+    reporter.workers_advanced([WorkerProgress("three", "", 2, 100)])
+    *_, first, second = stream.getvalue().splitlines()
+    assert "2 workers, 5 texts, 20 tokens/s, 40% of about 1,000 tokens, about 30 s left" in first
+    assert "1 worker, 7 texts, 5 tokens/s, 50% of about 1,000 tokens, about 40 s left" in second
+    assert "three: idle" in second
