@@ -12,17 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.config.models import BUILTIN_PREFIX, ConfigPath, Limit, ModelConfig, RunConfig
+from evaluation.config.models import ConfigPath, Limit, ModelConfig, RunConfig
 from evaluation.errors import ConfigError, ModelError
 from evaluation.models.builtin import BUILTIN_MODELS
-from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.default_protocol import protocol_of
+from evaluation.models.names import BUILTIN_PREFIX, is_builtin, is_folder_name
 from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.choosing import TaskChooser
 from evaluation.tasks.selection import TaskChoice
 
 METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
 """Libraries that compute the metrics; another version gives another fingerprint."""
+
+
+IDENTITY_VERSION = 2
+"""Of what a fingerprint covers and a record states; raised when either covers more. Records without one have 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,22 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
         "versions": dict(versions),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def missing_identity(version: object) -> str | None:
+    """Returns what the identity of a record or baseline lacks, as a clause for messages; None if it lacks nothing.
+
+    Args:
+        version: Its `identity_version`; None for those from before there was one.
+    """
+    if version == IDENTITY_VERSION:
+        return None
+    if isinstance(version, int) and version > IDENTITY_VERSION:
+        return f"its identity (version {version}) was made by a newer release; upgrade e5-evaluation to read it"
+    return (
+        "its identity lacks the checkpoint's files beyond weights and vocabulary (modules, tokenizer settings, shards "
+        "in subfolders), trusted remote code and the rows of the dataset"
+    )
 
 
 def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:
@@ -147,7 +167,7 @@ def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
 
 
 def _model_fault(config: RunConfig, name: str) -> str | None:
-    if name.startswith(BUILTIN_PREFIX):
+    if is_builtin(name):
         if name.removeprefix(BUILTIN_PREFIX) in BUILTIN_MODELS:
             return None
         allowed = ", ".join(BUILTIN_PREFIX + known for known in BUILTIN_MODELS)
@@ -157,6 +177,6 @@ def _model_fault(config: RunConfig, name: str) -> str | None:
     folder = config.resolve_path(name)
     if not folder.is_dir():
         return f"model {name!r}: there is no folder {folder}."
-    if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
+    if not any((folder / file).is_file() for file in ("config.json", "modules.json", "adapter_config.json")):
         return f"model {name!r}: {folder} holds neither config.json nor modules.json, so it is not a checkpoint."
     return None

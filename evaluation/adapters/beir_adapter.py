@@ -20,6 +20,7 @@ from evaluation.jobs import Job
 from evaluation.protocols import document_text
 from evaluation.records.job_record import SubsetScores, Timing
 from evaluation.tasks.beir_loading import BeirData, load_beir
+from evaluation.tasks.loaded_rows import check_rows, hash_rows
 
 K_VALUES = (1, 3, 5, 10, 20, 100, 1000)
 _METRICS = {"NDCG": "ndcg", "MAP": "map", "Recall": "recall", "P": "precision"}
@@ -100,10 +101,12 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     scores: dict[str, tuple[SubsetScores, ...]] = {}
     tables: dict[str, list[pa.Table]] = {}
     counts: Counter[str] = Counter()
+    rows: dict[str, str] = {}
     loading_s = 0.0
     for split in job.task.splits:
         before = time.perf_counter()
         data = load_beir(job.task, split, job.limit)
+        rows[split] = hash_rows(data._asdict())
         loading_s += time.perf_counter() - before
         where = f"{job.task.name}, split {split!r}"
         counts |= Counter(data.counts)  # of the whole folder, so the same for each of its splits
@@ -115,13 +118,14 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         scores[split] = (SubsetScores(subset="default", main_score=main_score, metrics=dict(found.means)),)
         for name, table in _split_tables(split, found, search.run, data, store_texts=store_texts).items():
             tables.setdefault(name, []).append(table)
+    content = check_rows(rows, job.task, job.limit, job.seed)
     total = time.perf_counter() - started
     encoding_s = encoder.encoding_time_s - encoding_before
     return JobResult(
         scores=scores,
         audit=embedder.audit.finish(),
-        warnings=embedder.audit.warnings,
-        counts=dict(+counts),
+        warnings=embedder.warnings,
+        counts=dict(counts + embedder.counts),
         timing=Timing(
             total_s=total,
             loading_s=loading_s,
@@ -130,6 +134,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
             tokens=encoder.tokens_encoded - tokens_before,
         ),
         tables={name: pa.concat_tables(parts) for name, parts in tables.items()},
+        dataset_content=content,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -98,6 +99,16 @@ class TaskEmbedder:
             truncate_dim=settings.truncate_dim,
         )
         self.audit = InputAudit(rules, vectors)
+        self.counts: Counter[str] = Counter()
+        self._n_ranked = self._n_tied = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """The audit's warnings, and a notice where the order of documents says nothing about the model."""
+        if not self._n_tied:
+            return self.audit.warnings
+        tied = f"documents tie for {self._n_tied} of {self._n_ranked} queries"
+        return [*self.audit.warnings, f"{tied}: all ranked documents have one score, and their ids decide the order."]
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """Returns (N, D) float32 vectors of N texts, in input order, normalised if the protocol says so.
@@ -108,6 +119,7 @@ class TaskEmbedder:
         _check_texts(texts, side)
         encoded = self._encoder.encode(texts, prefix=self.rules.prefix(side), route=_ROUTES[side])
         self.audit.add(side, texts, encoded)
+        self.counts["texts whose vector is zero"] += len(texts) - int(encoded.vectors.any(axis=1).sum())
         return l2_normalize(encoded.vectors) if self.normalize else encoded.vectors
 
     def search(
@@ -138,6 +150,7 @@ class TaskEmbedder:
                 exact.add(self._directions(self.embed(block.texts, "passage")), block.ids)
             scores, positions = exact.result()
             ids = exact.document_ids(positions)
+        self._count_ties(scores)
         return RankedRun(dict(zip(query_ids, ids, strict=True)), dict(zip(query_ids, scores, strict=True)))
 
     def rerank(
@@ -171,7 +184,14 @@ class TaskEmbedder:
             top = rank_candidates(vector, vectors[[position_of[document] for document in ids]], ids)
             run.document_ids[query] = [ids[position] for position in top.positions[0].tolist()]
             run.scores[query] = top.scores[0]
+            self._count_ties(top.scores)
         return run
+
+    def _count_ties(self, scores: NDArray[np.float32]) -> None:
+        """Counts queries whose documents all have one score; (Q, K) float32, best first."""
+        if scores.shape[1] > 1:
+            self._n_ranked += len(scores)
+            self._n_tied += int((scores[:, 0] == scores[:, -1]).sum())
 
     def _directions(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return l2_normalize(vectors) if self.similarity == "cosine" and not self.normalize else vectors

@@ -25,6 +25,7 @@ class JobResult:
         counts: What was dropped or noticed in the data.
         timing: Seconds by phase.
         tables: Samples, run, qrels and texts, by file name.
+        dataset_content: sha256 of the loaded rows.
         mteb_files: Content by name in mteb's results folder; empty where nothing may be exported.
     """
 
@@ -35,6 +36,7 @@ class JobResult:
     timing: Timing
     tables: dict[str, pa.Table] = field(default_factory=dict)
     mteb_files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    dataset_content: str = ""
 
     @property
     def main_score(self) -> float:

@@ -9,6 +9,7 @@ from mteb.models.model_meta import ModelMeta
 
 from evaluation.config.models import ModelConfig
 from evaluation.models.checkpoint import Checkpoint
+from evaluation.models.names import original_name
 
 _E5_SIZES = {  # parameters, dimensions: model cards of intfloat/e5-{small,base,large}-unsupervised
     "small": (33_360_000, 384),
@@ -65,12 +66,7 @@ def training_datasets(name: str) -> set[str] | None:
 
 
 def _known(name: str) -> ModelMeta:
-    base, _, quantised = name.removeprefix("builtin/").partition("-q4")
-    registered = {
-        "multilingual-e5-small": "intfloat/multilingual-e5-small",
-        "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
-    }.get(base, name)
-    del quantised
+    registered = original_name(name)
     if registered.startswith("intfloat/e5-") and registered.endswith("-unsupervised"):
         return _unsupervised_e5(registered)
     try:

@@ -16,6 +16,7 @@ from mteb.results import TaskResult
 from pydantic import ValidationError
 
 from evaluation.errors import UsageError
+from evaluation.models.names import is_published, is_quantized
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import read_mteb_files
 from evaluation.records.store import RunStore
@@ -107,9 +108,9 @@ def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
         reasons.append("a limited run is never exported.")
     if record.via == "local" or str(dataset.revision).startswith("local-"):
         reasons.append("it ran on local data; run it on the Hub's dataset.")
-    if model.name.endswith("-q4"):
+    if is_quantized(model.name):
         reasons.append(f"{model.name} has 4-bit weights, not those of the published model.")
-    elif model.name.startswith(("builtin/", "local/", "endpoint/")):
+    elif not is_published(model.name):
         reasons.append(f"{model.name} is not a model of the Hub; name the model by its Hub name.")
     elif not _COMMIT.fullmatch(str(model.revision)):
         reasons.append(f"the model's revision {model.revision!r} is not a full commit.")

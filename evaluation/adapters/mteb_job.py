@@ -36,6 +36,7 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.records.job_record import SubsetScores, Timing
 from evaluation.tasks.columns import subset_parts
+from evaluation.tasks.loaded_rows import check_rows
 from evaluation.tasks.loading import load_task, make_task
 
 
@@ -48,6 +49,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     started = time.perf_counter()
     task = make_task(job.task, seed=job.seed)
     counts = load_task(task, job.task, job.limit)
+    content = check_rows(task.dataset, job.task, job.limit, job.seed)
     loaded = time.perf_counter()
     if isinstance(task, AbsTaskRetrieval) and job.rules.ignore_identical_ids is not None:
         task.ignore_identical_ids = job.rules.ignore_identical_ids
@@ -66,8 +68,8 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     return JobResult(
         scores={split: tuple(map(SubsetScores.from_mteb, entries)) for split, entries in result.scores.items()},
         audit=embedder.audit.finish(),
-        warnings=embedder.audit.warnings,
-        counts=dict(noticed + evaluation.counts),
+        warnings=embedder.warnings,
+        counts=dict(noticed + evaluation.counts + embedder.counts),
         timing=Timing(
             total_s=ended - started,
             loading_s=loaded - started,
@@ -79,6 +81,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
             name: pa.concat_tables(parts, promote_options="permissive") for name, parts in evaluation.tables.items()
         },
         mteb_files={} if job.limit else _mteb_files(result, model, job),
+        dataset_content=content,
     )
 
 

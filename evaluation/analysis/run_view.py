@@ -25,6 +25,8 @@ from evaluation.tasks.selection import BEIR_TASKS
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.units import Units
 
+IDENTITY_NAME = "identity version"
+"""Of the condition that says what a record's identity covers."""
 NO_SAMPLES = "no samples are stored, so no interval"
 _BEIR_PREFIX = "beir-"
 
@@ -335,6 +337,8 @@ def conditions_of(record: JobRecord) -> dict[str, Any]:
         **{f"protocol's {name}": value for name, value in rules.items() if name != "protocol"},
         "dataset": origin.dataset and origin.dataset.name,
         "dataset revision": origin.dataset and origin.dataset.revision,
+        "dataset rows": origin.dataset and origin.dataset.rows_sha256,
+        IDENTITY_NAME: origin.identity_version,
         "splits": list(record.splits),
         "subsets": list(record.subsets),
         "type": record.type,

@@ -20,7 +20,7 @@ def embedding_cache(version: Version = False) -> None:
 @app.command()
 def show() -> None:
     """List the contents of the cache, a line per model and settings."""
-    from evaluation.encoding.cache import embeddings_dir, usage
+    from evaluation.encoding.cache_files import embeddings_dir, usage
 
     rows = usage()
     for row in rows:
@@ -37,7 +37,7 @@ def prune(
     max_gib: Annotated[float, typer.Option(min=0, help="GiB to keep at most.")],
 ) -> None:
     """Delete the vectors that have been unused for longest until the cache fits."""
-    from evaluation.encoding.cache import prune as prune_cache
+    from evaluation.encoding.cache_files import prune as prune_cache
 
     typer.echo(f"{prune_cache(int(max_gib * 2**30)) / 2**20:.1f} MiB freed")
 
@@ -45,7 +45,7 @@ def prune(
 @app.command()
 def clear() -> None:
     """Delete all vectors. Models stay."""
-    from evaluation.encoding.cache import clear as clear_cache
+    from evaluation.encoding.cache_files import clear as clear_cache
 
     typer.echo(f"{clear_cache() / 2**20:.1f} MiB freed")
 

@@ -23,7 +23,6 @@ Normalize = Literal["always", "never", "checkpoint"]
 ConfigPath = tuple[str | int, ...]
 """Where a value is in a config: keys and list positions."""
 
-BUILTIN_PREFIX = "builtin:"
 NamedProtocol = Literal["e5", "mteb", "declared", "instruct", "none"]
 NAMED_PROTOCOLS: tuple[NamedProtocol, ...] = get_args(NamedProtocol)
 UNDECIDED = "undecided"

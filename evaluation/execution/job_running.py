@@ -12,7 +12,7 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.jobs import Job
+from evaluation.jobs import IDENTITY_VERSION, Job
 from evaluation.models.proof import Proof
 from evaluation.records.job_audit import JobAudit
 from evaluation.records.job_audit import Proof as StoredProof
@@ -79,7 +79,7 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         warnings=tuple(result.warnings),
         counts=result.counts,
         timing=result.timing,
-        provenance=_provenance(job, model),
+        provenance=_provenance(job, model, result.dataset_content),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
 
@@ -120,7 +120,7 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _provenance(job: Job, model: LoadedModel) -> Provenance:
+def _provenance(job: Job, model: LoadedModel, rows_sha256: str) -> Provenance:
     checkpoint, settings = model.resolved.checkpoint, model.resolved.settings
     return Provenance(
         model=ModelProvenance(
@@ -131,10 +131,11 @@ def _provenance(job: Job, model: LoadedModel) -> Provenance:
             tokenizer_sha256=checkpoint.tokenizer_hash,
             settings=ModelSettings(**asdict(settings)),
         ),
-        dataset=DatasetProvenance(name=job.task.dataset, revision=job.task.dataset_revision),
+        dataset=DatasetProvenance(name=job.task.dataset, revision=job.task.dataset_revision, rows_sha256=rows_sha256),
         seed=job.seed,
         options=dict(job.task.options),
         versions=versions(),
         source=source_state(),
         hardware=model.hardware,
+        identity_version=IDENTITY_VERSION,
     )

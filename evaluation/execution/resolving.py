@@ -112,7 +112,8 @@ def find_checkpoint(config: RunConfig, model: ModelConfig) -> Checkpoint:
     """
     if model.backend == "openai":
         return endpoint_checkpoint(model)
-    return locate(model.model, model.revision, config.base_dir)
+    trust = model.trust_remote_code
+    return locate(model.model, model.revision, config.base_dir, trust_remote_code=trust)
 
 
 def _proven(checkpoint: Checkpoint, wanted: EncoderSettings, asked: ReferenceSettings) -> Proven:

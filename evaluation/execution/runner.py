@@ -13,6 +13,7 @@ from evaluation.config.models import RunConfig
 from evaluation.errors import MissingExtraError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.local_executor import LocalExecutor
+from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
@@ -115,6 +116,8 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
                 if options.is_partial:
                     ledger.keep_others(build_plan(config), executor.fingerprint)
             stored = {} if options.fresh else ledger.stored_records()
+            if before is not None and not options.fresh:
+                warn_of_outdated(store, before.jobs, {job.key for job in jobs} - stored.keys())
             announce_protocols(config, jobs, reporter)
             return _run_jobs(jobs, stored, executor, ledger, reporter, signals)
 

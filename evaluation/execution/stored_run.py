@@ -13,8 +13,7 @@ from evaluation.execution.provenance import metric_versions, versions
 from evaluation.execution.resolving import find_checkpoint
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job, fingerprint
-from evaluation.models.checkpoint import is_folder_name
-from evaluation.models.sizes import is_builtin
+from evaluation.models.names import is_builtin, is_folder_name
 from evaluation.records.run_manifest import RunManifest
 from evaluation.records.store import RunStore
 

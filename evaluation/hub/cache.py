@@ -6,10 +6,12 @@ Knows nothing of tasks or models; which files of a repository are wanted is said
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +21,8 @@ Kind = Literal["model", "dataset"]
 
 MAIN = "main"
 CARD_FILES = ("README.md", ".huggingface.yaml")
+_SHA256_DIGITS = 64
+_CONTENT_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 
@@ -79,8 +83,8 @@ def files_in(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
-def check_complete(folder: Path, patterns: Sequence[str], repository: str) -> None:
-    """Refuse a snapshot that lacks a file of the wanted ones.
+def check_complete(folder: Path, patterns: Sequence[str], repository: str, *, ignored: Sequence[str] = ()) -> None:
+    """Refuse a snapshot that lacks a wanted file.
 
     Each pattern must match a file (of general ones such as *.csv, one), numbered shards must all be there, and so must
     every file that the Hub's library noted when it listed the repository.
@@ -100,12 +104,56 @@ def check_complete(folder: Path, patterns: Sequence[str], repository: str) -> No
             other = f"{name[: shard.start(1)]}{number:05d}{name[shard.end(1) :]}" if shard else name
             if other not in there:
                 missing.append(other)
-    missing += [name for name in _listed(folder) if matches(name, patterns) and name not in there]
+    missing += [
+        name for name in _listed(folder) if matches(name, patterns) and not matches(name, ignored) and name not in there
+    ]
     if missing:
         names = ", ".join(list(dict.fromkeys(missing))[:3])
         raise IncompleteSnapshotError(
             f"the copy of {repository} in {hub_cache()} lacks {names}; run fetch-data again where there is a network."
         )
+
+
+def check_content(folder: Path, patterns: Sequence[str], repository: str) -> list[str]:
+    """Refuse a snapshot with a file that is not what the Hub sent.
+
+    In the cache a file is a link to a blob, whose name is the sha256 of its content (large files) or git's sha1 of it.
+
+    Args:
+        folder: The snapshot.
+        patterns: Of the files that will be read.
+        repository: For messages.
+
+    Returns:
+        Names of files that can't be checked, because they are not links to such blobs.
+
+    Raises:
+        HubError: The content of a file does not match its blob's name.
+    """
+    unchecked = []
+    for name in files_in(folder):
+        if not matches(name, patterns):
+            continue
+        blob = (folder / name).resolve()
+        found = blob.stat()
+        if blob.parent.name != "blobs" or not _CONTENT_NAME.fullmatch(blob.name):
+            unchecked.append(name)
+        elif not _is_sound(blob, found.st_size, found.st_mtime_ns, found.st_ctime_ns):
+            raise HubError(
+                f"{name} of {repository} in the Hub cache is damaged: its content is not what the Hub sent. Delete "
+                f"{blob}, then run fetch-data."
+            )
+    return unchecked
+
+
+@cache
+def _is_sound(blob: Path, size: int, mtime_ns: int, ctime_ns: int) -> bool:
+    """Whether a blob's content has the hash that is its name; read once per process while its size and times stay."""
+    digest = hashlib.sha256() if len(blob.name) == _SHA256_DIGITS else hashlib.sha1(b"blob %d\0" % size)
+    with blob.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest() == blob.name
 
 
 def _listed(folder: Path) -> list[str]:

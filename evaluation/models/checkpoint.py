@@ -7,23 +7,23 @@ sentence_bert_config.json, config_sentence_transformers.json).
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from evaluation.config.models import BUILTIN_PREFIX
 from evaluation.errors import ModelError
 from evaluation.hub.cache import HubError, check_complete, is_offline, snapshot_folder
 from evaluation.hub.client import fetch
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
-from evaluation.models.content import FolderContent, is_tokenizer_file, is_vocabulary
+from evaluation.models.content import INERT_FOLDERS, FolderContent, is_tokenizer_file, is_vocabulary
 from evaluation.models.facts import UNLIMITED
+from evaluation.models.names import BUILTIN_PREFIX, is_builtin, is_folder_name, public_local
 from evaluation.models.refusals import check_files, module_entries, read_json
+from evaluation.models.remote_code import check_code, code_folders
 
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*README.md"]
-HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "eval/*"]
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.py", "*README.md"]
+HUB_IGNORED = [pattern for folder in INERT_FOLDERS for pattern in (f"{folder}/*", f"*/{folder}/*")]
 _KNOWN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -75,6 +75,7 @@ class Checkpoint:
         """
         if self.content is not None:
             self.content.verify_unchanged()
+            check_code(self.content.code)
 
     def verify_not_overwritten(self) -> None:
         """Check, before vectors are kept, that the loaded files were not overwritten; see `FolderContent`.
@@ -86,47 +87,54 @@ class Checkpoint:
             self.content.verify_not_overwritten()
 
 
-def is_folder_name(model: str) -> bool:
-    """Whether a model is named as a path rather than by a Hub name."""
-    return model.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(model)
-
-
-def locate(model: str, revision: str | None, base_dir: Path) -> Checkpoint:
+def locate(model: str, revision: str | None, base_dir: Path, *, trust_remote_code: bool = False) -> Checkpoint:
     """Find a model's files, fetching them from the Hub if need be, and read what they declare.
 
     Args:
         model: builtin:<name>, a folder (absolute or relative to `base_dir`), or a Hub name.
         revision: Hub commit, branch or tag; only for Hub names.
         base_dir: Folder of the config.
+        trust_remote_code: Whether code of other repositories that the checkpoint names will run, so that it is fetched
+            and belongs to the identity.
 
     Raises:
         ModelError: Nothing there, a fetch that failed, files missing or not understood.
     """
-    if model.startswith(BUILTIN_PREFIX):
+    if is_builtin(model):
         known = BUILTIN_MODELS[model.removeprefix(BUILTIN_PREFIX)]
         return read_checkpoint(materialize(known.name), name=known.public_name, revision=known.revision)
     folder = (base_dir / Path(model).expanduser()).resolve()
     if is_folder_name(model) or folder.is_dir():
         if not folder.is_dir():
             raise ModelError(f"model {model!r}: there is no folder {folder}.")
-        return read_checkpoint(folder, name=f"local/{folder.name}", revision=None)
-    return _from_hub(model, revision)
+        code = code_folders(folder) if trust_remote_code else {}
+        return read_checkpoint(folder, name=public_local(folder.name), revision=None, code=code)
+    return _from_hub(model, revision, trust_remote_code=trust_remote_code)
 
 
-def _from_hub(model: str, revision: str | None) -> Checkpoint:
+def _from_hub(model: str, revision: str | None, *, trust_remote_code: bool) -> Checkpoint:
     try:
         folder = snapshot_folder("model", model, revision) if is_offline() else None
         if folder is None:
             folder = fetch("model", model, revision, HUB_FILES, ignored=HUB_IGNORED)
         else:
-            check_complete(folder, HUB_FILES, model)
+            check_complete(folder, HUB_FILES, model, ignored=HUB_IGNORED)
     except HubError as error:
         raise ModelError(str(error)) from error
-    return read_checkpoint(folder, name=model, revision=folder.name)
+    code = code_folders(folder) if trust_remote_code else {}
+    return read_checkpoint(folder, name=model, revision=folder.name, code=code)
 
 
-def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
-    """Read what a checkpoint folder declares; `revision` None: a hash of its content.
+def read_checkpoint(
+    folder: Path, *, name: str, revision: str | None, code: Mapping[str, Path] | None = None
+) -> Checkpoint:
+    """Read what a checkpoint folder declares.
+
+    Args:
+        folder: The checkpoint.
+        name: Its public name.
+        revision: Its Hub commit; None: a hash of its content.
+        code: Folders of the code of other repositories that it runs, by repository.
 
     Raises:
         ModelError: A file that is needed is missing or not understood.
@@ -136,7 +144,7 @@ def read_checkpoint(folder: Path, *, name: str, revision: str | None) -> Checkpo
     kinds = [kind for kind, _ in modules]
     transformer = folder / next((path for kind, path in modules if kind == "Transformer"), "")
     config = _read_json(transformer / "config.json", required=not modules)
-    content = FolderContent.read(folder)
+    content = FolderContent.read(folder, code)
     if not any(is_vocabulary(name) for name in content.hashes):
         raise ModelError(f"{folder} holds no tokenizer (tokenizer.json, vocab.txt, sentencepiece.bpe.model).")
     positions = _max_positions(folder, config)

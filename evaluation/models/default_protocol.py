@@ -5,21 +5,12 @@ What it is made of counts, never the name of its folder. Knows no task and no pr
 
 from __future__ import annotations
 
-import re
-
-from evaluation.config.models import BUILTIN_PREFIX, UNDECIDED, ModelConfig, RunConfig
+from evaluation.config.models import UNDECIDED, ModelConfig, RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.models.builtin import BUILTIN_MODELS
-from evaluation.models.checkpoint import is_folder_name
 from evaluation.models.declarations import Declarations, read_declarations
+from evaluation.models.names import BUILTIN_PREFIX, e5_family, is_builtin, is_folder_name
 from evaluation.protocols import ModelPrompts, ModelProtocol
-
-_E5_MODEL = re.compile(
-    r"(?:.*[/\\])?(?:models--)?(?:intfloat|builtin)(?:[/:]|--)(?:"
-    r"(?P<e5>(?:multilingual-)?e5-(?:small|base|large)(?:-v2|-unsupervised)?(?:-q4)?)"
-    r"|(?P<instruct>multilingual-e5-large-instruct|e5-mistral-7b-instruct))(?:/snapshots/\w+)?/?"
-)
-"""A Hub name of an E5 model, also at the end of a path or in the Hub cache's folder names."""
 
 _KINDS = {"e5": "E5", "instruct": "instruction-tuned E5"}
 _CHOSEN = "as the config says"
@@ -39,7 +30,7 @@ def protocol_of(config: RunConfig, model: ModelConfig) -> ModelProtocol:
     """
     if model.endpoint is not None:
         return choose_protocol(config, model, model.model, Declarations())
-    if model.model.startswith(BUILTIN_PREFIX):
+    if is_builtin(model.model):
         builtin = BUILTIN_MODELS.get(model.model.removeprefix(BUILTIN_PREFIX))
         return choose_protocol(config, model, builtin.public_name if builtin else None, Declarations())
     folder = config.resolve_path(model.model)
@@ -48,11 +39,6 @@ def protocol_of(config: RunConfig, model: ModelConfig) -> ModelProtocol:
     snapshot = snapshot_folder("model", model.model, model.revision)
     declared = None if snapshot is None else read_declarations(snapshot)
     return choose_protocol(config, model, model.model, declared)
-
-
-def is_e5_name(model: str) -> bool:
-    """Returns whether a Hub name is that of an E5 model with query: and passage: prefixes."""
-    return _family(model) == "e5"
 
 
 def choose_protocol(
@@ -86,25 +72,20 @@ def choose_protocol(
 
 def _default(name: str | None, declared: Declarations | None) -> tuple[str, str]:
     """Returns the default protocol and the reason for it; the prompts of a fine-tuned model outweigh its origin."""
-    if name is not None and (family := _family(name)):
+    if name is not None and (family := e5_family(name)):
         return family, f"because {name} is an {_KINDS[family]} model"
     if declared is None:
         return UNDECIDED, _NOT_HERE
     prompts = declared.prompts.filled
     if declared.prompts.are_e5s:
         return "e5", "because its prompts are E5's"
-    origin = next((origin for origin in declared.origins if _family(origin)), None)
+    origin = next((origin for origin in declared.origins if e5_family(origin)), None)
     if origin is not None and not prompts.keys() & {"query", "document", declared.prompts.default_name}:
-        family = _family(origin) or ""
+        family = e5_family(origin) or ""
         return family, f"because it was made from {origin}, an {_KINDS[family]} model"
     if prompts:
         return "declared", f"because it declares prompts of its own ({_shown(declared.prompts)})"
     return "none", "because it declares no prompts"
-
-
-def _family(model: str) -> str | None:
-    match = _E5_MODEL.fullmatch(model)
-    return match.lastgroup if match else None
 
 
 def _unused_prompts(prompts: ModelPrompts) -> list[str]:

@@ -160,7 +160,7 @@ def convert_packed(source: Path, folder: Path) -> None:
     save_file(bert_state(header, tensors), folder / "model.safetensors", metadata={"format": "pt"})
     build_tokenizer(header, pieces).save(str(folder / "tokenizer.json"), pretty=False)
     for path, value in _sidecars(header, pieces):
-        write_json(folder / path, value)
+        write_model_json(folder / path, value)
 
 
 def bert_state(header: PackedHeader, tensors: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -261,7 +261,7 @@ def _sidecars(header: PackedHeader, pieces: list[tuple[str, float]]) -> Iterator
     )
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write a value as readable JSON."""
+def write_model_json(path: Path, value: object) -> None:
+    """Write a JSON file of a checkpoint as it is: unlike in records nothing is redacted, since every byte counts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.config.models import BUILTIN_PREFIX
-
 _SIZES = {"small": (12, 384, 1_536), "base": (12, 768, 3_072), "large": (24, 1_024, 4_096)}
 """Layers, width and inner width of the E5 models: their config.json on the Hub."""
 _E5 = re.compile(r"(?:intfloat/|builtin:)(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?$")
@@ -83,11 +81,6 @@ def shape_of_folder(folder: Path, model: str) -> ModelShape | None:
         )
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def is_builtin(model: str) -> bool:
-    """Whether a model comes in a wheel, so that nothing of it is fetched."""
-    return model.startswith(BUILTIN_PREFIX)
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from evaluation.models.names import original_name
+
 _MSMARCO: Final = frozenset(
     [
         "MSMARCO",
@@ -101,17 +103,6 @@ _BY_NAME: Final = (
     (r"BAAI/bge-(small|base|large)-en-v1\.5", _NQ | _BGE),
     (r"sentence-transformers/all-(MiniLM-L6-v2|MiniLM-L12-v2|mpnet-base-v2)", _E5),
 )
-_BUILTIN: Final = {
-    "multilingual-e5-small": "intfloat/multilingual-e5-small",
-    "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
-}
-
-
-def original_name(model: str) -> str:
-    """The Hub's name of the weights that a built-in model is made of, 4-bit ones included; other names as they are."""
-    if not model.startswith("builtin/"):
-        return model
-    return _BUILTIN.get(model.removeprefix("builtin/").removesuffix("-q4"), model)
 
 
 def trained_on(model: str) -> frozenset[str] | None:

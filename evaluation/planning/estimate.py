@@ -13,8 +13,8 @@ import numpy as np
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
-from evaluation.models.checkpoint import is_folder_name
-from evaluation.models.sizes import ModelShape, is_builtin, shape_of_folder, shape_of_name
+from evaluation.models.names import is_builtin, is_folder_name
+from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.text_groups import TextGroup
 from evaluation.planning.workload import workload

@@ -112,3 +112,5 @@ class Provenance(StoredModel):
     """The program's own commit."""
     hardware: Hardware | None = None
     """The machine."""
+    identity_version: int | None = None
+    """What fingerprint and record identify (`jobs.IDENTITY_VERSION`); None in records from before there was one."""

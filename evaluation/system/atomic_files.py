@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,12 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
     """
     try:
         make_folder(file.parent)
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=TEMPORARY_SUFFIX, dir=file.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less what the user's umask takes
         try:
             write(temporary)
             with temporary.open("r+b") as stream:
                 os.fsync(stream.fileno())
-            temporary.chmod(0o644)
             temporary.replace(file)
             sync_folder(file.parent)
         finally:

@@ -1,9 +1,11 @@
-"""Where this package keeps files of its own on a user's machine. Imports nothing of ours."""
+"""Where this package keeps files of its own on a user's machine."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 CACHE_VARIABLE = "E5_EVALUATION_CACHE"
 
@@ -11,12 +13,8 @@ CACHE_VARIABLE = "E5_EVALUATION_CACHE"
 def user_cache_dir() -> Path:
     """The folder for files that can be made again; it need not exist yet.
 
-    `$E5_EVALUATION_CACHE` when set, else `e5-evaluation` in `$XDG_CACHE_HOME` when that is an absolute path (the XDG
-    base directory specification has relative ones ignored), else `~/.cache/e5-evaluation`. Read at every call, so that
-    a changed environment counts.
+    `$E5_EVALUATION_CACHE` if set, else the system's cache folder for `e5-evaluation` (on Linux in `$XDG_CACHE_HOME` or
+    `~/.cache`). Read at every call, so a changed environment counts.
     """
     own = os.environ.get(CACHE_VARIABLE)
-    if own:
-        return Path(own).expanduser()
-    shared = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (shared if shared.is_absolute() else Path.home() / ".cache") / "e5-evaluation"
+    return Path(own).expanduser() if own else user_cache_path("e5-evaluation", appauthor=False)

@@ -6,6 +6,7 @@ a config has. Without such a card every file is wanted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from evaluation.hub.cache import (
     HubError,
     IncompleteSnapshotError,
     check_complete,
+    check_content,
     hub_cache,
     is_offline,
     snapshot_folder,
@@ -28,6 +30,7 @@ from evaluation.hub.cache import (
 from evaluation.hub.client import fetch
 from evaluation.tasks.selection import TaskChoice
 
+_LOG = logging.getLogger(__name__)
 ALL_FILES = ("*",)
 _SUFFIXES = ("parquet", "jsonl", "json", "csv", "tsv", "txt", "arrow", "gz", "bz2", "xz", "zst", "lz4", "zip", "tar")
 DATA_FILES = (*CARD_FILES[:1], *(f"*.{suffix}" for suffix in _SUFFIXES))
@@ -167,10 +170,11 @@ def dataset_folder(task: AbsTask, choice: TaskChoice) -> Path:
         try:
             patterns = file_patterns(read_card(folder), wanted, choice)
             check_complete(folder, patterns, choice.dataset)
-            return folder
         except (IncompleteSnapshotError, DataError):
             if is_offline():
                 raise
+        else:
+            return _checked(folder, patterns, choice)
     if is_offline():
         raise HubError(
             f"dataset {choice.dataset!r} (revision {choice.dataset_revision}) is not in the local Hub cache "
@@ -178,4 +182,15 @@ def dataset_folder(task: AbsTask, choice: TaskChoice) -> Path:
         )
     folder = fetch("dataset", choice.dataset, choice.dataset_revision, CARD_FILES)
     patterns = file_patterns(read_card(folder), wanted, choice)
-    return fetch("dataset", choice.dataset, choice.dataset_revision, patterns)
+    return _checked(fetch("dataset", choice.dataset, choice.dataset_revision, patterns), patterns, choice)
+
+
+def _checked(folder: Path, patterns: Sequence[str], choice: TaskChoice) -> Path:
+    unchecked = check_content(folder, patterns, choice.dataset)
+    if unchecked:
+        names = ", ".join(unchecked[:3]) + (" and others" if len(unchecked) > 3 else "")
+        _LOG.warning(
+            "%s: %s in %s can't be checked against a hash, because the Hub's cache does not keep one for it.",
+            choice.dataset, names, folder,
+        )  # fmt: skip
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.encoding.cache import CachedShard, EmbeddingCache, clear, hash_texts, prune, usage
+from evaluation.encoding.cache import EmbeddingCache, hash_texts
+from evaluation.encoding.cache_files import CachedShard, clear, prune, usage
 from evaluation.encoding.encoder import Encoder
 from evaluation.encoding.settings import EncoderSettings
 
@@ -27,29 +29,23 @@ def open_cache(folder: Path, identity: dict[str, str] | None = None) -> Embeddin
     return EmbeddingCache(identity or IDENTITY, folder, max_bytes=GIB)
 
 
-def test_vectors_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_a_shard_comes_back_as_it_was_stored(tmp_path: Path) -> None:
     texts = [f"text {number}" for number in range(100)]
     open_cache(tmp_path).put(hash_texts(texts), shard(texts))
-    found = open_cache(tmp_path).get(hash_texts(texts[::-1]))
+    found = open_cache(tmp_path).get(hash_texts(texts))
     assert found is not None
-    np.testing.assert_array_equal(found.vectors, shard(texts[::-1]).vectors)
-    np.testing.assert_array_equal(found.token_lengths, shard(texts[::-1]).token_lengths)
+    assert (found.vectors.dtype, found.token_lengths.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(found.vectors, shard(texts).vectors)
+    np.testing.assert_array_equal(found.token_lengths, shard(texts).token_lengths)
 
 
-def test_a_shard_with_one_unknown_text_is_not_taken_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("texts", [["a"], ["b", "a"], ["a", "b", "c"], ["a", "c"]])
+def test_another_shard_takes_nothing_of_it(tmp_path: Path, texts: list[str]) -> None:
+    """Batches, and so the last bits of vectors, follow the shard."""
     cache = open_cache(tmp_path)
     cache.put(hash_texts(["a", "b"]), shard(["a", "b"]))
-    assert cache.get(hash_texts(["a", "c"])) is None
-    assert cache.get(hash_texts(["b"])) is not None
-
-
-def test_shards_written_apart_are_found_together(tmp_path: Path) -> None:
-    cache = open_cache(tmp_path)
-    for text in ("a", "b", "c"):
-        cache.put(hash_texts([text]), shard([text]))
-    found = cache.get(hash_texts(["c", "a", "b"]))
-    assert found is not None
-    np.testing.assert_array_equal(found.vectors, shard(["c", "a", "b"]).vectors)
+    assert cache.get(hash_texts(texts)) is None
+    assert cache.get(hash_texts(["a", "b"])) is not None
 
 
 def test_other_weights_share_nothing(tmp_path: Path) -> None:
@@ -66,14 +62,14 @@ def test_lone_surrogates_and_empty_texts_have_hashes_of_their_own() -> None:
 def test_a_flipped_byte_is_noticed_and_never_used(tmp_path: Path, at: int) -> None:
     texts = ["a", "b", "c"]
     open_cache(tmp_path).put(hash_texts(texts), shard(texts))
-    file = next(tmp_path.glob("*/*.seg"))
+    file = next(tmp_path.glob("*/*.safetensors"))
     content = bytearray(file.read_bytes())
     content[at] ^= 0x10
     file.write_bytes(content)
     cache = open_cache(tmp_path)
     assert cache.get(hash_texts(texts)) is None
-    assert cache.damaged == [file]
     assert not file.exists()
+    assert file.with_suffix(".damaged").read_bytes() == content
     cache.put(hash_texts(texts), shard(texts))
     assert cache.get(hash_texts(texts)) is not None
 
@@ -82,11 +78,11 @@ def test_a_flipped_byte_is_noticed_and_never_used(tmp_path: Path, at: int) -> No
 def test_a_truncated_segment_is_noticed(tmp_path: Path, keep: int) -> None:
     texts = ["a", "b", "c"]
     open_cache(tmp_path).put(hash_texts(texts), shard(texts))
-    file = next(tmp_path.glob("*/*.seg"))
+    file = next(tmp_path.glob("*/*.safetensors"))
     file.write_bytes(file.read_bytes()[:keep])
     cache = open_cache(tmp_path)
     assert cache.get(hash_texts(texts)) is None
-    assert cache.damaged == [file]
+    assert not file.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
@@ -98,14 +94,12 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
 
 
 def test_the_limit_drops_what_was_unused_for_longest(tmp_path: Path) -> None:
-    import os
-
     cache = open_cache(tmp_path)
     for number, text in enumerate(("old", "middle", "new")):
         cache.put(hash_texts([text]), shard([text], dim=256))
-        newest = max(tmp_path.glob("*/*.seg"), key=lambda file: file.stat().st_mtime_ns)
+        newest = max(tmp_path.glob("*/*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
         os.utime(newest, (1_000 + number, 1_000 + number))
-    one = next(tmp_path.glob("*/*.seg")).stat().st_size
+    one = next(tmp_path.glob("*/*.safetensors")).stat().st_size
     assert prune(2 * one, tmp_path) == one
     assert cache.get(hash_texts(["old"])) is None
     assert cache.get(hash_texts(["new"])) is not None
@@ -118,6 +112,51 @@ def test_usage_and_clear(tmp_path: Path) -> None:
     assert row.n_segments == 1
     assert clear(tmp_path) >= row.n_bytes
     assert usage(tmp_path) == []
+
+
+def test_only_own_names_are_deleted_and_never_through_a_link(tmp_path: Path) -> None:
+    """A run prunes after each shard; `embedding-cache clear` takes all."""
+    root, theirs = tmp_path / "embeddings", tmp_path / "theirs"
+    cache = open_cache(root)
+    cache.put(hash_texts(["a"]), shard(["a"]))
+    (own,) = root.iterdir()
+    theirs.mkdir()
+    (root / ("b" * 24)).symlink_to(theirs)
+    (root / "notes").mkdir()
+    names = (".bashrc", "identity.json", f"{'c' * 24}.safetensors", f".{'c' * 24}.safetensors.x.tmp", "thesis.txt")
+    kept = [theirs / name for name in names] + [root / "notes" / names[2], own / "thesis.txt", own / ".hidden"]
+    for file in kept:
+        file.write_text("precious", encoding="utf-8")
+        os.utime(file, (1_000, 1_000))
+    unfinished = own / f".{'c' * 24}.safetensors.0123456789abcdef.tmp"
+    unfinished.write_text("half", encoding="utf-8")
+    os.utime(unfinished, (1_000, 1_000))
+    link = own / f"{'d' * 24}.safetensors"
+    link.symlink_to(theirs / "thesis.txt")
+    assert prune(0, root) > 0
+    assert not unfinished.exists()
+    clear(root)
+    assert all(file.read_text(encoding="utf-8") == "precious" for file in kept)
+    assert sorted(file.name for file in own.iterdir()) == sorted(["thesis.txt", ".hidden", link.name])
+    open_cache(root).put(hash_texts(["a"]), shard(["a"]))
+    assert len(usage(root)) == 1
+
+
+def test_files_of_earlier_releases_are_counted_and_dropped(tmp_path: Path) -> None:
+    folder = tmp_path / ("0" * 24)
+    folder.mkdir()
+    (folder / f"{'1' * 24}.seg").write_bytes(b"12345")
+    assert [(row.n_segments, row.n_bytes) for row in usage(tmp_path)] == [(1, 5)]
+    assert prune(0, tmp_path) == 5
+
+
+def test_files_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        open_cache(tmp_path).put(hash_texts(["a"]), shard(["a"]))
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.glob("*/*")} == {0o600}
 
 
 WRITER = """
@@ -133,7 +172,7 @@ for round_ in range(20):
         cache.put(hashes, shard(texts))
         found = cache.get(hashes)
     assert found is not None and (found.vectors == shard(texts).vectors).all()
-assert not cache.damaged
+assert not list(Path(sys.argv[1]).rglob("*.damaged"))
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -27,6 +27,7 @@ class Server:
         self.keys: list[str | None] = []
         self.statuses: list[int] = []  # of the next answers; 200 when empty
         self.as_base64, self.drop, self.value = True, 0, 1.0
+        self.index: Callable[[int], Any] = lambda position: position
         served = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,7 +54,7 @@ class Server:
         for index, text in enumerate(body["input"]):
             vector = np.array([len(text), ord(text[0])], np.float32) * self.value
             plain = base64.b64encode(vector.tobytes()).decode() if self.as_base64 else vector.tolist()
-            rows.append({"index": index, "embedding": plain})
+            rows.append({"index": self.index(index), "embedding": plain})
         return {"data": rows[::-1][self.drop :], "usage": {"prompt_tokens": 10 * len(rows)}}
 
 
@@ -89,7 +90,7 @@ def test_server_that_adds_prefixes_is_told_the_side(server: Server) -> None:
     encoded = encoder(server, prefix="input_type").encode(["text"], prefix="passage: ")
     assert (server.bodies[0]["input"], server.bodies[0]["input_type"]) == (["text"], "passage")
     assert encoded.examples == ("passage: text",), "the audit sees what the model sees"
-    with pytest.raises(ModelError, match="is no input_type"):
+    with pytest.raises(ModelError, match="is not an input_type"):
         encoder(server, prefix="input_type").encode(["text"], prefix="Represent: ")
 
 
@@ -102,7 +103,7 @@ def test_busy_server_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPa
 
 def test_refusal_and_strange_answers_are_sentences(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.statuses = [401]
-    with pytest.raises(ModelError, match=r"refuses \(HTTP 401\)"):
+    with pytest.raises(ModelError, match=r"refuses the request \(HTTP 401\)"):
         encoder(server).encode(["a"])
     server.drop = 1
     with pytest.raises(EncodingError, match="gave 1 vectors for 2 texts"):
@@ -116,9 +117,52 @@ def test_refusal_and_strange_answers_are_sentences(server: Server, monkeypatch: 
         encoder(server).encode(["a"])
 
 
+@pytest.mark.parametrize(
+    "index",
+    [lambda at: at % 2, str, float, bool, lambda at: 0, lambda at: at + 1, lambda at: -at, lambda at: None],
+    ids=["restarting", "strings", "floats", "booleans", "all zero", "from one", "negative", "null"],
+)
+def test_vectors_that_may_belong_to_other_texts_are_refused(server: Server, index: Callable[[int], Any]) -> None:
+    server.index = index
+    with pytest.raises(EncodingError, match="numbered the vectors of 3 texts .* from 0 to 2 once"):
+        encoder(server, batch=3).encode(["a", "bb", "ccc"])
+
+
+@pytest.mark.parametrize(("value", "said"), [(1e25, "norm is not finite"), (1e-25, "so short"), (0.0, "is zero")])
+def test_vectors_without_a_usable_length_are_refused(server: Server, value: float, said: str) -> None:
+    server.value = value
+    with pytest.raises(EncodingError, match=said):
+        encoder(server).encode(["a"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[], {"data": None}, {"data": [None]}, *({"data": [{"index": 0, "embedding": bad}]} for bad in ("@", [], [[1.0]]))],
+)
+def test_answers_of_another_shape_are_sentences(server: Server, answer: Any) -> None:
+    server.answer = lambda body: answer  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="did not return embeddings"):
+        encoder(server).encode(["a"])
+
+
+def test_batches_of_different_widths_are_refused(server: Server) -> None:
+    original = server.answer
+    server.as_base64 = False
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        found = original(body)
+        if body["input"] == ["c"]:
+            found["data"][0]["embedding"].append(1.0)
+        return found
+
+    server.answer = answer  # type: ignore[method-assign]
+    with pytest.raises(EncodingError, match="vectors of different sizes"):
+        encoder(server).encode(["a", "b", "c"])
+
+
 def test_key_comes_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
-    with pytest.raises(ModelError, match="wants the key in SOME_KEY, which is not set"):
+    with pytest.raises(ModelError, match="needs the key in SOME_KEY, which is not set"):
         encoder(server, key_variable="SOME_KEY")
     monkeypatch.setenv("SOME_KEY", "abc")
     encoder(server, key_variable="SOME_KEY").encode(["a"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.tiny_bert import write_tiny_bert
+from support.tiny_models import write_tiny_bert
 
 from evaluation import load_config, run
 from evaluation.encoding.encoder import Encoded, Encoder
@@ -89,7 +89,7 @@ def test_weights_replaced_while_another_model_runs_fail_by_name_and_leave_nothin
     assert f"model.safetensors in {folders['trained']} changed" in records["trained"].error.message
     assert scores("after", "untouched")["untouched"].main_score == truth  # the shared cache holds nothing of it
     again = scores("attacked", "slow", "trained")["trained"]
-    assert again.main_score == scores("newer", "newer", cache=False)["newer"].main_score != truth
+    assert again.main_score == scores("truth-newer", "newer", cache=False)["newer"].main_score != truth
 
 
 @pytest.mark.parametrize("change", [replaced, overwritten])

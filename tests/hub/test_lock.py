@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.hub_repositories import make_snapshot
+from support.data import make_snapshot
 
 from evaluation.errors import UsageError
 from evaluation.hub.cache import files_in

@@ -223,12 +223,21 @@ def test_damaged_copy_is_made_again(tiny_wheel: BuiltinModel, tmp_path: Path, da
 
 
 def test_only_old_leftovers_are_removed(tiny_wheel: BuiltinModel, tmp_path: Path) -> None:
-    old, young = tmp_path / "models" / ".tiny-killed", tmp_path / "models" / ".tiny-working"
-    for folder in (old, young):
+    """And only under our own names, never through a link."""
+    names = (".tiny-0123456789ab-killed", ".tiny-0123456789ab-working", ".somebody-else", "elsewhere")
+    old, young, foreign, elsewhere = folders = [tmp_path / "models" / name for name in names]
+    for folder in folders:
         folder.mkdir(parents=True)
-    os.utime(old, (0, time.time() - builtin.STALE_AFTER_S - 60))
+        (folder / "file").write_text("")
+    link = tmp_path / "models" / ".tiny-0123456789ab-linked"
+    link.symlink_to(elsewhere)
+    long_ago = (0, time.time() - builtin.STALE_AFTER_S - 60)
+    for folder in (old, foreign, elsewhere):
+        os.utime(folder, long_ago)
+    os.utime(link, long_ago, follow_symlinks=False)
     materialize("tiny", tmp_path)
     assert (old.exists(), young.exists()) == (False, True)
+    assert all((folder / "file").exists() for folder in (foreign, elsewhere, link))
 
 
 def test_cache_that_is_not_writable_is_a_sentence(tiny_wheel: BuiltinModel, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.tiny_bert import write_json
+from support.tiny_models import write_json
 
 from evaluation.errors import ModelError
 from evaluation.models import content as module
@@ -343,7 +343,9 @@ def test_on_a_network_every_file_is_read_again(settled: FolderContent, monkeypat
     """A client may report the old facts of a file that another machine changed."""
     name = "model.safetensors"
     overwritten(settled.folder / name)
-    settled._seen[name] = settled._seen[name]._replace(state=module._state(settled.folder / name))
+    seen, state = settled._seen[name], module._state(settled.folder / name)
+    assert state is not None
+    settled._seen[name] = seen._replace(state=state, read_at_ns=max(state.mtime_ns, state.ctime_ns))
     settled.verify_unchanged()  # what a local disk says is believed
     monkeypatch.setattr(module, "is_on_local_disk", lambda path: False)
     with pytest.raises(ModelError, match=name):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.models.training_data import original_name, trained_on
+from evaluation.models.names import original_name
+from evaluation.models.training_data import trained_on
 from evaluation.tasks.index import load_index
 
 KNOWN = [

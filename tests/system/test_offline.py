@@ -35,7 +35,7 @@ TASKS: Mapping[str, str] = {
     "CLSClusteringP2P.v2": "ColumnTopicsClustering",
 }
 FOLDERS = {STS_BENCHMARK: "sts", BANKING: "banking", ASK_UBUNTU: "ubuntu", CLUSTERING: "clustering"}
-COMMAND = "import sys; from evaluation.commands.{0} import main; sys.argv[0] = '{0}'; main()"
+COMMAND = "import sys; from evaluation.commands.entry import {0}; sys.argv[0] = '{0}'; {0}()"
 
 pytestmark = pytest.mark.full
 
@@ -88,7 +88,8 @@ def write_config(
 def command(name: str, *arguments: str | Path, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     gone = {"HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"}
     environment = {key: value for key, value in os.environ.items() if key not in gone}
-    environment |= {"HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **variables}
+    own = {"HF_HOME": str(home), "E5_EVALUATION_CACHE": str(home / "own")}  # small data stand in for real revisions
+    environment |= {**own, "HF_HUB_DISABLE_XET": "1", **variables}
     return subprocess.run(
         [sys.executable, "-c", COMMAND.format(name), *map(str, arguments)],
         capture_output=True,
@@ -188,6 +189,27 @@ def test_fetched_data_run_without_network_and_the_lock_notices_a_flipped_bit(
     assert refused.returncode == 2, refused.stderr
     assert "mteb/banking77" in refused.stderr
     assert "test.jsonl is not the file that was locked" in refused.stderr
+
+
+def test_a_cached_dataset_cut_in_half_is_refused_before_it_is_scored(hub: Hub, config: Path, tmp_path: Path) -> None:
+    """In the cache, whose blobs are named by their content, and as a plain copy without such names."""
+    home = tmp_path / "home"
+    assert command("fetch_data", config, home=home, HF_ENDPOINT=hub.address).returncode == 0
+    assert command("run_benchmark", config, home=home, HF_HUB_OFFLINE="1").returncode == 0
+    file = home / "hub" / "datasets--mteb--banking77" / "snapshots" / BANKING[1] / "test.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    half = "".join(lines[: len(lines) // 2])
+    blob = file.resolve()
+    blob.write_text(half, encoding="utf-8")
+    run = command("run_benchmark", config, "--fresh", home=home, HF_HUB_OFFLINE="1")
+    assert run.returncode == 2, run.stderr
+    assert "test.jsonl of mteb/banking77 in the Hub cache is damaged" in run.stderr
+    file.unlink()
+    file.write_text(half, encoding="utf-8")
+    run = command("run_benchmark", config, "--fresh", home=home, HF_HUB_OFFLINE="1")
+    assert run.returncode == 3, run.stderr
+    assert "can't be checked against a hash" in run.stderr
+    assert f"the rows of mteb/banking77 (revision {BANKING[1]}) are not those that were loaded before" in run.stderr
 
 
 def test_missing_candidates_are_an_error_before_the_run(hub: Hub, config: Path, tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from support.ray_runs import (
 )
 
 from evaluation import run
-from evaluation.encoding.cache import _read_segment, hash_texts
+from evaluation.encoding.cache import hash_texts
+from evaluation.encoding.cache_files import read_shard
 from evaluation.errors import WorkerError
 from evaluation.protocols import document_text
 from evaluation.records.store import RunStore
@@ -147,7 +148,7 @@ def test_driver_killed_and_started_again_encodes_no_finished_shard_again(
     deadline = time.monotonic() + 240
 
     def segments() -> list[Path]:
-        return list(three_nodes.cache.rglob("*.seg"))
+        return list(three_nodes.cache.rglob("*.safetensors"))
 
     def has_six_shards() -> bool:
         return sum(file.stat().st_size > 40_000 for file in segments()) >= 6  # those of other jobs are smaller
@@ -159,11 +160,11 @@ def test_driver_killed_and_started_again_encodes_no_finished_shard_again(
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     time.sleep(5)  # its workers end by themselves
-    kept = [_read_segment(file) for file in segments()]
+    kept = [stored for file in segments() if (stored := read_shard(file)) is not None]
     finished = {
         tuple(row): int(length)
-        for segment in kept
-        for row, length in zip(segment.hashes.tolist(), segment.lengths, strict=True)
+        for hashes, shard in kept
+        for row, length in zip(hashes.tolist(), shard.token_lengths, strict=True)
     }
     outcome, facts = watched_run(on(three_nodes, spread_run), Watcher(lambda workers: False, nothing))
     assert_same_runs(outcome.folder, local_run)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
 from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
-from evaluation.models.default_protocol import is_e5_name
-from evaluation.models.training_data import original_name
+from evaluation.models.names import is_e5_name, is_quantized, original_name
 from evaluation.protocols import TaskRules, TaskTraits, named_rules
 from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index
@@ -165,7 +164,7 @@ def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
     is_cut = audit is not None and any(side.truncated for side in audit.sides.values())
     if audit is not None and is_cut and is_e5_name(row.model) and audit.vectors.max_length != _E5_MAX_LENGTH:
         yield f"truncation: ours at {audit.vectors.max_length} tokens, theirs at {_E5_MAX_LENGTH}"
-    if model is not None and model.name.endswith("-q4"):
+    if model is not None and is_quantized(model.name):
         yield "weights: ours are rounded to 4 bits"
     if model is not None and model.settings.dtype != "float32":
         yield f"precision: ours is {model.settings.dtype}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.run_view import ScoredJob, TaskScore, differing
+from evaluation.analysis.run_view import IDENTITY_NAME, ScoredJob, TaskScore, differing
 from evaluation.analysis.statistics.units import Units
+from evaluation.jobs import missing_identity
 
 FaultKind = Literal["missing", "failed", "changed", "new"]
 
@@ -92,7 +93,20 @@ def _fault(before: Sequence[ScoredJob], now: Sequence[ScoredJob], known: bool) -
     if added:
         return Fault("changed", f"the baseline has no {', '.join(added)}")
     for name, job in later.items():
+        outdated = _outdated(earlier[name].conditions, job.conditions)
+        if outdated:
+            return Fault("changed", outdated)
         changes = differing(earlier[name].conditions, job.conditions)
         if changes:
             return Fault("changed", "; ".join(changes.values()))
     return None
+
+
+def _outdated(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Returns why two jobs can't be matched whose identities cover different things; None if they cover the same."""
+    versions = before.get(IDENTITY_NAME), now.get(IDENTITY_NAME)
+    if versions[0] == versions[1]:
+        return None
+    if lacking := missing_identity(versions[0]):
+        return f"the baseline is from an earlier release, and {lacking}; make it again with --update-baseline"
+    return f"the run is from an earlier release, and {missing_identity(versions[1])}; run its config again"

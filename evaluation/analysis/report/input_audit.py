@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.models.default_protocol import is_e5_name
+from evaluation.models.names import is_e5_name
 from evaluation.records import job_audit as stored
 from evaluation.records.job_record import JobRecord
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.analysis.run_view import RunView
-from evaluation.config.models import BUILTIN_PREFIX, RunConfig
+from evaluation.config.models import RunConfig
+from evaluation.models.names import is_builtin, is_folder_name
 from evaluation.records.job_record import JobRecord
 from evaluation.records.origin import Checkout, Hardware
 from evaluation.records.run_manifest import ListedJob, RunManifest
@@ -103,7 +104,7 @@ def pinned_config(config: Mapping[str, Any], records: Sequence[JobRecord]) -> di
     revisions = {record.label: record.provenance.model and record.provenance.model.revision for record in records}
     for model in _entries(pinned, "models"):
         found, name = revisions.get(str(model.get("label"))), str(model.get("model"))
-        from_hub = "/" in name and not name.startswith((BUILTIN_PREFIX, "/", ".", "~"))
+        from_hub = "/" in name and not is_builtin(name) and not is_folder_name(name)
         if model.get("revision") is None and found and from_hub:
             model["revision"] = found
     return _without_defaults(pinned)

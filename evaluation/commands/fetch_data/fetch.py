@@ -37,15 +37,26 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
         raise ConfigError(["HF_HUB_OFFLINE is set, so nothing can be fetched; unset it for fetch-data."])
     quieten_libraries(config.run_folder / "fetch.log")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    from evaluation.execution.downloads import Found, fetch_all, find, folder_entries, needs_of, side_by_side
+    from evaluation.execution.downloads import (
+        Found,
+        code_needs,
+        fetch_all,
+        find,
+        folder_entries,
+        needs_of,
+        side_by_side,
+    )
 
     console = Console()
     needs = needs_of(config, jobs)
     results = side_by_side(find, needs)
+    models = [item for item in results if isinstance(item, Found) and item.need.kind == "model"]
+    commits = {(item.need.name, item.need.revision): item.repository.commit for item in models}
+    results += side_by_side(find, code_needs(config, jobs, commits))
     found: list[Found] = [result for result in results if isinstance(result, Found)]
     faults = [str(result) for result in results if isinstance(result, EvaluationError)]
     _print_sizes(console, found)
-    if sizes_only or not needs:
+    if sizes_only or not results:
         _refuse(faults)
         return
     with _progress(console) as progress:

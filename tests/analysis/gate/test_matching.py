@@ -11,6 +11,7 @@ from evaluation.analysis.gate.matching import match, paired_labels
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.run_view import ScoredJob, differing
 from evaluation.analysis.statistics.units import UnitPart, Units
+from evaluation.jobs import IDENTITY_VERSION
 
 CONDITIONS = {"protocol": "e5", "protocol's text_prefix": "query: ", "dataset revision": "1", "splits": ["test"]}
 
@@ -121,3 +122,20 @@ def test_task_without_units_on_one_side_has_its_scores_alone() -> None:
 
 def test_differences_name_what_came_and_went() -> None:
     assert differing({"a": 1, "b": 2}, {"b": 3, "c": None}) == {"a": "a 1 -> None", "b": "b 2 -> 3"}
+
+
+def test_a_baseline_from_before_is_refused_with_what_its_identity_lacks() -> None:
+    """Never matched in silence; two snapshots from before are as comparable as they were."""
+    old, new = job(), job(conditions=CONDITIONS | {"identity version": IDENTITY_VERSION})
+    (case,) = match(snapshot(old), snapshot(new))
+    assert case.fault is not None
+    assert case.fault.kind == "changed"
+    assert "the baseline is from an earlier release, and its identity lacks the checkpoint's files" in case.fault.reason
+    assert "make it again with --update-baseline" in case.fault.reason
+    (case,) = match(snapshot(new), snapshot(old))
+    assert case.fault is not None
+    assert "the run is from an earlier release" in case.fault.reason
+    (case,) = match(snapshot(old), snapshot(old))
+    assert case.fault is None
+    (case,) = match(snapshot(new), snapshot(new))
+    assert case.fault is None

@@ -17,7 +17,8 @@ from support.watched_runs import SHARD_TEXTS, Scores, scores_of
 from evaluation import load_config, results_frame, run
 from evaluation.commands.run_benchmark.run import write_summaries
 from evaluation.encoding import batching
-from evaluation.encoding.cache import CachedShard, EmbeddingCache, hash_texts, usage
+from evaluation.encoding.cache import EmbeddingCache, hash_texts
+from evaluation.encoding.cache_files import CachedShard, usage
 from evaluation.errors import DamagedFileError, StoreError
 from evaluation.execution.reporting import RunOutcome
 from evaluation.execution.runner import RunOptions
@@ -35,7 +36,7 @@ KINDS = {
     "mteb's model": "results/small/mteb/results/*/*/experiments/*/model_meta.json",
     "summary.csv": "results/small/summary.csv",
     "summary.md": "results/small/summary.md",
-    "vectors": "cache/embeddings/*/*.seg",
+    "vectors": "cache/embeddings/*/*.safetensors",
 }
 READ_BY_ANALYSIS = ["run.json", "record", "samples", "ranking", "texts"]
 
@@ -174,14 +175,15 @@ def test_every_byte_and_every_length_of_a_segment_counts(tmp_path: Path) -> None
     shard = CachedShard(np.arange(12, dtype=np.float32).reshape(3, 4), np.array([1, 2, 3]))
     cache = EmbeddingCache({"weights": "w"}, tmp_path, max_bytes=2**30)
     cache.put(hash_texts(texts), shard)
-    (file,) = tmp_path.glob("*/*.seg")
+    (file,) = tmp_path.glob("*/*.safetensors")
     good = file.read_bytes()
     for at in range(len(good)):
         for content in (good[:at], good[:at] + bytes([good[at] ^ 1 << at % 8]) + good[at + 1 :]):
             file.write_bytes(content)
             opened = EmbeddingCache({"weights": "w"}, tmp_path, max_bytes=2**30)
             assert opened.get(hash_texts(texts)) is None
-            assert opened.damaged == [file]
+            assert not file.exists()
+            assert file.with_suffix(".damaged").read_bytes() == content
 
 
 def test_what_a_damaged_identity_says_is_not_shown(tmp_path: Path) -> None:
@@ -225,10 +227,10 @@ def test_sealed_files_give_back_what_was_written_or_refuse(
 def test_the_cache_gives_back_what_was_put_whatever_the_shards(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Vectors are a function of their text here, so that every answer can be checked; None only for unknown texts."""
+    """Vectors are a function of their text here, so that every answer can be checked; None only for unknown shards."""
     folder = tmp_path_factory.mktemp("cache")
     pool = [f"text {number}" for number in range(12)] + ["", " ", "\ud800", "A", "a"]
-    known: set[str] = set()
+    known: set[tuple[str, ...]] = set()
     for _ in range(data.draw(st.integers(1, 6))):
         cache = EmbeddingCache({"weights": "w"}, folder, max_bytes=2**30)
         shard = data.draw(st.lists(st.sampled_from(pool), min_size=1, max_size=6, unique=True))
@@ -236,12 +238,12 @@ def test_the_cache_gives_back_what_was_put_whatever_the_shards(
         vectors = (hashes[:, :1] >> np.arange(0, 48, 12, dtype=np.uint64)).astype(np.float32)
         lengths = (hashes[:, 1] % 100).astype(np.int64)
         found = cache.get(hashes)
-        assert (found is not None) == (set(shard) <= known)
+        assert (found is not None) == (tuple(shard) in known)
         if found is not None:
             np.testing.assert_array_equal(found.vectors, vectors)
             np.testing.assert_array_equal(found.token_lengths, lengths)
         elif data.draw(st.booleans()):
             cache.put(hashes, CachedShard(vectors, lengths))
-            known |= set(shard)
+            known.add(tuple(shard))
         else:
             cache.put(hash_texts(["elsewhere"]), CachedShard(vectors[:1], lengths[:1]))

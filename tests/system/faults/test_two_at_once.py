@@ -41,7 +41,7 @@ def test_two_runs_on_one_cache_share_the_work(rounds: int, fresh: Callable[..., 
         most_doubled = max(most_doubled, encoded.total() - len(encoded))
         names = [path.name for path in first.cache.rglob("*") if path.is_file()]
         assert not [name for name in names if name.endswith((".damaged", ".tmp", ".claim"))]
-        assert sum(name.endswith(".seg") for name in names) == len(encoded)
+        assert sum(name.endswith(".safetensors") for name in names) == len(encoded)
     print(f"{rounds} rounds, at most {most_doubled} shards encoded twice")  # noqa: T201
     assert most_doubled <= 1
 
