@@ -120,7 +120,8 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
 
 def _json_difference(difference: Difference) -> dict[str, Any]:
     found = asdict(difference)
-    del found["draws"]
+    for name in ("residuals", "unit_ids"):  # intermediate values of the mean over tasks
+        del found[name]
     return found
 
 
