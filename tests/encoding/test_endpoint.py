@@ -89,7 +89,7 @@ def test_server_that_adds_prefixes_is_told_the_side(server: Server) -> None:
     encoded = encoder(server, prefix="input_type").encode(["text"], prefix="passage: ")
     assert (server.bodies[0]["input"], server.bodies[0]["input_type"]) == (["text"], "passage")
     assert encoded.examples == ("passage: text",), "the audit sees what the model sees"
-    with pytest.raises(ModelError, match="is no input_type"):
+    with pytest.raises(ModelError, match="is not an input_type"):
         encoder(server, prefix="input_type").encode(["text"], prefix="Represent: ")
 
 
@@ -102,7 +102,7 @@ def test_busy_server_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPa
 
 def test_refusal_and_strange_answers_are_sentences(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.statuses = [401]
-    with pytest.raises(ModelError, match=r"refuses \(HTTP 401\)"):
+    with pytest.raises(ModelError, match=r"refused the request \(HTTP 401\)"):
         encoder(server).encode(["a"])
     server.drop = 1
     with pytest.raises(EncodingError, match="gave 1 vectors for 2 texts"):
@@ -118,7 +118,7 @@ def test_refusal_and_strange_answers_are_sentences(server: Server, monkeypatch: 
 
 def test_key_comes_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_KEY", raising=False)
-    with pytest.raises(ModelError, match="wants the key in SOME_KEY, which is not set"):
+    with pytest.raises(ModelError, match="needs a key, and the environment variable SOME_KEY is not set"):
         encoder(server, key_variable="SOME_KEY")
     monkeypatch.setenv("SOME_KEY", "abc")
     encoder(server, key_variable="SOME_KEY").encode(["a"])

@@ -166,6 +166,28 @@ def pooling(text: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (POOLED_BY_MAX, "max"),
+        ("{}", "mean"),
+        ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}', "cls+mean"),
+        ('{"pooling_mode": "max"}', "max"),
+        ('{"pooling_mode": ["mean", "lasttoken"]}', "mean+last"),
+    ],
+)
+def test_every_pooling_of_sentence_transformers_is_read(bert_copy: Path, declared: str, expected: str) -> None:
+    pooling(declared)(bert_copy)
+    assert read(bert_copy).pooling == expected
+
+
+@pytest.mark.parametrize(("length", "expected"), [(20, 20), (512, 32), (10**30, 32)])
+def test_length_is_read_where_sentence_transformers_6_keeps_it(bert_copy: Path, length: int, expected: int) -> None:
+    file = bert_copy / "tokenizer_config.json"
+    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "model_max_length": length})
+    assert read(bert_copy).max_length == expected
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         pytest.param(remove("config.json"), r"config\.json is missing", id="no config.json"),
@@ -175,19 +197,12 @@ def pooling(text: str) -> Callable[[Path], None]:
             write("config.json", '{"max_position_embeddings": "many"}'), "max_position", id="positions in words"
         ),
         pytest.param(remove("model.safetensors"), r"no \*\.safetensors", id="no weights"),
-        pytest.param(pickled_only, "pickled weights are not read.*save_pretrained", id="pickled weights only"),
+        pytest.param(pickled_only, r"pickled \*\.bin weights are not read.*save_pretrained", id="pickled weights only"),
         pytest.param(remove("tokenizer.json"), "no tokenizer", id="no tokenizer"),
         pytest.param(write("modules.json", "["), r"modules\.json can't be read", id="modules.json cut short"),
         pytest.param(write("modules.json", '[{"idx": 0}]'), r"modules\.json", id="module without a type"),
         pytest.param(write("modules.json", TWO_MODULES), r"config\.json is missing", id="pooling without its config"),
-        pytest.param(pooling(POOLED_BY_MAX), "pooling other than mean, cls or last", id="max pooling"),
-        pytest.param(pooling("{}"), "pooling other than mean, cls or last", id="no pooling"),
-        pytest.param(
-            pooling('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}'), "pooling", id="two poolings"
-        ),
-        pytest.param(pooling('{"pooling_mode": "max"}'), "pooling", id="max pooling of sentence-transformers 5"),
         pytest.param(write(ST_FILES, '{"similarity_fn_name": "euclidean"}'), "'euclidean'", id="euclidean"),
-        pytest.param(write("sentence_bert_config.json", '{"do_lower_case": true}'), "do_lower_case", id="lower case"),
         pytest.param(
             write("sentence_bert_config.json", '{"max_seq_length": "long"}'), "max_seq_length", id="length no number"
         ),
