@@ -177,6 +177,6 @@ def _model_fault(config: RunConfig, name: str) -> str | None:
     folder = config.resolve_path(name)
     if not folder.is_dir():
         return f"model {name!r}: there is no folder {folder}."
-    if not any((folder / file).is_file() for file in ("config.json", "modules.json")):
+    if not any((folder / file).is_file() for file in ("config.json", "modules.json", "adapter_config.json")):
         return f"model {name!r}: {folder} holds neither config.json nor modules.json, so it is not a checkpoint."
     return None

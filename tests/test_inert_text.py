@@ -21,7 +21,7 @@ from support.synthetic_suite import write_suite
 from evaluation.analysis.comparison.types import Comparison
 from evaluation.analysis.frame import records_frame
 from evaluation.analysis.gate.junit import render_junit
-from evaluation.analysis.gate.verdicts import Check, GateReport, GateRule, Verdict
+from evaluation.analysis.gate.rule import Check, GateReport, GateRule, Verdict
 from evaluation.analysis.report.contents import gather
 from evaluation.analysis.report.page import render
 from evaluation.analysis.tables.comparison_table import comparison_tables
@@ -77,7 +77,7 @@ def compared(hostile: str) -> Comparison:
 
 def judged(hostile: str) -> GateReport:
     check = Check(hostile, hostile, Verdict.FAILED, reason=hostile)
-    return GateReport(hostile, hostile, GateRule(), (check, Check("b", "T", Verdict.OK)), (), (hostile,))
+    return GateReport(hostile, hostile, GateRule(), (check, Check("b", "T", Verdict.NO_DROP)), (), (hostile,))
 
 
 def is_command(line: str) -> bool:

@@ -11,9 +11,8 @@ from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evaluation.analysis.statistics.units import Units, aggregate_units, load_units
 from evaluation.errors import ComparisonError, DamagedFileError, SchemaVersionError
 from evaluation.jobs import METRIC_DISTRIBUTIONS
 from evaluation.records.job_record import JobRecord
@@ -22,6 +21,9 @@ from evaluation.records.store import RECORD_FILE, RunStore
 from evaluation.system.atomic_files import check_file
 from evaluation.tasks.index import TaskIndex, load_index
 from evaluation.tasks.selection import BEIR_TASKS
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.units import Units
 
 IDENTITY_NAME = "identity version"
 """Of the condition that says what a record's identity covers."""
@@ -140,6 +142,8 @@ class TaskScore:
         found = [units for job in self.jobs if (units := self.read_units(job)) is not None]
         if len(found) < len(self.jobs) or self.absent:
             return None, NO_SAMPLES
+        from evaluation.analysis.statistics.units import aggregate_units  # numpy, which published scores don't need
+
         try:
             return (found[0] if len(found) == 1 else aggregate_units(self.task, found)), ""
         except ComparisonError as error:
@@ -198,6 +202,8 @@ class RunView:
             DamagedFileError: Its samples are not what was written.
             StoreError: Its samples can't be read.
         """
+        from evaluation.analysis.statistics.units import load_units
+
         key = job.label, job.task
         if key not in self._units:
             self._units[key] = load_units(self.job_folder(job.record), job.record) if job.record is not None else None

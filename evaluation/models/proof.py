@@ -46,7 +46,7 @@ _LONGEST_TEXT = 40_000  # words of the probe beyond the maximum length
 _PARAGRAPH = (
     "The quick brown fox jumps over the lazy dog, while 42 researchers in Zürich measure how long a sentence can grow. "
 )
-_PARAGRAPH_WORDS = 21
+_PARAGRAPH_WORDS, _PARAGRAPH_TOKENS = 21, 32  # tokens at most, with the usual vocabularies
 PROBES = (
     "a",
     "cat",
@@ -247,8 +247,7 @@ def _probe(reference: Reference) -> _Probed:
     long = _PARAGRAPH * (min(facts.max_length, _LONGEST_TEXT) // _PARAGRAPH_WORDS + 2)
     prompts = [f"{prompt}how long is a sentence" for prompt in facts.prompts.values()]
     texts = list(dict.fromkeys([*PROBES, *prompts]))
-    if facts.max_length <= _LONGEST_VECTOR:
-        texts.append(long)
+    texts.append(long if facts.max_length <= _LONGEST_VECTOR else _PARAGRAPH * (_LONGEST_VECTOR // _PARAGRAPH_TOKENS))
     if not _takes_empty(reference):
         texts.remove("")
     vectors = _library_vectors(reference, texts, role)

@@ -78,6 +78,10 @@ def load_reference(folder: Path, name: str, settings: ReferenceSettings) -> Refe
     except EvaluationError as error:
         raise ModelError(str(error)) from error
     except Exception as error:  # whatever a library, or a repository's own code, makes of broken files
+        if "trust_remote_code" in str(error) and not settings.trust_remote_code:
+            raise ModelError(
+                f"{name} has Python code of its own, which runs only with trust_remote_code: true; read it first."
+            ) from error
         raise ModelError(f"{name} can't be loaded from {folder} by {kind.library}: {reason_of(error)}") from error
     if missing:
         raise ModelError(

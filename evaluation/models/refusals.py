@@ -107,7 +107,15 @@ def check_files(folder: Path, name: str) -> None:
             raise ModelError(
                 f"{name}: {where} is a git-lfs pointer, not the file itself: run git lfs pull in {folder}."
             )
-    if not any(folder.rglob("*.safetensors")):
+    weights = [file.name for file in folder.rglob("*.safetensors")]
+    adapter = adapter_folder(folder)
+    if adapter is not None and all(file.startswith("adapter_") for file in weights):
+        base = _mapping(adapter / _ADAPTER_FILE).get("base_model_name_or_path")
+        raise ModelError(
+            f"{name} holds an adapter without its base model ({base}); merge the two with peft's merge_and_unload and "
+            "save the whole model."
+        )
+    if not weights:
         hint = " (pickled *.bin weights are not read)" if any(folder.rglob("*.bin")) else ""
         raise ModelError(f"{name}: {folder} holds no *.safetensors file{hint}; save it again with save_pretrained.")
 

@@ -25,6 +25,7 @@ from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from evaluation import run  # noqa: E402
 from evaluation.adapters import mteb_adapter  # noqa: E402
 from evaluation.errors import ConfigError  # noqa: E402
+from evaluation.records.job_record import SubsetScores  # noqa: E402
 
 PROMPTS = {"query": "query: ", "document": "passage: "}  # mteb 2.26, model_implementations/e5_models.py
 TOLERANCE = 1e-4
@@ -347,8 +348,17 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     return {path: None if math.isnan(value) else float(value)}
 
 
+def _ours(scores: Mapping[str, Sequence[SubsetScores]]) -> dict[str, Any]:
+    """The stored scores by split and subset."""
+
+    def row(entry: SubsetScores) -> dict[str, Any]:
+        return {**entry.metrics, **entry.details, "main_score": entry.main_score, "hf_subset": entry.subset}
+
+    return _flat({split: {entry.subset: row(entry) for entry in entries} for split, entries in scores.items()})
+
+
 def _by_place(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Scores by split and subset. Languages are left out: local data declares none."""
+    """mteb's scores by split and subset. Languages are left out: local data declares none."""
     return _flat(
         {
             split: {entry["hf_subset"]: {key: entry[key] for key in entry if key != "languages"} for entry in entries}
@@ -371,7 +381,7 @@ def _mteb_scores(case: Case, folder: Path) -> dict[str, Any]:
 
 def _assert_parity(case: Case, folder: Path, write_data, run_job, model: Path | str) -> None:
     ours = run_job({**case.task, "data": write_data("data", case.files)}, model, "mteb")
-    found, expected = _by_place(ours.scores), _mteb_scores(case, folder)
+    found, expected = _ours(ours.scores), _mteb_scores(case, folder)
     assert found.keys() == expected.keys()
     different = {key: (found[key], value) for key, value in expected.items() if not _same(found[key], value)}
     assert different == {}, "path: (ours, mteb's)"
@@ -404,7 +414,7 @@ def test_scores_equal_mteb_with_dot_product(name, text_pool, dot_checkpoint, wri
 
 def test_comparison_notices_a_missing_prefix(text_pool, tiny_checkpoint, write_data, run_job):
     case = CASES["Retrieval"](text_pool)
-    bare = _by_place(run_job({**case.task, "data": write_data("data", case.files)}, tiny_checkpoint, "none").scores)
+    bare = _ours(run_job({**case.task, "data": write_data("data", case.files)}, tiny_checkpoint, "none").scores)
     main_score = "/test/default/main_score"
     assert not _same(bare[main_score], _mteb_scores(case, tiny_checkpoint)[main_score])
 
@@ -416,7 +426,7 @@ def test_corpus_in_many_blocks_gives_the_same_ranking(text_pool, tiny_checkpoint
     monkeypatch.setattr(mteb_adapter, "corpus_blocks", partial(mteb_adapter.corpus_blocks, block=16))
     in_blocks = run_job(task, tiny_checkpoint, "mteb")
     assert in_blocks.audit.sides["passage"].texts == whole.audit.sides["passage"].texts == 150
-    found, expected = _by_place(in_blocks.scores), _by_place(whole.scores)
+    found, expected = _ours(in_blocks.scores), _ours(whole.scores)
     assert {key: (found[key], value) for key, value in expected.items() if not _same(found[key], value)} == {}
 
 

@@ -83,7 +83,7 @@ def test_every_format_goes_to_a_file_and_to_standard_output(command: Run, table:
     ("arguments", "message"),
     [
         ((), "name a run folder"),
-        (("nowhere",), "nowhere is no run: it does not exist"),
+        (("nowhere",), "nowhere is not a run: it does not exist"),
         (("mine.csv", "--mixed", "--baseline", "c"), "--baseline 'c': no column has this label"),
         (("mine.csv", "--mixed", "--benchmark", "MTEBB"), "mteb has no benchmark of this name"),
         (("mine.csv", "--format", "pdf"), "pdf"),

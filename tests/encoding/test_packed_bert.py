@@ -215,6 +215,21 @@ def test_half_precision_points_the_same_way(bert, dtype):
     assert torch.cosine_similarity(half, by_transformers(bert, rows, "mean")).min() > 0.999
 
 
+@torch.inference_mode()
+def test_bfloat16_on_a_processor_rounds_matrix_products_only(bert):
+    """Embeddings, residual stream and LayerNorm stay float32: nearer to float32 than transformers' bfloat16."""
+    model, rows = load(bert, dtype=torch.bfloat16), random_rows([40, 12, 3])
+    assert {part.weight.dtype for part in (model.words, model.norm, model.layers[0].output_norm)} == {torch.float32}
+    assert model.layers[0].widen.weight.dtype == torch.bfloat16
+    reference, theirs = (
+        by_transformers(bert, rows, "mean"),
+        AutoModel.from_pretrained(bert, dtype=torch.bfloat16).eval(),
+    )
+    half = torch.cat([theirs(torch.tensor([row])).last_hidden_state.float().mean(dim=1) for row in rows])
+    ours = 1 - torch.cosine_similarity(model.forward(rows, "mean").double(), reference.double())
+    assert ours.mean() < 0.7 * (1 - torch.cosine_similarity(half.double(), reference.double())).mean()
+
+
 def test_a_vector_does_not_depend_on_its_neighbours(bert):
     model, rows = load(bert), random_rows([20, 20, 7])
     torch.testing.assert_close(model.forward(rows, "mean")[1:2], model.forward(rows[1:2], "mean"), rtol=0, atol=1e-5)

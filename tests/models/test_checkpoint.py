@@ -166,6 +166,28 @@ def pooling(text: str) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (POOLED_BY_MAX, "max"),
+        ("{}", "mean"),
+        ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}', "cls+mean"),
+        ('{"pooling_mode": "max"}', "max"),
+        ('{"pooling_mode": ["mean", "lasttoken"]}', "mean+last"),
+    ],
+)
+def test_every_pooling_of_sentence_transformers_is_read(bert_copy: Path, declared: str, expected: str) -> None:
+    pooling(declared)(bert_copy)
+    assert read(bert_copy).pooling == expected
+
+
+@pytest.mark.parametrize(("length", "expected"), [(20, 20), (512, 32), (10**30, 32)])
+def test_length_is_read_where_sentence_transformers_6_keeps_it(bert_copy: Path, length: int, expected: int) -> None:
+    file = bert_copy / "tokenizer_config.json"
+    write_json(file, {**json.loads(file.read_text(encoding="utf-8")), "model_max_length": length})
+    assert read(bert_copy).max_length == expected
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         pytest.param(remove("config.json"), r"config\.json is missing", id="no config.json"),

@@ -119,7 +119,8 @@ def test_trusted_code_of_a_repository_decides_the_vectors(own_code: Path, tmp_pa
 
 
 def test_code_that_is_not_trusted_is_not_run(own_code: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="local/own-code can't be loaded .*trust_remote_code"):
+    words = "local/own-code has Python code of its own, which runs only with trust_remote_code: true"
+    with pytest.raises(ModelError, match=words):
         resolve(own_code, tmp_path)
 
 

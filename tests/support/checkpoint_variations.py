@@ -475,6 +475,10 @@ VARIATIONS: dict[str, Variation] = {
     "language model": Variation(
         partial(plain, head="LMHeadModel", **GPT2), refused=r"is a generative model without a pooling module"
     ),
+    "adapter alone": Variation(
+        partial(damaged, change=lambda folder: (with_adapter(folder), (folder / "model.safetensors").unlink())),
+        refused=r"holds an adapter without its base model .*merge_and_unload",
+    ),
     "adapter": Variation(
         partial(damaged, change=with_adapter), refused=r"needs the package peft; install it with: pip install"
     ),

@@ -12,7 +12,6 @@ from evaluation.analysis.comparison.comparability import differences, faults, ma
 from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
-from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
@@ -23,6 +22,7 @@ from evaluation.analysis.comparison.types import (
     ComparisonOptions,
     Row,
     Speed,
+    Standings,
 )
 from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
@@ -114,9 +114,20 @@ def compare_models(
         options=options,
         notes=(),
         runs=tuple(dict.fromkeys(model.view for model in models if model.view is not None)),
-        standings=compare_all_pairs(models, common_tasks(models, rows, aggregates), evidence),
+        standings=_standings(models, rows, aggregates, evidence),
     )
     return replace(comparison, notes=comparison_notes(comparison, sentences))
+
+
+def _standings(
+    models: Sequence[ScoredModel], rows: Sequence[Row], aggregates: Sequence[Aggregate], evidence: Evidence
+) -> Standings | None:
+    """All pairs of runs; None with fewer than two, such as published scores alone, which need no numpy."""
+    if sum(model.view is not None for model in models) < 2:
+        return None
+    from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
+
+    return compare_all_pairs(models, common_tasks(models, rows, aggregates), evidence)
 
 
 def _tasks(models: Sequence[ScoredModel], options: ComparisonOptions) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -120,8 +121,9 @@ def _json_cell(cell: Cell) -> dict[str, Any]:
 
 def _json_difference(difference: Difference) -> dict[str, Any]:
     found = asdict(difference)
-    del found["draws"]
-    return found
+    for name in ("residuals", "unit_ids"):  # intermediate values of the mean over tasks
+        del found[name]
+    return {name: None if value in (math.inf, -math.inf) else value for name, value in found.items()}
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_stored_files_that_are_gone_are_refused_by_name(
 
 
 def test_samples_are_read_once(query_run: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evaluation.analysis import run_view
+    from evaluation.analysis.statistics import units as units_module
 
     read: list[str] = []
 
@@ -149,7 +149,7 @@ def test_samples_are_read_once(query_run: Write, monkeypatch: pytest.MonkeyPatch
         read.append(record.label)
         return load_units(folder, record)
 
-    monkeypatch.setattr(run_view, "load_units", load)
+    monkeypatch.setattr(units_module, "load_units", load)
     run = query_run("r", {"a": {"T1": HIGH}, "b": {"T1": LOW}})
     cells = compare(run, baseline="b").rows[0].cells
     units = [cell.stored.read_units(job) for cell in cells if cell.stored for job in cell.stored.jobs]

@@ -121,7 +121,7 @@ def test_annotations_name_failures_and_doubts() -> None:
 
 def test_annotations_are_one_line_whatever_they_hold() -> None:
     (found,) = workflow_commands(report(check(Verdict.MISSING, "a:b,c", "50%", reason="100%\r\n::error::x")))
-    assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0A%0A::error::x"
+    assert found == "::error title=50%25%2C a%3Ab%2Cc::missing: 100%25%0D%0A::error::x"
 
 
 # --------------------------------------------------------------------------------------------------------------- junit

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.small_run import Orders, Scores, scores_of
+from support.watched_runs import Orders, Scores, scores_of
 
 PROGRAM = "from evaluation.commands.entry import run_benchmark; run_benchmark()"
 FULL = pytest.mark.full
