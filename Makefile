@@ -21,7 +21,7 @@ gate: quickstart
 	$(BIN)/check-regression results/quickstart --baseline results/baselines/quickstart.json
 
 test: install
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not full" --numprocesses auto --dist loadfile
 
 test-full: install
 	$(BIN)/python -m pytest

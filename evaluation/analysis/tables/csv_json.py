@@ -94,7 +94,7 @@ def comparison_json(comparison: Comparison) -> str:
         ],
         "notes": comparison.notes,
     }
-    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n"
+    return json.dumps(_finite(content), ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n"
 
 
 def _json_column(column: Column) -> dict[str, Any]:
@@ -123,7 +123,16 @@ def _json_difference(difference: Difference) -> dict[str, Any]:
     found = asdict(difference)
     for name in ("residuals", "unit_ids"):  # intermediate values of the mean over tasks
         del found[name]
-    return {name: None if value in (math.inf, -math.inf) else value for name, value in found.items()}
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """Returns the value with None for every infinite number, which JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and math.isinf(value) else value
 
 
 def _column(column: Column) -> dict[str, Any]:

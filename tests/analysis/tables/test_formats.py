@@ -265,7 +265,7 @@ def test_csv_holds_no_formula() -> None:
 
 def test_json_holds_everything() -> None:
     content = json.loads(comparison_json(example()))
-    assert content["rows"][0]["cells"]["a"]["difference"]["interval"] == {"low": 1.0, "high": 4.0, "method": "BCa"}
+    assert content["rows"][0]["cells"]["a"]["difference"]["interval"] == {"low": 1.0, "high": 4.0, "method": "t"}
     assert content["rows"][1]["cells"]["a"]["score"] is None
     assert content["aggregates"][0]["cells"]["a"]["missing"] == ["T2"]
     assert content["columns"][2]["limited"] is True
