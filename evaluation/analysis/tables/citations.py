@@ -45,7 +45,7 @@ def _citation(comparison: Comparison, position: int) -> str:
 
 
 def _model(column: Column) -> str:
-    return column.model if column.revision is None else f"{column.model} at revision {column.revision[:_DIGITS]}"
+    return column.model if not column.revision else f"{column.model} at revision {column.revision[:_DIGITS]}"
 
 
 def _protocol(column: Column) -> str:
