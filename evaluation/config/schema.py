@@ -35,8 +35,8 @@ def render_reference() -> str:
     schema = build_schema()
     parts = [
         "# Config reference",
-        "Generated from `evaluation/config/models.py` by `make schema`. Unknown keys, wrong types and unknown names are "
-        "errors.",
+        "Generated from `evaluation/config/models.py` by `make schema`. Unknown keys, wrong types and unknown names "
+        "are errors.",
         *_reference_table("The file", schema, schema["$defs"]),
     ]
     for name, definition in schema["$defs"].items():
