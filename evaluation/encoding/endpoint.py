@@ -7,6 +7,7 @@ servers that add prefixes themselves. Token counts per text are the server's tot
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ from evaluation.models.facts import SERVER_POOLING, UNLIMITED, Route
 from evaluation.models.names import public_endpoint
 from evaluation.system.threads import map_in_threads
 
+_LOG = logging.getLogger(__name__)
 _PROVE_EVERY_S = 60.0
 
 
@@ -186,7 +188,9 @@ class EndpointEncoder:
         self._probe_vectors, self._proved_at = self._send_probes(threading.Event()), time.monotonic()
         if prefix and self._endpoint.prefix == "text":
             notice = doubling_notice(self._sender, prefix)
-            self._notices = (notice,) if notice else ()
+            if notice is not None:
+                _LOG.warning("%s", notice)
+                self._notices = (notice,)
         if self._store is not None:
             self._store.open(self._probe_vectors)
 
