@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
+from evaluation.config.endpoint_keys import key_fault
 from evaluation.config.task_types import TaskType
 from evaluation.system.nearest_names import nearest_hint
 
@@ -66,6 +67,14 @@ class EndpointConfig(Declared):
     empty_text: str | None = Field(
         None, min_length=1, description="Sent in place of empty texts, and counted; null: they are sent as they are."
     )
+    allow_key_to: str | None = Field(None, description="Host that may receive a key of another service.")
+
+    @model_validator(mode="after")
+    def _key_at_home(self) -> EndpointConfig:
+        fault = self.key_variable and key_fault(self.key_variable, self.url, self.allow_key_to)
+        if fault:
+            raise ValueError(fault)
+        return self
 
 
 class ModelConfig(Declared):

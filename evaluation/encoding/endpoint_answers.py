@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EncodingError, ModelError
+from evaluation.system.redaction import hide
 
 _MOST_WORDS = 300
 
@@ -46,8 +47,8 @@ def read_answer(content: dict[str, Any] | list[Any], n_texts: int, url: str) -> 
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"the endpoint {url} did not return embeddings as OpenAI's interface has them "
-            f"({type(error).__name__}: {error}); it says {json.dumps(content)[:_MOST_WORDS]}. Check endpoint.url and "
-            "the server."
+            f"({type(error).__name__}: {error}); it says {hide(json.dumps(content))[:_MOST_WORDS]}. Check "
+            "endpoint.url and the server."
         ) from error
     check_widths({len(vector) for vector in vectors}, url)
     return Answer(np.stack(vectors), tokens if type(tokens) is int else None)
@@ -69,7 +70,7 @@ def check_widths(widths: set[int], url: str) -> None:
 
 def server_words(content: bytes) -> str:
     """Returns what a server says of a failure, in one line; of an answer that is not JSON, its first line."""
-    text = content.decode("utf-8", "replace")
+    text = hide(content.decode("utf-8", "replace"))  # before it is cut, or half a key could stay
     try:
         found = _words_in(json.loads(text))
     except (ValueError, RecursionError):

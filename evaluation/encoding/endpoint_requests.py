@@ -10,7 +10,6 @@ import email.utils
 import itertools
 import json
 import logging
-import os
 import threading
 import time
 import zlib
@@ -23,6 +22,7 @@ import urllib3
 
 from evaluation.config.models import EndpointConfig
 from evaluation.encoding.endpoint_answers import server_words
+from evaluation.encoding.endpoint_keys import endpoint_session
 from evaluation.errors import EncodingError, ModelError
 from evaluation.system.retries import PASSING_STATUS
 from evaluation.system.threads import call_with_deadline
@@ -71,8 +71,8 @@ class EndpointClient:
         self.url = f"{endpoint.url.rstrip('/')}/embeddings"
         self.answered, self.n_lost = False, 0
         self._endpoint = endpoint
-        self._session = requests.Session()
-        self._session.headers.update({"Accept-Encoding": "gzip", "Content-Type": "application/json", **_key(endpoint)})
+        self._session = endpoint_session(endpoint)
+        self._session.headers.update({"Accept-Encoding": "gzip", "Content-Type": "application/json"})
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=endpoint.concurrency)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, adapter)
@@ -170,16 +170,6 @@ class EndpointClient:
                 "for can take; check endpoint.url and the server."
             )
         return _Received(response.status_code, response.headers, bytes(content[:most]))
-
-
-def _key(endpoint: EndpointConfig) -> dict[str, str]:
-    """Returns the header with the key from the environment; the key is never written to a file."""
-    if endpoint.key_variable is None:
-        return {}
-    key = os.environ.get(endpoint.key_variable)
-    if not key:
-        raise ModelError(f"the endpoint {endpoint.url} needs the key in {endpoint.key_variable}, which is not set.")
-    return {"Authorization": f"Bearer {key}"}
 
 
 def _was_cut(error: BaseException) -> bool:
