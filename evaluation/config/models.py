@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
+from evaluation.config.endpoint_keys import key_fault
 from evaluation.config.task_types import TaskType
 from evaluation.system.nearest_names import nearest_hint
 
@@ -57,6 +58,14 @@ class EndpointConfig(Declared):
     batch: int = Field(64, ge=1, description="Texts per request.")
     concurrency: int = Field(4, ge=1, description="Requests sent at the same time.")
     timeout_s: float = Field(120.0, gt=0, description="Seconds to wait for an answer.")
+    allow_key_to: str | None = Field(None, description="Host that may receive a key of another service.")
+
+    @model_validator(mode="after")
+    def _key_at_home(self) -> EndpointConfig:
+        fault = self.key_variable and key_fault(self.key_variable, self.url, self.allow_key_to)
+        if fault:
+            raise ValueError(fault)
+        return self
 
 
 class ModelConfig(Declared):

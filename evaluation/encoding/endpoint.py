@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +20,17 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from evaluation.config.models import EndpointConfig, ModelConfig
+from evaluation.config.models import ModelConfig
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.encoder import Encoded, Progress
+from evaluation.encoding.endpoint_keys import endpoint_session
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.facts import Route
 from evaluation.models.names import public_endpoint
+from evaluation.system.redaction import hide
 from evaluation.system.retries import PASSING_STATUS, with_retries
 
 _DEFAULT_LENGTH = 512
@@ -77,7 +78,7 @@ class EndpointEncoder:
         assert model.endpoint is not None, "checked with the config"
         self.checkpoint, self.settings = checkpoint, settings
         self._name, self._endpoint = model.model, model.endpoint
-        self._headers = _headers(model.endpoint)
+        self._session = endpoint_session(model.endpoint)
         self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
@@ -131,7 +132,7 @@ class EndpointEncoder:
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         url = f"{self._endpoint.url.rstrip('/')}/embeddings"
         try:
-            response = requests.post(url, json=body, headers=self._headers, timeout=self._endpoint.timeout_s)
+            response = self._session.post(url, json=body, timeout=self._endpoint.timeout_s)
         except requests.Timeout:
             raise  # retried
         except requests.ConnectionError as error:
@@ -149,16 +150,6 @@ class EndpointEncoder:
         except ValueError as error:
             raise ModelError(f"the endpoint {url} did not return JSON; check endpoint.url.") from error
         return content
-
-
-def _headers(endpoint: EndpointConfig) -> dict[str, str]:
-    """Returns the header with the key from the environment; the key is never written to a file."""
-    if endpoint.key_variable is None:
-        return {}
-    key = os.environ.get(endpoint.key_variable)
-    if not key:
-        raise ModelError(f"the endpoint {endpoint.url} needs the key in {endpoint.key_variable}, which is not set.")
-    return {"Authorization": f"Bearer {key}"}
 
 
 def _check_order(indices: Sequence[object], n_texts: int, url: str) -> None:
@@ -205,5 +196,5 @@ def _lengths(batch: Sequence[str], answer: _Answer) -> NDArray[np.int64]:
 
 
 def _first_line(text: str) -> str:
-    lines = text.strip().splitlines()
+    lines = hide(text).strip().splitlines()  # before it is cut, or half a key could stay
     return (lines[0][:200] if lines else "no reason given").rstrip(".")
