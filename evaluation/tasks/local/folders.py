@@ -1,4 +1,4 @@
-"""Reads a folder of local data, in the layouts that the documentation lists, into checked columns in memory.
+"""Reads a folder of local data, in the layouts that docs/local-data.md lists, into checked columns in memory.
 
 Knows nothing of mteb, datasets or torch, and of no model or protocol.
 """
