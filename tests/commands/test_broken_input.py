@@ -212,7 +212,7 @@ DATA_CASES = [
         "text that is null", "queries.jsonl", QUERIES + '{"_id": "q3", "text": null}\n', "line 3", '"text" is null'
     ),
     beir_case("score that is a fraction", "qrels/test.tsv", QRELS + "q1\td2\t0.5\n", "line 3", "whole number"),
-    beir_case("score that is negative", "qrels/test.tsv", QRELS + "q1\td2\t-1\n", "line 3", "0 or more"),
+    beir_case("score that is no number", "qrels/test.tsv", QRELS + "q1\td2\thigh\n", "line 3", "a whole number"),
     beir_case("qrels with spaces", "qrels/test.tsv", "q1 d1 1\n", "line 1", "separated by tabs"),
     beir_case("two scores for one pair", "qrels/test.tsv", QRELS + "q1\td1\t2\n", "line 3", "but 1 in line 2"),
     beir_case(
@@ -226,7 +226,7 @@ DATA_CASES = [
     Case("missing qrels split", local("Retrieval", ", splits: [dev]"), ("line 5", "dev.tsv is missing"), BEIR),
     Case("no queries", local("Retrieval"), ("line 5", "queries.jsonl"), {"data/corpus.jsonl": CORPUS}),
     Case("reranking without candidates", local("Reranking"), ("line 5", "top_ranked"), BEIR),
-    Case("missing instructions", local("InstructionRetrieval"), ("line 5", "instructions.jsonl is missing"), BEIR),
+    Case("missing instructions", local("InstructionRetrieval"), ("line 5", "instructions.jsonl (or"), BEIR),
     Case(
         "split that leads out",
         local("STS", ", splits: [../x]"),
