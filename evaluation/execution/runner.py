@@ -19,6 +19,7 @@ from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
+from evaluation.execution.same_name import refuse_other_config
 from evaluation.execution.stopping import StopSignals
 from evaluation.execution.stored_run import find_stored_run
 from evaluation.hub.cache import is_offline
@@ -109,6 +110,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
             store = RunStore(config.run_folder)
             store.remove_leftovers()
             before = store.read_run_or_set_aside()
+            refuse_other_config(config, before)
             with signals.allowed():
                 executor = _make_executor(config, jobs, None if options.fresh else before, reporter)
                 held.enter_context(closing(executor))
