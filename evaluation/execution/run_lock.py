@@ -24,7 +24,7 @@ from evaluation.system.atomic_files import make_folder, reason, write_json
 
 _LOG = logging.getLogger(__name__)
 LOCK_FILE, HOLDER_FILE, PARTS_FOLDER = ".lock", ".holder.json", ".parts"
-_GLANCE_S = 5.0
+_GLANCE_S = 1.0
 """How long a lock that only has to be free is tried: others glance at it too, for milliseconds."""
 _WAIT_S = (0.2, 1.0)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})

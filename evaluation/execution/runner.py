@@ -21,7 +21,7 @@ from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
 from evaluation.execution.stored_run import find_stored_run
 from evaluation.hub.cache import is_offline
-from evaluation.jobs import Job, build_plan
+from evaluation.jobs import Job, build_jobs
 from evaluation.planning.parts import Part, jobs_of_part
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
@@ -105,7 +105,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     with StopSignals() as signals:
         with signals.allowed():
             fetch_undecided(config, options.models)
-            jobs = build_plan(config, only=options.only, models=options.models)
+            jobs = build_jobs(config, only=options.only, models=options.models)
             if options.part is not None:
                 jobs = jobs_of_part(config, jobs, options.part)
             jobs = [job for job in jobs if options.chosen is None or job.key in options.chosen]
@@ -124,7 +124,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
                 identified = [(job, executor.fingerprint(job)) for job in jobs]
                 ledger = Ledger(config, store, identified, before, is_shared=options.part is not None)
                 if options.is_partial:
-                    ledger.keep_others(build_plan(config), executor.fingerprint)
+                    ledger.keep_others(build_jobs(config), executor.fingerprint)
             stored = {} if options.fresh else ledger.stored_records()
             if before is not None and not options.fresh:
                 warn_of_outdated(store, before.jobs, {job.key for job in jobs} - stored.keys())

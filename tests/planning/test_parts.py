@@ -12,7 +12,7 @@ from support.data import write_files
 
 from evaluation import load_config
 from evaluation.errors import UsageError
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.planning.parts import Part, jobs_of_part, parse_part
 
 ARRAY = "SLURM_ARRAY_TASK_"
@@ -74,20 +74,20 @@ def test_the_largest_jobs_are_dealt_first_each_to_the_least_loaded_part(tmp_path
     """Work goes with rows, over a constant per job: 40,000 | 20,000 | 15,000, 4,000."""
     rows = {"A": 4_000, "B": 40_000, "C": 15_000, "D": 20_000}
     config = load_config(config_of(tmp_path, [LARGE], rows))
-    parts = [[job.task.name for job in jobs_of_part(config, build_plan(config), Part(k, 3))] for k in (1, 2, 3)]
+    parts = [[job.task.name for job in jobs_of_part(config, build_jobs(config), Part(k, 3))] for k in (1, 2, 3)]
     assert parts == [["B"], ["D"], ["A", "C"]]
 
 
 def test_a_larger_model_is_more_work(tmp_path: Path) -> None:
     config = load_config(config_of(tmp_path, [SMALL, LARGE], {"A": 20_000, "B": 20_000, "C": 20_000}))
-    parts = [[job.model.label for job in jobs_of_part(config, build_plan(config), Part(k, 4))] for k in (1, 2, 3, 4)]
+    parts = [[job.model.label for job in jobs_of_part(config, build_jobs(config), Part(k, 4))] for k in (1, 2, 3, 4)]
     assert parts == [["large"], ["large"], ["large"], ["small"] * 3]
 
 
 @pytest.mark.parametrize("n_parts", [1, 2, 3, 7, 12, 40])
 def test_each_job_is_in_one_part(n_parts: int) -> None:
     config = load_config(Path("configs/e5-prefix-ablation.yaml"))
-    jobs = build_plan(config)
+    jobs = build_jobs(config)
     shares = [jobs_of_part(config, jobs, Part(number, n_parts)) for number in range(1, n_parts + 1)]
     assert Counter(job.key for share in shares for job in share) == Counter(job.key for job in jobs)
     order = [job.key for job in jobs]
@@ -96,7 +96,7 @@ def test_each_job_is_in_one_part(n_parts: int) -> None:
 
 def test_what_a_machine_has_cached_or_measured_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(config_of(tmp_path, [SMALL, LARGE], {"A": 500, "B": 800, "C": 1_100, "D": 200}))
-    jobs = build_plan(config)
+    jobs = build_jobs(config)
 
     def shares() -> list[list[tuple[str, str]]]:
         return [[job.key for job in jobs_of_part(config, jobs, Part(number, 3))] for number in (1, 2, 3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 import yaml
@@ -71,7 +71,7 @@ def test_every_block_has_a_language_that_is_checked() -> None:
 
 
 @cache
-def command(program: str) -> click.Command:
+def command(program: str) -> Any:
     return typer.main.get_command(import_module(f"evaluation.commands.{COMMANDS[program]}").app)
 
 
@@ -96,13 +96,10 @@ def test_commands_exist_with_these_arguments(shown: tuple[Block, str]) -> None:
 
 def _check_arguments(program: str, arguments: list[str]) -> None:
     """Parses as the command would, and runs nothing."""
-    if not isinstance(command(program), click.Group):
-        command(program).make_context(program, list(arguments))
-        return
-    group = command(program)
-    context = group.make_context(program, list(arguments))
-    inner, found, rest = group.resolve_command(context, arguments)  # type: ignore[attr-defined]
-    found.make_context(inner, rest, parent=context)
+    context = command(program).make_context(program, list(arguments))
+    if hasattr(command(program), "commands"):
+        inner, found, rest = command(program).resolve_command(context, arguments)
+        found.make_context(inner, rest, parent=context)
 
 
 def _check_install(arguments: list[str]) -> None:
@@ -125,8 +122,8 @@ def test_options_that_pages_name_exist() -> None:
     assert unknown == set()
 
 
-def _options(parent: click.Command) -> set[str]:
-    children = parent.commands.values() if isinstance(parent, click.Group) else ()
+def _options(parent: Any) -> set[str]:
+    children = getattr(parent, "commands", {}).values()
     own = {option for parameter in parent.params for option in (*parameter.opts, *parameter.secondary_opts)}
     return own.union({"--help"}, *(_options(child) for child in children))
 
@@ -248,6 +245,20 @@ def test_the_takeaways_of_the_quickstart_are_those_of_its_config() -> None:
 
 def _of_e5_small(table: str) -> str:
     return "\n".join(line for line in table.splitlines() if line.startswith("intfloat/multilingual-e5-small,"))
+
+
+def test_messages_that_troubleshooting_quotes_are_the_programs() -> None:
+    page = prose(REPOSITORY / "docs" / "troubleshooting.md")
+    symptoms = [line.split("|")[1] for line in page.splitlines() if line.startswith("|")]
+    quoted = [quote for symptom in symptoms for quote in re.findall(r'"([^"]+)"', symptom)]
+    said = "\n".join(
+        node.value
+        for file in (REPOSITORY / "evaluation").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    assert len(quoted) > 10
+    assert [quote for quote in quoted if quote not in said] == []
 
 
 # --------------------------------------------------------------------------------------------- Python, and the action

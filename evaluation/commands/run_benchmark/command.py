@@ -58,9 +58,9 @@ def run_benchmark(
     if output is not None:
         overrides.append(f"output={json.dumps(str(output), ensure_ascii=False)}")  # JSON text is YAML text
     loaded = load_config(config, overrides=overrides)
-    from evaluation.jobs import build_plan
+    from evaluation.jobs import build_jobs
 
-    jobs = build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
+    jobs = build_jobs(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
     share, chosen = None, None
     if part is not None:
         from evaluation.planning.parts import jobs_of_part, parse_part

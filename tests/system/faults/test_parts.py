@@ -16,7 +16,6 @@ import pytest
 from support.small_runs import TASKS, write_small_run
 from support.watched_runs import Orders, read_events, start
 
-from evaluation.analysis.run_view import read_run_view
 from evaluation.errors import FolderInUseError
 from evaluation.execution.run_lock import hold
 from evaluation.planning.parts import Part
@@ -115,24 +114,6 @@ def test_parts_at_once_give_the_table_of_one_run(
     encoded = Counter(event.what for event in events if event.kind == "encode")
     assert max(kept.values()) == 1, "no vector was stored twice"
     assert encoded.total() - len(encoded) <= len(killed), "only what was under way when a part was killed"
-
-
-def test_readers_show_what_is_done_and_what_is_missing(whole: Path, orders: Orders) -> None:
-    run_folder = orders.config.parent / "results" / "small"
-    first = start(replace(orders, arguments=("--part", "1/2")))
-    first.join(180)
-    assert first.exitcode == 0, orders.said.read_text(encoding="utf-8")
-    view = read_run_view(run_folder)
-    assert len(view.jobs) == 10
-    done = {(job.label, job.task) for job in view.jobs if job.record is not None}
-    missing = [job for job in view.jobs if job.record is None]
-    assert len(done) + len(missing) == 10
-    assert all(job.fault == "never ended, or its files are gone" for job in missing)
-    manifest = RunStore(run_folder).read_run()
-    assert (manifest.ended, Counter(job.state for job in manifest.jobs)["waiting"]) == (None, len(missing))
-    second = start(replace(orders, arguments=("--part", "2/2")))
-    second.join(180)
-    check_whole(orders, whole)
 
 
 def test_parts_keep_out_whole_runs_the_same_part_and_other_divisions(tmp_path: Path) -> None:
