@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from evaluation.errors import MissingExtraError
-from evaluation.tasks.local.notes import Notes, not_utf8, show
+from evaluation.system.parquet_files import check_expansion
+from evaluation.tasks.local.notes import MAX_VALUE_BYTES, Notes, not_utf8, show
 
 FORMATS: Final = (".jsonl", ".csv", ".parquet")
 MISSING: Final = object()  # in place of the value of a key that a row lacks
@@ -178,8 +179,7 @@ def _read_csv(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Row
         line = data.count(b"\n", 0, error.start) + 1
         notes.problem(f"{path}, line {line}", not_utf8(error))
         return Rows(notes, path, needs, {}, [])
-    # The limit belongs to the process and is 128 KiB at first, less than a long document.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    csv.field_size_limit(MAX_VALUE_BYTES)  # belongs to the process, and is at first less than a long document
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = Rows(notes, path, needs, {}, numbers := [])
     fields: list[tuple[int, list[Any]]] = []
@@ -228,6 +228,7 @@ def _read_parquet(notes: Notes, path: Path, names: Sequence[str], needs: str) ->
     if notes.total > before:
         return rows
     try:
+        check_expansion(data, names)
         file = parquet.ParquetFile(pyarrow.BufferReader(data))
         header = list(file.schema_arrow.names)
         table = file.read(columns=[name for name in names if name in header])

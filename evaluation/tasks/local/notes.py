@@ -6,15 +6,18 @@ Every file is read through it, so that nothing is read outside the folder and ev
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from evaluation.errors import DataError
 
+MAX_VALUE_BYTES: Final = 1 << 24
+"""Of a line and of a cell: a longer text is no document, and libraries abort on it. Files may have any size."""
 _MAX_PROBLEMS: Final = 20
 _CHUNK_BYTES: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -77,7 +80,7 @@ class Notes:
                 self.problem(path, "is not a file.")
                 return
             with path.open("rb") as file:
-                while lines := file.readlines(_CHUNK_BYTES):
+                while lines := _read_lines(file):
                     digest.update(b"".join(lines))
                     yield from lines
         except OSError as error:
@@ -87,6 +90,9 @@ class Notes:
     def text_lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """Yields number and text of each line that is not blank, without line end and byte-order mark."""
         for number, raw in enumerate(self.byte_lines(path), start=1):
+            if len(raw) >= MAX_VALUE_BYTES:
+                self.problem(f"{path}, line {number}", f"has more than {MAX_VALUE_BYTES:,} bytes; split the text.")
+                return
             try:
                 line = (raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw).decode().rstrip("\r\n")
             except UnicodeDecodeError as error:
@@ -124,6 +130,14 @@ class Notes:
             case dict():
                 return {key: self._clean(item) for key, item in value.items()}
         return value
+
+
+def _read_lines(file: IO[bytes]) -> list[bytes]:
+    """Returns the next lines, about a megabyte of them; a line of more than 16 MiB in pieces of that size."""
+    chunk = file.read(_CHUNK_BYTES)
+    if chunk and not chunk.endswith(b"\n"):
+        chunk += file.readline(MAX_VALUE_BYTES)
+    return io.BytesIO(chunk).readlines()
 
 
 def show(value: object) -> str:
