@@ -243,6 +243,9 @@ def test_no_command_writes_or_prints_a_secret(echo: Echo, tmp_path: Path) -> Non
     )
     assert machine.run("fetch_data", hub) == 3
     assert machine.run("run_benchmark", hub) == 3
+    assert any(said.startswith("hub Basic") for said in echo.repeated), "the login of HF_ENDPOINT"
+    machine.environment["HF_ENDPOINT"] = f"http://127.0.0.1:{echo.port}"
+    assert machine.run("fetch_data", hub) == 3
     assert f"hub Bearer {SECRETS['HF_TOKEN']}" in echo.repeated
 
     refused = f"models.0.endpoint.url=http://user:{SECRETS['URL of a config']}@127.0.0.1/v1"
