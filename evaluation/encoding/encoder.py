@@ -38,6 +38,8 @@ class Encoded(NamedTuple):
         n_truncated: Distinct texts longer than the maximum length.
         examples: The first two distinct strings, exactly as the tokenizer received them.
         n_characters: Of all distinct strings.
+        n_substituted: Texts for which something else was encoded, as the config says.
+        notices: Sentences about the model that belong beside the score.
     """
 
     vectors: NDArray[np.float32]
@@ -45,6 +47,8 @@ class Encoded(NamedTuple):
     n_truncated: int
     examples: tuple[str, ...]
     n_characters: int
+    n_substituted: int = 0
+    notices: tuple[str, ...] = ()
 
 
 class Progress(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from evaluation.analysis.statistics.intervals import Interval
 
 TOLERANCE_POINTS = 0.5
-"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in the README."""
+"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in docs/validation.md."""
 
 _ROUNDING_POINTS = 0.005  # published scores have two decimals
 _E5_MAX_LENGTH = 512  # model cards: "long texts will be truncated to at most 512 tokens"

@@ -1,4 +1,4 @@
-"""Reads a folder of local data, in the layout that README.md documents, into checked columns in memory.
+"""Reads a folder of local data, in the layout that docs/local-data.md documents, into checked columns in memory.
 
 Knows nothing of mteb, datasets or torch, and of no model or protocol.
 """
