@@ -131,7 +131,7 @@ def _snapshot(document: _Document, name: str) -> Snapshot:
 
 
 def _incomplete(name: str, error: Exception) -> UsageError:
-    reason = str(error).splitlines()[0]
+    reason = str(error).splitlines()[0].rstrip(".")
     return UsageError(f"{name} is not a complete baseline ({reason}): {_REMEDY}.")
 
 

@@ -28,8 +28,8 @@ READERS = {
     "baseline": "from evaluation.analysis.gate.baseline_file import load_baseline; read = load_baseline",
     "lock": "from evaluation.hub.lock import read_lock; read = read_lock",
     "sealed": "from evaluation.system.atomic_files import read_sealed_json; read = read_sealed_json",
-    "sts": "from evaluation.tasks.local.folders import read_local_data\nread = lambda f: read_local_data(f.parent, 'STS')",
-    "card": "from evaluation.models.declarations import read_declarations\nread = lambda f: read_declarations(f.parent)",
+    "sts": "from evaluation.tasks.local.folders import read_local_data as data\nread = lambda f: data(f.parent, 'STS')",
+    "card": "from evaluation.models.declarations import read_declarations as card\nread = lambda f: card(f.parent)",
 }
 SCRIPT = """
 import resource, sys, time
