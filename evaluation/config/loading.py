@@ -26,20 +26,22 @@ from evaluation.config.yaml_reading import dotted, read_yaml
 from evaluation.errors import ConfigError
 from evaluation.system.nearest_names import nearest_hint
 from evaluation.system.redaction import add_secret_variable, add_url_secrets
+from evaluation.system.shipped_files import find_shipped
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads and checks a config file.
 
     Args:
-        path: The YAML file.
+        path: The YAML file. A path that does not exist here but is one of the package's own, such as
+            configs/quickstart.yaml, names the installed copy.
         overrides: "dotted.key=value" strings that replace values of the file, such as "models.0.dtype=float32";
             values are read as YAML.
 
     Raises:
         ConfigError: Has one sentence per fault, with file and line.
     """
-    file = Path(path)
+    file = find_shipped(Path(path))
     for override in overrides:
         add_url_secrets(override)  # before a message can quote it
     document, lines = _parse(file)
