@@ -25,10 +25,17 @@ _ORIGIN_KEYS = (("config.json", "_name_or_path"), ("adapter_config.json", "base_
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What a checkpoint's files say about how it wants to be prompted: its prompts, and the models it was made from."""
+    """What a checkpoint's small files say.
+
+    Attributes:
+        prompts: How it wants to be prompted.
+        origins: The models it was made from.
+        fills_masks: Whether it is a plain masked language model, without a pooling of its own.
+    """
 
     prompts: ModelPrompts = ModelPrompts()
     origins: tuple[str, ...] = ()
+    fills_masks: bool = False
 
 
 def read_declarations(folder: Path) -> Declarations:
@@ -37,7 +44,9 @@ def read_declarations(folder: Path) -> Declarations:
     Raises:
         ModelError: A file can't be read, or declares prompts in a form that sentence-transformers does not take.
     """
-    return Declarations(_prompts(folder), tuple(dict.fromkeys(_origins(folder))))
+    architectures = _read_json(folder / "config.json").get("architectures") or []
+    fills_masks = str(architectures).endswith("ForMaskedLM']") and not (folder / "modules.json").is_file()
+    return Declarations(_prompts(folder), tuple(dict.fromkeys(_origins(folder))), fills_masks)
 
 
 def _prompts(folder: Path) -> ModelPrompts:
