@@ -53,7 +53,7 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     document = without_extensions(document)
     report = _Report(file, lines, document, overridden)
     unset = [
-        f"{report.place(path)}{_dotted(path)} names the environment variable {name}, which is not set; set it or "
+        f"{report.place(path)}{dotted(path)} names the environment variable {name}, which is not set; set it or "
         "write the path out."
         for path, name in expand_paths(document)
     ]
