@@ -23,7 +23,7 @@ def build_schema() -> dict[str, Any]:
     It is looser than `load_config`: it lacks what depends on other values, such as repeated labels and protocol names.
     """
     schema = RunConfig.model_json_schema()
-    anchors = {"patternProperties": {f"^{EXTENSION_PREFIX}": {}}}
+    anchors: dict[str, Any] = {"patternProperties": {f"^{EXTENSION_PREFIX}": {}}}
     return {"$schema": DIALECT, **schema, **anchors, "title": "Config of run-benchmark"}
 
 
