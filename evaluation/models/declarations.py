@@ -16,6 +16,7 @@ import yaml
 
 from evaluation.errors import ModelError
 from evaluation.protocols import ModelPrompts
+from evaluation.system.limited_reading import parse_yaml
 
 _MAX_BYTES = 1 << 20  # of a file; real ones are a few KiB
 _FRONT_MATTER = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)
@@ -74,8 +75,8 @@ def _model_card(file: Path) -> dict[str, Any]:
     """Returns the front matter of a model card; nothing where it has none that can be read, as it decides no vector."""
     try:
         match = _FRONT_MATTER.match(_read(file))
-        content = yaml.safe_load(match[1]) if match else None
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        content = parse_yaml(match[1]) if match else None
+    except (OSError, yaml.YAMLError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.system.atomic_files import check_file, write_atomically
+from evaluation.system.parquet_files import check_expansion
 from evaluation.system.redaction import HIDDEN, secret_forms
 
 if TYPE_CHECKING:
@@ -74,4 +76,20 @@ def stored_file(folder: Path, record: JobRecord, name: str) -> Path | None:
         return None
     file = folder / name
     check_file(file, record.files[name])
+    if file.suffix == ".parquet":
+        _check_table(file, file.read_bytes())
     return file
+
+
+def _check_table(file: Path, data: bytes) -> None:
+    """Refuses a table that stands for gigabytes: a checksum shows that it is the one that the record names, no more.
+
+    Raises:
+        StoreError: It does, or it is not a table.
+    """
+    import pyarrow as pa
+
+    try:
+        check_expansion(data)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise StoreError(f"{file} can't be read: {error}.") from error
