@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from evaluation.records.job_record import JobRecord
-from evaluation.system.atomic_files import check_file, write_atomically
+from evaluation.system.atomic_files import check_file, read_checked, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SENTENCE_HASHES: Final = ("sentence1_hash", "sentence2_hash")
+"""Columns of the samples of tasks on pairs: pairs with the same hash share a sentence."""
 
 
 def write_tables(folder: Path, tables: Mapping[str, pa.Table]) -> list[str]:
@@ -58,3 +61,13 @@ def stored_file(folder: Path, record: JobRecord, name: str) -> Path | None:
     file = folder / name
     check_file(file, record.files[name])
     return file
+
+
+def stored_bytes(folder: Path, record: JobRecord, name: str) -> bytes | None:
+    """Reads one of the files beside a record and checks it; None where the job stored no such file.
+
+    Raises:
+        DamagedFileError: The file is missing, or is not what was written.
+        StoreError: The file can't be read.
+    """
+    return read_checked(folder / name, record.files[name]) if name in record.files else None

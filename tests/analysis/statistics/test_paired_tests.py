@@ -16,7 +16,7 @@ from support.populations import Pair, Rng, codes, units
 from evaluation.analysis.statistics.contributions import contributions, estimate
 from evaluation.analysis.statistics.corrections import holm, holm_in_families
 from evaluation.analysis.statistics.intervals import Interval
-from evaluation.analysis.statistics.paired_tests import compare, compare_units, sample, score_interval
+from evaluation.analysis.statistics.paired_tests import compare_pairs, compare_units, sample, score_interval, score_intervals
 from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.units import Units, score
 from evaluation.errors import ComparisonError
@@ -119,7 +119,7 @@ def test_experiments_are_a_source_of_uncertainty() -> None:
     assert interval.high - interval.low > 2 * 1.96 * expected
 
 
-def test_jackknife_of_groups_agrees_with_the_bootstrap_of_a_large_ranking() -> None:
+def test_jackknife_agrees_with_the_bootstrap_of_a_large_ranking() -> None:
     (part,) = populations.graded_pairs(np.random.default_rng(0), 3000)[0].parts
     rng, draws = np.random.default_rng(0), []
     for _ in range(400):
@@ -393,8 +393,9 @@ def simulate(family: str, n_sets: int, n_resamples: int) -> dict[str, float]:
     shares = np.zeros(4)
     for at in range(n_sets):
         first, second = make(rng)
-        interval = score_interval(one := sample(first))
-        found = compare(one, sample(second), resampling=Resampling(n_resamples, at))
+        one = sample(first)
+        (interval,) = score_intervals([one])
+        (found,) = compare_pairs([(one, sample(second, one))], resampling=Resampling(n_resamples, at))
         assert interval is not None and found.interval is not None
         assert found.p_drop is not None and found.p_two_sided is not None
         shares += [

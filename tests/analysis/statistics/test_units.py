@@ -334,7 +334,8 @@ def test_aggregate_of_unequal_numbers_of_subsets_is_refused() -> None:
 def test_mean_of_a_correlation_and_its_p_value_is_scipys(other: list[int]) -> None:
     from scipy.stats import spearmanr
 
-    from evaluation.analysis.statistics.sample_reading import _with_p_value
+    from evaluation.analysis.statistics.sample_reading import _with_p_values
 
     found = spearmanr(range(6), other)
-    assert _with_p_value(found.statistic, 6) == pytest.approx((found.statistic + found.pvalue) / 2)
+    (value,) = _with_p_values(np.array([found.statistic]), np.array([6]))
+    assert value == pytest.approx((found.statistic + found.pvalue) / 2)
