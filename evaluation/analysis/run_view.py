@@ -158,6 +158,7 @@ class RunView:
     ) -> None:
         self.manifest, self._store = manifest, store
         self.jobs = tuple(_job(job, records[job.key]) for job in manifest.jobs if job.key in records)
+        self._units: dict[tuple[str, str], Units | None] = {}
 
     @property
     def folder(self) -> Path:
@@ -186,7 +187,7 @@ class RunView:
         return task_scores(jobs, self.units)
 
     def units(self, job: ScoredJob) -> Units | None:
-        """Returns what the score of one of the jobs can be recomputed from, read anew.
+        """Returns what the score of one of the jobs can be recomputed from; read once.
 
         Raises:
             DamagedFileError: Its samples are not what was written.
@@ -194,7 +195,11 @@ class RunView:
         """
         from evaluation.analysis.statistics.units import load_units
 
-        return load_units(self.job_folder(job.record), job.record, self._reader) if job.record is not None else None
+        key = job.label, job.task
+        if key not in self._units:
+            folder = None if job.record is None else self.job_folder(job.record)
+            self._units[key] = load_units(folder, job.record, self._reader) if folder and job.record else None
+        return self._units[key]
 
     @cached_property
     def _reader(self) -> SampleReader:

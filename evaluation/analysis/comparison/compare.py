@@ -163,9 +163,9 @@ def _row(
     reference = (conditions[baseline] if baseline is not None else None) or first
     against = models[baseline].tasks.get(name) if baseline is not None else None
     cells = []
-    for column, (model, finding) in enumerate(zip(models, evidence.row(name), strict=True)):
-        cell = _cell(model, name, against if column != baseline else None, finding, published)
-        cells.append(replace(cell, marks=marks(reference, conditions[column])))
+    for at, (model, finding) in enumerate(zip(models, evidence.row(name), strict=True)):
+        cell = _cell(model, name, against if at != baseline else None, finding, published)
+        cells.append(replace(cell, marks=marks(reference, conditions[at])))
     known = [task for task in tasks if task is not None]
     shown = next((task for task in known if task.score is not None), known[0])
     return Row(

@@ -115,7 +115,10 @@ def _tested_verdict(key: Key, baseline: Units, family: Family, rule: GateRule) -
         if few := _too_few(difference, baseline, family.task_factor, rule):
             return _untested_verdict(drop, few, rule)
         if has_collapsed(baseline, -difference.value):
-            return Verdict.REGRESSION, f"collapsed: dropped {drop:.2f} points, most of what it had above a worthless model"
+            return (
+                Verdict.REGRESSION,
+                f"collapsed: dropped {drop:.2f} points, most of what it had above a worthless model",
+            )
         return Verdict.INCONCLUSIVE, f"dropped {_more_than(drop, rule)}, {_p(p)}; {_missing(difference, unit, rule)}"
     if difference.lower_bound is None:
         return _untested_verdict(drop, f"it has {n} independent {unit}", rule)

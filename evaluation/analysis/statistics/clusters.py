@@ -69,6 +69,8 @@ def clusters_of(units: Units, known: Clusters | None = None) -> Clusters:
     ids, texts = tuple(part.ids for part in units.parts), tuple(part.arrays.get(CLUSTER) for part in units.parts)
     if known is not None and ids == known.ids and all(map(_same, texts, known.texts)):
         return known
+    if len(ids) == 1 and texts[0] is None:
+        return Clusters((np.arange(len(ids[0])),), ids, texts)
     names = _by_name(ids)
     keys = _by_text(texts, [len(own) for own in ids])
     labels = _connected(names, *keys)

@@ -36,6 +36,8 @@ from evaluation.errors import ComparisonError
 
 MIN_UNITS: Final = 10
 """With fewer independent units, or fewer units that changed, there is no interval."""
+MIN_CORRELATED: Final = 50
+"""With fewer independent units the difference of two correlations has no interval: the jackknife's is too wide."""
 MIN_CLUSTERINGS: Final = 3
 MANY_UNITS: Final = 200
 """Above so many independent units Student's t takes the place of random signs; the two then agree."""
@@ -56,7 +58,7 @@ class Difference:
     """What two models' units of one task say about the difference of their scores, first - second.
 
     Attributes:
-        interval: None where fewer than `MIN_UNITS` units differ; `note` says so.
+        interval: None where fewer than `MIN_UNITS` units differ, or `MIN_CORRELATED` are correlated; `note` says so.
         p_two_sided: Of the paired test; None where no test applies.
         p_drop: One-sided: the chance of so low a difference if the first model were no worse than the second.
         n_units: Pairs of queries, examples or texts.
@@ -144,7 +146,8 @@ def compare_units(
     Raises:
         ComparisonError: The two do not hold the same units of the same task and metric.
     """
-    (found,) = compare_pairs([(sample(first), sample(second))], confidence=confidence, resampling=resampling)
+    own = sample(first)
+    (found,) = compare_pairs([(own, sample(second, own))], confidence=confidence, resampling=resampling)
     if isinstance(found, ComparisonError):
         raise found
     return found
@@ -179,7 +182,9 @@ def compare_pairs(
     return [found[at] for at in range(len(pairs))]
 
 
-def _difference(first: Sample, second: Sample, found: Estimate, confidence: float, flips: FlipTest | None) -> Difference:
+def _difference(
+    first: Sample, second: Sample, found: Estimate, confidence: float, flips: FlipTest | None
+) -> Difference:
     interval: Interval | None = None
     p_two_sided: float | None = None
     p_drop: float | None = None
@@ -200,6 +205,9 @@ def _difference(first: Sample, second: Sample, found: Estimate, confidence: floa
         elif found.n_changed < MIN_UNITS:
             note = f"only {found.n_changed} of {found.n_clusters} units differ: no interval"
             lower_bound = _bound_of_few(found, confidence)
+        elif found.n_clusters < MIN_CORRELATED and first.units.statistic in _CORRELATIONS:
+            lower_bound = tested.low
+            note = f"only {found.n_clusters} units: too few for the interval of a correlation's difference"
         else:
             interval, lower_bound = tested, tested.low
     return Difference(

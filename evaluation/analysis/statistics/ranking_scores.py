@@ -56,7 +56,7 @@ def _only_column(arrays: Arrays) -> NDArray[Any]:
     return column
 
 
-# ----------------------------------------------------------------------------------------------------------- correlation
+# ---------------------------------------------------------------------------------------------------------- correlation
 
 
 class Ranked(NamedTuple):
@@ -106,7 +106,7 @@ def concordance(first: Ranked, second: Ranked) -> Integers:
 
 
 def _lower_before(permutation: Integers) -> Integers:
-    """(N,) how many entries before each are lower; from the highest bit to the lowest, keeping order within equal bits."""
+    """(N,) how many entries before each are lower; from the highest bit down, keeping the order within equal bits."""
     n = len(permutation)
     counts, order, place = np.zeros(n, np.int64), np.arange(n), np.arange(n)
     for bit in range((n - 1).bit_length() - 1, -1, -1):
@@ -127,7 +127,7 @@ def _dot(first: Ranked, second: Ranked) -> Any:
 
 
 def _dots_without(first: Ranked, second: Ranked, alike: Integers) -> Integers:
-    """(N,) the product of both rankings without each example: every other rank then moves by one, or by none in a tie."""
+    """(N,) the product of both rankings without each example, whose absence moves the rank of all but ties by one."""
     own, other = first.centred, second.centred
     return own @ other - own * other - _above_less_below(second, own) - _above_less_below(first, other) + alike
 

@@ -110,7 +110,11 @@ class SampleReader:
         parts: list[Part] = []
         for split, entries in record.scores.items():
             for subset in (entry.subset for entry in entries):
-                rows = _rows_of(table, split, subset) if whole is None else slice(0, len(table) * (whole == (split, subset)))
+                rows = (
+                    _rows_of(table, split, subset)
+                    if whole is None
+                    else slice(0, len(table) * (whole == (split, subset)))
+                )
                 own = {name: column[rows] for name, column in columns.items()}
                 if not len(own[wanted[0]]):
                     return None

@@ -16,7 +16,13 @@ from support.populations import Pair, Rng, codes, units
 from evaluation.analysis.statistics.contributions import contributions, estimate
 from evaluation.analysis.statistics.corrections import holm, holm_in_families
 from evaluation.analysis.statistics.intervals import Interval
-from evaluation.analysis.statistics.paired_tests import compare_pairs, compare_units, sample, score_interval, score_intervals
+from evaluation.analysis.statistics.paired_tests import (
+    compare_pairs,
+    compare_units,
+    sample,
+    score_interval,
+    score_intervals,
+)
 from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.units import Units, score
 from evaluation.errors import ComparisonError
@@ -289,6 +295,17 @@ def test_too_few_units_are_said_to_be_so() -> None:
     assert (found.value, found.interval, found.n_units) == (pytest.approx(-0.4), None, 9)
     assert found.note == "only 9 independent units: no interval"
     assert score_interval(of_values([0.1] * 9)) is None
+
+
+@pytest.mark.parametrize(("make", "n"), [(populations.graded_pairs, 49), (populations.amounts, 49)])
+def test_difference_of_correlations_of_few_units_has_no_interval_but_a_p_and_a_cautious_limit(
+    make: Callable[..., Pair], n: int
+) -> None:
+    found = compare_units(*make(np.random.default_rng(0), n), resampling=FEW)
+    assert found.interval is None and found.p_two_sided is not None
+    assert found.note == "only 49 units: too few for the interval of a correlation's difference"
+    assert found.lower_bound is not None and found.lower_bound < found.value
+    assert compare_units(*make(np.random.default_rng(0), n + 1), resampling=FEW).interval is not None
 
 
 def test_units_in_another_order_are_paired_by_id() -> None:

@@ -10,7 +10,12 @@ import pytest
 from pyarrow import parquet
 
 from evaluation.analysis.statistics.clusters import clusters_of
-from evaluation.analysis.statistics.shared_texts import RelevantDocuments, document_clusters, relevant_documents, sentence_clusters
+from evaluation.analysis.statistics.shared_texts import (
+    RelevantDocuments,
+    document_clusters,
+    relevant_documents,
+    sentence_clusters,
+)
 from evaluation.analysis.statistics.units import UnitPart, Units, units_from_bytes, units_to_bytes
 from evaluation.errors import StoreError
 
@@ -78,7 +83,9 @@ def test_pairs_without_a_shared_sentence_have_no_clusters_stored() -> None:
 
 
 def test_sentence_in_two_subsets_joins_their_pairs() -> None:
-    parts = [("test", name, ("a", "b"), {"cluster": np.array([[1, own], [3, 4]])}) for name, own in (("x", 2), ("y", 9))]
+    parts = [
+        ("test", name, ("a", "b"), {"cluster": np.array([[1, own], [3, 4]])}) for name, own in (("x", 2), ("y", 9))
+    ]
     made = tuple(UnitPart(*part) for part in sentence_clusters(parts))
     first, second = clusters_of(Units("T", "STS", "m", "mean", "example", made)).numbers
     assert first[0] == second[0] and first[1] == second[1], "the ids a and b are the same, and so is a sentence"
