@@ -3,19 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install quickstart gate test test-full check format task-index schema clean
+.PHONY: install quickstart gate test test-full check docs format task-index schema clean
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[quickstart,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[quickstart,dev,docs]"
 	touch $(STAMP)
 
 quickstart: install
 	$(BIN)/run-benchmark configs/quickstart.yaml
 	$(BIN)/write-report results/quickstart --output results/quickstart/report.html
+	@cat configs/quickstart/takeaways.txt
 
 gate: quickstart
 	$(BIN)/check-regression results/quickstart --baseline results/baselines/quickstart.json
@@ -32,6 +33,9 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layering.py
 
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -43,4 +47,4 @@ schema: install
 	$(BIN)/python -m evaluation.config.schema
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

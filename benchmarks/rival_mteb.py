@@ -16,14 +16,14 @@ import mteb
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
 from evaluation.config.loading import load_config
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.models.checkpoint import locate
 from evaluation.tasks.loading import load_task, make_task
 
 
 def main() -> None:
     config = load_config(sys.argv[1])
-    jobs = [job for job in build_plan(config) if job.model == config.models[0]]
+    jobs = [job for job in build_jobs(config) if job.model == config.models[0]]
     checkpoint = locate(config.models[0].model, None, config.base_dir)
     model = SentenceTransformerEncoderWrapper(
         str(checkpoint.folder), model_prompts={"query": "query: ", "document": "passage: "}

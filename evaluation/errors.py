@@ -50,6 +50,10 @@ class EncodingError(EvaluationError):
     """Embeddings that must not become a score: NaN or infinite values, or texts that can't be encoded."""
 
 
+class EmptyTextError(EncodingError):
+    """A server that refuses an empty text, or gives it a vector of zeros."""
+
+
 class AuditError(EvaluationError):
     """Text that reached the model differs from what the protocol declares."""
 

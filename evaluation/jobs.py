@@ -89,7 +89,7 @@ def missing_identity(version: object) -> str | None:
     )
 
 
-def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:
+def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:
     """Returns all jobs of a config, model by model.
 
     Args:
@@ -101,7 +101,7 @@ def build_plan(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
         ConfigError: Has a sentence per unknown task, missing folder, broken data file and so on.
 
     Example:
-        >>> [job.name for job in build_plan(load_config("configs/quickstart.yaml"), only=["SciFact*"])]
+        >>> [job.name for job in build_jobs(load_config("configs/quickstart.yaml"), only=["SciFact*"])]
     """
     problems = _model_problems(config, models)
     protocols = {} if problems else _protocols(config, problems)

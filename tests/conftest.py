@@ -144,10 +144,10 @@ def make_config(tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def run_job(make_config: Callable[..., Any], load_encoder: Callable[..., Any]) -> Callable[..., Any]:
     """A function: one task of a config, model and protocol -> JobResult, through the task's own adapter."""
-    from evaluation.jobs import build_plan
+    from evaluation.jobs import build_jobs
 
     def run(task: Mapping[str, Any], model: Path | str, protocol: str, own: Mapping[str, Any] | None = None) -> Any:
-        (job,) = build_plan(make_config([task], model, protocol, own=own))
+        (job,) = build_jobs(make_config([task], model, protocol, own=own))
         if job.task.via == "beir":
             from evaluation.adapters.beir_adapter import run_beir_job as run_adapter
         else:

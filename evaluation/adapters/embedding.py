@@ -100,15 +100,17 @@ class TaskEmbedder:
         )
         self.audit = InputAudit(rules, vectors)
         self.counts: Counter[str] = Counter()
+        self._notices: dict[str, None] = {}
         self._n_ranked = self._n_tied = 0
 
     @property
     def warnings(self) -> list[str]:
-        """The audit's warnings, and a notice where the order of documents says nothing about the model."""
+        """The audit's and the encoder's warnings, and one where the order of documents says nothing about the model."""
+        warnings = [*self.audit.warnings, *self._notices]
         if not self._n_tied:
-            return self.audit.warnings
+            return warnings
         tied = f"documents tie for {self._n_tied} of {self._n_ranked} queries"
-        return [*self.audit.warnings, f"{tied}: all ranked documents have one score, and their ids decide the order."]
+        return [*warnings, f"{tied}: all ranked documents have one score, and their ids decide the order."]
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """Returns (N, D) float32 vectors of N texts, in input order, normalised if the protocol says so.
@@ -119,6 +121,9 @@ class TaskEmbedder:
         _check_texts(texts, side)
         encoded = self._encoder.encode(texts, prefix=self.rules.prefix(side), route=_ROUTES[side])
         self.audit.add(side, texts, encoded)
+        self._notices |= dict.fromkeys(encoded.notices)
+        if encoded.n_substituted:
+            self.counts["empty texts sent as endpoint.empty_text"] += encoded.n_substituted
         self.counts["texts whose vector is zero"] += len(texts) - int(encoded.vectors.any(axis=1).sum())
         return l2_normalize(encoded.vectors) if self.normalize else encoded.vectors
 

@@ -14,17 +14,13 @@ from numpy.typing import NDArray
 
 from evaluation.adapters.embedding import CORPUS_BLOCK, Documents, RankedRun, TaskEmbedder
 from evaluation.protocols import Side, document_text
+from evaluation.tasks.types import TRAINED_TYPES
 
 _SIDES: dict[PromptType | None, Side] = {
     None: "text",
     PromptType.query: "query",
     PromptType.document: "passage",
 }
-
-
-_FITTED_TYPES = frozenset({"Classification", "MultilabelClassification", "Regression"})
-"""Types scored by a model that scikit-learn fits on the vectors, in the precision that it is given. In float32 the
-processor's rounding decides some predictions (4 of 10,500 between AVX2 and AVX-512), in float64 none."""
 
 
 class MtebModel:
@@ -54,9 +50,13 @@ class MtebModel:
         prompt_type: PromptType | None = None,
         **kwargs: Any,  # mteb's EncoderProtocol passes its encode_kwargs
     ) -> NDArray[np.float32] | NDArray[np.float64]:
-        """Returns (N, D) vectors of the texts of an mteb data loader, in input order: float32, float64 to be fitted."""
+        """Returns (N, D) vectors of the texts of an mteb data loader, in input order.
+
+        float32, but float64 where scikit-learn fits a model on them: in float32 the processor's rounding decides some
+        predictions (4 of 10,500 between AVX2 and AVX-512), in float64 none.
+        """
         vectors = self._embedder.embed(_column(inputs.dataset, "text"), _SIDES[prompt_type])
-        return vectors.astype(np.float64) if task_metadata.type in _FITTED_TYPES else vectors
+        return vectors.astype(np.float64) if task_metadata.type in TRAINED_TYPES else vectors
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """Returns the (N, M) similarity of all pairs, by the checkpoint's similarity function."""

@@ -70,6 +70,9 @@ def compare_results(
         bool | None,
         typer.Option("--intervals/--no-intervals", help="Show confidence intervals; default: with up to 4 models."),
     ] = None,
+    cite: Annotated[
+        bool, typer.Option("--cite", help="Print one line per model that says how to cite its scores, and no table.")
+    ] = False,
     version: Version = False,
 ) -> None:
     """Compare the models of stored runs: scores, differences to a baseline, and their significance.
@@ -78,6 +81,8 @@ def compare_results(
     """
     if not runs and not published:
         raise UsageError("name a run folder, such as results/quickstart, or add --published.")
+    if cite and (format_ is not Format.TERMINAL or baseline is not None):
+        raise UsageError("--cite prints plain lines without differences: leave out --format and --baseline.")
     from evaluation.analysis.comparison.compare import ComparisonOptions, compare
     from evaluation.analysis.tables.comparison_table import Layout
 
@@ -88,17 +93,17 @@ def compare_results(
         benchmark=benchmark,
         intervals=intervals is not False or baseline is not None,
     )
-    comparison = compare(runs or [], baseline=baseline, mixed=mixed, options=options)
+    comparison = compare(runs or [], baseline=baseline, mixed=mixed or cite, options=options)
+    if cite:
+        from evaluation.analysis.tables.citations import citations
+
+        _write_text(citations(comparison), output)
+        return
     _write(comparison, Layout(models_as_rows=transpose, summary=summary, intervals=intervals), format_, output)
 
 
 def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path | None) -> None:
-    if output is not None:
-        from evaluation.system.atomic_files import write_text
-
-        with writing_to("--output"):
-            write_text(output, _rendered(comparison, layout, format_))
-    elif format_ is Format.TERMINAL:
+    if output is None and format_ is Format.TERMINAL:
         from rich.console import Console
 
         from evaluation.analysis.tables.comparison_table import comparison_tables
@@ -107,8 +112,18 @@ def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path
         print_tables(comparison_tables(comparison, layout), Console())
         check_output()
     else:
-        typer.echo(_rendered(comparison, layout, format_), nl=False)
+        _write_text(_rendered(comparison, layout, format_), output)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text, nl=False)
         check_output()
+        return
+    from evaluation.system.atomic_files import write_text
+
+    with writing_to("--output"):
+        write_text(output, text)
 
 
 def _rendered(comparison: Comparison, layout: Layout, format_: Format) -> str:

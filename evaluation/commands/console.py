@@ -15,7 +15,7 @@ import typer
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
 from evaluation.system.atomic_files import reason
 from evaluation.system.inert_text import for_terminal
-from evaluation.system.redaction import redactor
+from evaluation.system.redaction import hide
 
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # the codes that shells use
 
@@ -78,7 +78,7 @@ def writing_to(option: str) -> Iterator[None]:
 
 def shown(text: str) -> str:
     """Returns text as a terminal may receive it: without secrets, control characters as escapes."""
-    return for_terminal(redactor()(text))
+    return for_terminal(hide(text))
 
 
 # ------------------------------------------------------------------------------------------------------------- output
@@ -106,6 +106,15 @@ class _LossyFile(io.FileIO):
             return len(data)
 
 
+class _Output(io.TextIOWrapper):
+    """Standard output or error, without secrets."""
+
+    def write(self, text: str) -> int:
+        """Writes text with its secrets hidden."""
+        super().write(hide(text))
+        return len(text)
+
+
 _guarded: list[_LossyFile] = []
 
 
@@ -129,7 +138,7 @@ def _guard_streams() -> None:
 def _lossy(number: int) -> io.TextIOWrapper:
     before = sys.__stdout__ if number == 1 else sys.__stderr__
     file = _LossyFile(number, "w", closefd=False)
-    return io.TextIOWrapper(
+    return _Output(
         io.BufferedWriter(file),
         encoding=before.encoding if before else "utf-8",
         errors="backslashreplace",

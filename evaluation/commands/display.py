@@ -1,4 +1,4 @@
-"""Output streams whose loss does not matter: a closed pipe or a full disk behind them never stops work."""
+"""Output streams without secrets, whose loss does not matter: a closed pipe or a full disk never stops work."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
+from evaluation.system.redaction import hide
+
 
 class LosableStream:
-    """A text stream that drops what it can't write.
+    """A text stream that hides secrets, and drops what it can't write.
 
     Args:
         stream: The stream to write to.
@@ -28,7 +30,7 @@ class LosableStream:
         """Writes text, or drops it once a write has failed."""
         if self.fault is None:
             try:
-                self._stream.write(text)
+                self._stream.write(hide(text))
             except (OSError, ValueError) as error:  # ValueError: the stream is closed
                 self._lose(error)
         return len(text)

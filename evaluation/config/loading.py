@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from evaluation.config.endpoint_keys import url_fault
 from evaluation.config.models import (
     TASK_KINDS,
     ConfigPath,
@@ -24,6 +25,8 @@ from evaluation.config.models import (
 )
 from evaluation.errors import ConfigError
 from evaluation.system.nearest_names import nearest_hint
+from evaluation.system.redaction import add_secret_variable, add_url_secrets
+from evaluation.system.shipped_files import find_shipped
 
 _MAX_DEPTH = 50
 _FOREIGN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "set", "omap", "pairs"))
@@ -33,16 +36,20 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     """Reads and checks a config file.
 
     Args:
-        path: The YAML file.
+        path: The YAML file. A path that does not exist here but is one of the package's own, such as
+            configs/quickstart.yaml, names the installed copy.
         overrides: "dotted.key=value" strings that replace values of the file, such as "models.0.dtype=float32";
             values are read as YAML.
 
     Raises:
         ConfigError: Has one sentence per fault, with file and line.
     """
-    file = Path(path)
+    file = find_shipped(Path(path))
+    for override in overrides:
+        add_url_secrets(override)  # before a message can quote it
     document, lines = _parse(file)
     overridden = {_apply_override(document, override): override for override in overrides}
+    _refuse_credentials(_Report(file, lines, document, overridden))
     if not isinstance(document, dict):
         raise ConfigError([f"{file}: a config is a mapping with name, models and tasks, not {_kind(document)}."])
     try:
@@ -53,7 +60,34 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
         sentences = [report.sentence(detail) for detail in error.errors() if not report.follows_from_others(detail)]
         sentences = list(dict.fromkeys([*sentences, *report.name_sentences()]))
         raise ConfigError(sentences or [f"{file}: {error.errors()[0]['msg']}."]) from None
+    for model in config.models:
+        if model.endpoint is not None and model.endpoint.key_variable is not None:
+            add_secret_variable(model.endpoint.key_variable)
     return config.read_from(file, lines)
+
+
+def _refuse_credentials(report: _Report) -> None:
+    """Refuses logins in URLs and queries of endpoints: the config is stored with the results, and shown in reports.
+
+    Raises:
+        ConfigError: Has a sentence per value, without the value.
+    """
+    faults = []
+    for path, text in _texts(report.document, ()):
+        fault = url_fault(text, is_endpoint=path[-2:] == ("endpoint", "url"))
+        if fault is not None:
+            add_url_secrets(text)
+            faults.append(f"{report.place(path)}{_dotted(path)} {fault}.")
+    if faults:
+        raise ConfigError(faults)
+
+
+def _texts(value: Any, path: ConfigPath) -> Iterator[tuple[ConfigPath, str]]:
+    if isinstance(value, str):
+        yield path, value
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in pairs:
+        yield from _texts(item, (*path, key))
 
 
 def _parse(file: Path) -> tuple[Any, dict[ConfigPath, int]]:

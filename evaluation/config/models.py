@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
+from evaluation.config.endpoint_keys import key_fault
 from evaluation.config.task_types import TaskType
 from evaluation.system.nearest_names import nearest_hint
 
@@ -56,7 +57,24 @@ class EndpointConfig(Declared):
     )
     batch: int = Field(64, ge=1, description="Texts per request.")
     concurrency: int = Field(4, ge=1, description="Requests sent at the same time.")
-    timeout_s: float = Field(120.0, gt=0, description="Seconds to wait for an answer.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds for one request and its whole answer.")
+    patience_s: float = Field(
+        600.0, ge=0, description="Seconds for which a request is tried again while the server is busy or away."
+    )
+    max_characters: int | None = Field(
+        None, ge=8, description="Characters kept per text, prefix excluded; null: the server cuts, or refuses."
+    )
+    empty_text: str | None = Field(
+        None, min_length=1, description="Sent in place of empty texts, and counted; null: they are sent as they are."
+    )
+    allow_key_to: str | None = Field(None, description="Host that may receive a key of another service.")
+
+    @model_validator(mode="after")
+    def _key_at_home(self) -> EndpointConfig:
+        fault = self.key_variable and key_fault(self.key_variable, self.url, self.allow_key_to)
+        if fault:
+            raise ValueError(fault)
+        return self
 
 
 class ModelConfig(Declared):
@@ -88,6 +106,17 @@ class ModelConfig(Declared):
     def _endpoint_with_backend(self) -> ModelConfig:
         if (self.backend == "openai") != (self.endpoint is not None):
             raise ValueError("backend openai and endpoint: {url: ...} belong together; give both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _left_to_the_server(self) -> ModelConfig:
+        fixed = [name for name in ("max_length", "pooling", "truncate_dim") if getattr(self, name) is not None]
+        fixed += ["dtype"] * (self.dtype != "auto")
+        if self.endpoint is not None and fixed:
+            raise ValueError(
+                f"the server of backend openai decides {', '.join(fixed)}; remove that here and set it on the server "
+                "(to cut texts before they are sent, set endpoint.max_characters)"
+            )
         return self
 
     _label = field_validator("label")(_check_label)

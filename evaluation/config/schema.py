@@ -35,8 +35,8 @@ def render_reference() -> str:
     schema = build_schema()
     parts = [
         "# Config reference",
-        "Made from `evaluation/config/models.py` by `make schema`. Unknown keys, wrong types and unknown names are "
-        "errors. The README has examples.",
+        "Generated from `evaluation/config/models.py` by `make schema`. Unknown keys, wrong types and unknown names "
+        "are errors.",
         *_reference_table("The file", schema, schema["$defs"]),
     ]
     for name, definition in schema["$defs"].items():
@@ -57,7 +57,8 @@ def _reference_table(heading: str, definition: dict[str, Any], definitions: dict
 def _kind_of(option: dict[str, Any], definitions: dict[str, Any]) -> str:
     """Describes an option's value in words."""
     if "$ref" in option:
-        return f"[{_heading(option['$ref'].rpartition('/')[2])}]"
+        heading = _heading(option["$ref"].rpartition("/")[2])
+        return f"[{heading}](#{heading.lower().replace(' ', '-')})"
     if "enum" in option:
         return ", ".join(map(str, option["enum"]))
     if "const" in option:

@@ -23,7 +23,8 @@ from evaluation.encoding.tokenizing import TextTokenizer, Tokenized, encodable
 from evaluation.errors import ModelError
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.facts import TextRole
-from evaluation.models.reference import ReferenceSettings, load_reference
+from evaluation.models.reference import ReferenceSettings
+from evaluation.models.reference_loading import load_reference
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 

@@ -77,16 +77,14 @@ class EmbeddingCache:
         self._written: list[Path] = []
         self._warned: set[str] = set()
 
-    def get(self, hashes: Hashes, *, wait: bool = True) -> CachedShard | None:
-        """The vectors of a stored shard, in its order, or None; then `put` or `give_up` must follow.
+    def get(self, hashes: Hashes) -> CachedShard | None:
+        """Returns the vectors of a stored shard in its order; after None, `put` or `give_up` must follow.
 
-        Args:
-            hashes: Of the shard's texts.
-            wait: If another process is encoding the shard, wait until it has stored it or ended.
+        If another process is encoding the shard, waits until that has stored it or ended.
         """
         found = self._read(hashes)
         if found is None and len(hashes):
-            self._claim_shard(hashes, wait=wait)
+            self._claim_shard(hashes)
             found = self._read(hashes)
             if found is not None:
                 self.give_up(hashes)
@@ -115,10 +113,6 @@ class EmbeddingCache:
                 Path(claim.lock_file).unlink()
             claim.release()
 
-    def shard_names(self) -> set[str]:
-        """`shard_name` of each shard that is stored here."""
-        return {path.stem for path in self._folder.glob(f"*{SUFFIX}")} if self._folder.is_dir() else set()
-
     def _file(self, hashes: Hashes) -> Path:
         return self._folder / f"{shard_name(hashes)}{SUFFIX}"
 
@@ -140,7 +134,7 @@ class EmbeddingCache:
             os.utime(file)  # used now: dropped last
         return shard
 
-    def _claim_shard(self, hashes: Hashes, *, wait: bool) -> None:
+    def _claim_shard(self, hashes: Hashes) -> None:
         """Become the process that encodes a shard; no lock is held where the file system or patience fails."""
         name = shard_name(hashes)
         claim = FileLock(self._folder / f".{name}{CLAIM_SUFFIX}", thread_local=False)
@@ -149,8 +143,6 @@ class EmbeddingCache:
             try:
                 claim.acquire(timeout=0)
             except Timeout:
-                if not wait:
-                    return
                 _LOG.info("another process is encoding the same texts; waiting for its vectors")
                 claim.acquire(timeout=_PATIENCE_S)
         except (OSError, NotImplementedError):  # a Timeout is an OSError

@@ -38,6 +38,8 @@ class Encoded(NamedTuple):
         n_truncated: Distinct texts longer than the maximum length.
         examples: The first two distinct strings, exactly as the tokenizer received them.
         n_characters: Of all distinct strings.
+        n_substituted: Texts for which something else was encoded, as the config says.
+        notices: Sentences about the model that belong beside the score.
     """
 
     vectors: NDArray[np.float32]
@@ -45,6 +47,8 @@ class Encoded(NamedTuple):
     n_truncated: int
     examples: tuple[str, ...]
     n_characters: int
+    n_substituted: int = 0
+    notices: tuple[str, ...] = ()
 
 
 class Progress(NamedTuple):
@@ -151,7 +155,7 @@ class Encoder:
                     shard = self._encode_missing(texts, hashes, tokens)
                 yield shard
 
-    def encode_shard(self, texts: list[str], role: TextRole, *, wait: bool = True) -> CachedShard:
+    def encode_shard(self, texts: list[str], role: TextRole) -> CachedShard:
         """Encode one shard of distinct texts as `encode` does, for callers that spread shards over several encoders.
 
         Threads may share an encoder: one tokenizes while another has the model.
@@ -159,21 +163,20 @@ class Encoder:
         Args:
             texts: Of the shard, the role's prefix in front.
             role: How they are put to the model.
-            wait: Wait for another process that encodes the same shard; otherwise it is encoded twice.
 
         Raises:
             EncodingError: A vector can't become a score; see `check_vectors`.
         """
         hashes = hash_shard(texts, role, self.settings)
-        shard = self._stored(hashes, wait=wait)
+        shard = self._stored(hashes)
         if shard is None:
             tokens = self._model.tokenize(texts, role)
             with self._turn:
                 shard = self._encode_missing(texts, hashes, tokens)
         return shard
 
-    def _stored(self, hashes: Hashes, *, wait: bool = True) -> CachedShard | None:
-        return self._cache.get(hashes, wait=wait) if self._cache is not None else None
+    def _stored(self, hashes: Hashes) -> CachedShard | None:
+        return self._cache.get(hashes) if self._cache is not None else None
 
     def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
         try:

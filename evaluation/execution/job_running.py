@@ -13,7 +13,7 @@ from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import IDENTITY_VERSION, Job
-from evaluation.models.proof import Proof
+from evaluation.models.proof_store import Proof
 from evaluation.records.job_audit import JobAudit
 from evaluation.records.job_audit import Proof as StoredProof
 from evaluation.records.job_record import JobError, JobRecord

@@ -9,6 +9,7 @@ from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder
+from evaluation.encoding.endpoint_store import EndpointStore
 from evaluation.errors import EvaluationError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
@@ -38,6 +39,7 @@ class LocalExecutor:
         self._proven = proven or {}
         self._resolved: dict[str, ResolvedModel | EvaluationError] = {}
         self._encoder: Encoder | None = None
+        self._served: dict[str, EndpointEncoder] = {}
 
     def fingerprint(self, job: Job) -> str:
         """Returns the job's fingerprint; for a model that can't be found, that of its declaration."""
@@ -87,9 +89,7 @@ class LocalExecutor:
         if isinstance(resolved, EvaluationError):
             raise resolved
         if model.backend == "openai":
-            remote = EndpointEncoder(resolved.checkpoint, resolved.settings, model)
-            remote.on_progress = self._on_progress
-            return remote
+            return self._served.setdefault(model.label, self._endpoint(model, resolved))
         loaded = self._encoder
         if loaded is None or (loaded.checkpoint, loaded.settings) != (resolved.checkpoint, resolved.settings):
             self._encoder = None  # free the old model before the next is loaded
@@ -103,6 +103,13 @@ class LocalExecutor:
         runtime = self._config.runtime
         max_bytes = int(runtime.cache_gib * 2**30)
         return EmbeddingCache(resolved.identity, max_bytes=max_bytes) if runtime.cache else None
+
+    def _endpoint(self, model: ModelConfig, resolved: ResolvedModel) -> EndpointEncoder:
+        runtime = self._config.runtime
+        store = EndpointStore(resolved.identity, max_bytes=int(runtime.cache_gib * 2**30)) if runtime.cache else None
+        encoder = EndpointEncoder(resolved.checkpoint, resolved.settings, model, store)
+        encoder.on_progress = self._on_progress
+        return encoder
 
     def _ready(self, model: ModelConfig) -> LoadedModel:
         encoder, resolved = self.load(model), self.resolve(model)

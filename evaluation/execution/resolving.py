@@ -20,7 +20,8 @@ from evaluation.encoding.endpoint import endpoint_checkpoint
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
 from evaluation.models.checkpoint import Checkpoint, locate
 from evaluation.models.facts import CheckpointFacts
-from evaluation.models.proof import Proof, Proven, library_versions, prove, read_proof, write_proof
+from evaluation.models.proof import prove
+from evaluation.models.proof_store import Proof, Proven, library_versions, read_proof, write_proof
 from evaluation.models.reference import ReferenceSettings
 from evaluation.system.machine import processor_name
 

@@ -22,7 +22,7 @@ from evaluation.execution.run_lock import hold
 from evaluation.execution.stopping import StopSignals
 from evaluation.execution.stored_run import find_stored_run
 from evaluation.hub.cache import is_offline
-from evaluation.jobs import Job, build_plan
+from evaluation.jobs import Job, build_jobs
 from evaluation.planning.planned_costs import PlannedCosts
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
@@ -99,7 +99,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     with StopSignals() as signals:
         with signals.allowed():
             fetch_undecided(config, options.models)
-            jobs = build_plan(config, only=options.only, models=options.models)
+            jobs = build_jobs(config, only=options.only, models=options.models)
             jobs = [job for job in jobs if options.chosen is None or job.key in options.chosen]
             _check_options(jobs)
             _check_data(config, jobs)
@@ -114,7 +114,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
                 held.enter_context(closing(executor))
                 ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs], before)
                 if options.is_partial:
-                    ledger.keep_others(build_plan(config), executor.fingerprint)
+                    ledger.keep_others(build_jobs(config), executor.fingerprint)
             stored = {} if options.fresh else ledger.stored_records()
             if before is not None and not options.fresh:
                 warn_of_outdated(store, before.jobs, {job.key for job in jobs} - stored.keys())

@@ -12,6 +12,8 @@ Route = Literal["query", "document"] | None
 
 UNLIMITED = 1_000_000
 """Maximum length of a model that cuts no text, such as a StaticEmbedding."""
+SERVER_POOLING = "server"
+"""Stands for the pooling of a served model, which, like truncation, only its server knows."""
 
 
 class TextRole(NamedTuple):

@@ -7,30 +7,24 @@ is stored by the content of everything it depends on. Knows our forward pass onl
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cache
-from importlib import metadata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.errors import DamagedFileError, EncodingError, EvaluationError, ModelError, StoreError
+from evaluation.errors import EncodingError, EvaluationError, ModelError
 from evaluation.models.facts import CheckpointFacts, Route, TextRole
 from evaluation.models.memory import check_fits, fits, needed_bytes
-from evaluation.models.reference import Reference, ReferenceSettings, load_reference, reason_of
-from evaluation.system.atomic_files import read_sealed_json, set_aside, write_sealed_json
-from evaluation.system.cache_folder import user_cache_dir
+from evaluation.models.proof_store import Proof, Proven, library_versions
+from evaluation.models.reference import Reference, ReferenceSettings, reason_of
+from evaluation.models.reference_loading import load_reference
 
 FULL_TOLERANCE = 1e-5
 """Largest cosine distance and relative difference of lengths in float32."""
@@ -39,7 +33,6 @@ HALF_FACTOR = 2.0
 HALF_TOLERANCE = {"bfloat16": 1e-3, "float16": 1e-4}
 """In half precision, where the library's float32 does not fit into memory."""
 
-_LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "peft")
 _SMALL = 2**26  # bytes of weights that need not be let go at once
 _LONGEST_VECTOR = 1_024  # tokens of a probe whose vectors are compared; of longer ones the ids alone
 _LONGEST_TEXT = 40_000  # words of the probe beyond the maximum length
@@ -67,44 +60,6 @@ PROBES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What came of the comparison.
-
-    Attributes:
-        outcome: Which forward pass runs the model.
-        reason: Why, as a sentence.
-        reference: The library and the precision that vectors were compared with.
-        n_texts: Probe texts.
-        cosine_distance, length_difference: The largest found, of lengths relative; None where nothing was compared.
-        cosine_limit, length_limit: The largest allowed.
-        versions: Of the libraries.
-        seconds: That the proof took when it was made.
-    """
-
-    outcome: Literal["fast", "library"]
-    reason: str
-    reference: str
-    n_texts: int
-    cosine_distance: float | None
-    length_difference: float | None
-    cosine_limit: float | None
-    length_limit: float | None
-    versions: Mapping[str, str]
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {**asdict(self), "versions": dict(self.versions)}
-
-
-class Proven(NamedTuple):
-    """A checkpoint's facts and the proof of how it is run."""
-
-    facts: CheckpointFacts
-    proof: Proof
-
-
 class FastPath(Protocol):
     """Our own forward pass of a checkpoint, loaded."""
 
@@ -128,47 +83,6 @@ class _Probed(NamedTuple):
     vectors: NDArray[np.float32]
     long: str
     long_ids: list[list[int]] | None
-
-
-# ----------------------------------------------------------------------------------------------------------- the store
-
-
-@cache
-def library_versions() -> Mapping[str, str]:
-    """Installed versions of the libraries that decide an embedding."""
-    found = {}
-    for name in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return MappingProxyType(found)
-
-
-def read_proof(key: Mapping[str, Any]) -> Proven | None:
-    """The stored proof of a checkpoint under a key; None where there is none, or a damaged one."""
-    file = _proof_file(key)
-    try:
-        stored = read_sealed_json(file)
-        return Proven(CheckpointFacts.from_dict(stored["facts"]), Proof(**stored["proof"]))
-    except DamagedFileError:
-        set_aside(file)
-    except (FileNotFoundError, StoreError, KeyError, TypeError):
-        pass
-    return None
-
-
-def write_proof(key: Mapping[str, Any], proven: Proven) -> None:
-    """Store a proof; where the cache can't be written, it is made again next time."""
-    content = {"key": dict(key), "facts": proven.facts.as_dict(), "proof": proven.proof.as_dict()}
-    with contextlib.suppress(StoreError):
-        write_sealed_json(_proof_file(key), content)
-
-
-def _proof_file(key: Mapping[str, Any]) -> Path:
-    name = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
-    return user_cache_dir() / "proofs" / f"{name}.json"
-
-
-# ----------------------------------------------------------------------------------------------------------- the proof
 
 
 def prove(

@@ -98,7 +98,7 @@ def estimate(
     Raises:
         DataError: Local data changed since the config was checked.
 
-    >>> cost = estimate(config, build_plan(config), Calibration())  # doctest: +SKIP
+    >>> cost = estimate(config, build_jobs(config), Calibration())  # doctest: +SKIP
     >>> sum(job.new_tokens for job in cost.jobs)  # doctest: +SKIP
     1843000
     """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evaluation.records.job_record import JobRecord
 from evaluation.system.atomic_files import check_file, read_checked, write_atomically
+from evaluation.system.redaction import HIDDEN, secret_forms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +34,8 @@ def write_tables(folder: Path, tables: Mapping[str, pa.Table]) -> list[str]:
     import pyarrow.parquet as pq
 
     names = []
-    for name, table in tables.items():
+    for name, given in tables.items():
+        table = _without_secrets(given)
         names.append(f"{name}.parquet")
         write_atomically(
             folder / names[-1],
@@ -42,6 +45,20 @@ def write_tables(folder: Path, tables: Mapping[str, pa.Table]) -> list[str]:
         if file.name not in names:
             file.unlink()
     return names
+
+
+def _without_secrets(table: pa.Table) -> pa.Table:
+    """Hides secrets in columns of strings: data may hold them, such as the texts of a company's own wiki."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    forms = secret_forms()
+    pattern = "|".join(map(re.escape, forms))
+    for place, field in enumerate(table.schema if forms else ()):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            hidden = pc.replace_substring_regex(table.column(place), pattern, HIDDEN)
+            table = table.set_column(place, field, hidden)
+    return table
 
 
 def stored_file(folder: Path, record: JobRecord, name: str) -> Path | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.errors import DamagedFileError, StoreError, UnwritableError
-from evaluation.system.redaction import redactor
+from evaluation.system.redaction import hide, redactor
 
 DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
 _SEAL = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
@@ -27,13 +27,13 @@ _SEAL = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write JSON atomically; numbers that are not finite become null, secrets in texts are hidden."""
-    write_text(file, json_text(content))
+    _write_json_text(file, json_text(content))
 
 
 def write_sealed_json(file: Path, content: Mapping[str, Any]) -> None:
     """The same for a mapping that is not empty, with a last key "sha256" that `read_sealed_json` checks."""
     body = json_text(content).removesuffix("\n}\n")
-    write_text(file, f'{body},\n "sha256": "{hashlib.sha256(_encode(body)).hexdigest()}"\n}}\n')
+    _write_json_text(file, f'{body},\n "sha256": "{hashlib.sha256(_encode(body)).hexdigest()}"\n}}\n')
 
 
 def read_sealed_json(file: Path) -> dict[str, Any]:
@@ -117,9 +117,14 @@ def set_aside(file: Path) -> None:
         raise StoreError(f"{file} is damaged and can't be set aside: {reason(error)}.") from error
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write UTF-8 text atomically; lone surrogates become question marks."""
+def _write_json_text(file: Path, text: str) -> None:
+    """Write JSON whose strings hold no secret; its numbers stay as they are."""
     write_atomically(file, lambda path: path.write_bytes(_encode(text)))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write UTF-8 text atomically, without secrets; lone surrogates become question marks."""
+    write_atomically(file, lambda path: path.write_bytes(_encode(hide(text))))
 
 
 def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
@@ -184,7 +189,7 @@ def json_text(content: Mapping[str, Any]) -> str:
         if isinstance(value, float):
             return value if math.isfinite(value) else None
         if isinstance(value, Mapping):
-            return {str(key): clean(item) for key, item in value.items()}
+            return {redact(str(key)): clean(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [clean(item) for item in value]
         item = getattr(value, "item", None)  # of a number of numpy

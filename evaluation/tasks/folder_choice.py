@@ -7,7 +7,8 @@ from pathlib import Path
 
 from evaluation.config.models import ConfigPath, RunConfig
 from evaluation.errors import DataError
-from evaluation.tasks.local.folders import LocalData, available_splits, read_local_data
+from evaluation.hub.cache import hub_cache
+from evaluation.tasks.local.folders import LocalData, available_splits, read_local_data, subfolders
 from evaluation.tasks.selection import TaskChoice
 from evaluation.tasks.types import TRAINED_TYPES
 
@@ -45,6 +46,7 @@ class FolderReader:
     def __init__(self, config: RunConfig, faults: ConfigFaults) -> None:
         self._config, self._faults = config, faults
         self._read: dict[Folder, LocalData | None] = {}
+        self._linked = [config.base_dir.resolve(), config.resolve_data("."), hub_cache().resolve()]
 
     def read(self, position: int, wanted: Folder) -> LocalData | None:
         """Returns a checked folder; None after a fault, which counts against the task at `position`."""
@@ -57,6 +59,7 @@ class FolderReader:
                     splits=wanted.splits,
                     subsets=wanted.subsets,
                     needs_train=wanted.train_split,
+                    linked=self._linked,
                 )
             except DataError as error:
                 self._note(position, error)
@@ -68,7 +71,7 @@ class FolderReader:
         The folder is flat for one subset, else it has a subfolder for each subset that is there.
         """
         folder = self._config.resolve_data(data)
-        there = {inner.name for inner in folder.iterdir() if inner.is_dir()} if folder.is_dir() else set()
+        there = self._subfolders(position, folder)
         subsets = tuple(name for name in choice.subsets if name in there)
         if not subsets and len(choice.subsets) == 1:
             subsets = choice.subsets
@@ -86,6 +89,13 @@ class FolderReader:
         if read is None:
             return None
         return replace(choice, data=folder, dataset_revision=f"local-{read.content_hash}", subsets=subsets)
+
+    def _subfolders(self, position: int, folder: Path) -> frozenset[str]:
+        try:
+            return subfolders(folder)
+        except DataError as error:
+            self._note(position, error)
+            return frozenset()
 
     def scored_splits(self, position: int, wanted: Folder) -> tuple[str, ...]:
         """Returns `test` where there is one, else all splits but the training split; empty after a fault."""

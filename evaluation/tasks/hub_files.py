@@ -29,6 +29,7 @@ from evaluation.hub.cache import (
 )
 from evaluation.hub.client import fetch
 from evaluation.tasks.selection import TaskChoice
+from evaluation.tasks.types import RERANKING_TYPES
 
 _LOG = logging.getLogger(__name__)
 ALL_FILES = ("*",)
@@ -36,7 +37,6 @@ _SUFFIXES = ("parquet", "jsonl", "json", "csv", "tsv", "txt", "arrow", "gz", "bz
 DATA_FILES = (*CARD_FILES[:1], *(f"*.{suffix}" for suffix in _SUFFIXES))
 """What `datasets` opens in a repository whose card declares no configs."""
 _KNOWN_ARGUMENTS = frozenset({"path", "revision", "name", "split", "trust_remote_code"})
-_RERANKED_TYPES = frozenset({"Reranking", "InstructionReranking"})
 
 
 class Config(NamedTuple):
@@ -76,7 +76,7 @@ def _retrieval_configs(subset: str, task_type: str) -> list[Config]:
         Config((f"{before}corpus",)),
         Config(("query", f"{before}queries")),
         Config(qrels),
-        Config((f"{before}top_ranked",), optional=task_type not in _RERANKED_TYPES),
+        Config((f"{before}top_ranked",), optional=task_type not in RERANKING_TYPES),
         Config((f"{before}instruction",), optional=task_type != "InstructionReranking"),
     ]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from evaluation.errors import DataError
 from evaluation.protocols import TaskRules
-from evaluation.tasks.local.folders import LocalData, read_local_data
+from evaluation.tasks.local.folders import LocalData, read_local_data, subfolders
 
 BEIR_TASKS: Mapping[str, str] = {
     "msmarco": "MSMARCO",
@@ -76,10 +76,16 @@ def read_choice(choice: TaskChoice, *, train_split: str | None = None) -> LocalD
     """
     assert choice.data is not None, choice.name
     subsets = None if choice.subsets == ("default",) or len(choice.subsets) == 0 else choice.subsets
-    inner = [child.name for child in choice.data.iterdir() if child.is_dir()]
-    if subsets is not None and not set(subsets) <= set(inner):
+    if subsets is not None and not set(subsets) <= subfolders(choice.data):
         subsets = None  # a task with one named subset on a folder without subfolders
-    data = read_local_data(choice.data, choice.type, splits=choice.splits, subsets=subsets, needs_train=train_split)
+    data = read_local_data(
+        choice.data,
+        choice.type,
+        splits=choice.splits,
+        subsets=subsets,
+        needs_train=train_split,
+        linked=None,  # checked when the run was planned; the content hash holds the bytes to what was allowed then
+    )
     if f"local-{data.content_hash}" != choice.dataset_revision:
         raise DataError([f"{choice.data} changed while the run was going on; start again."])
     return data

@@ -18,7 +18,7 @@ from beir.retrieval.search.dense import DenseRetrievalExactSearch  # noqa: E402
 from evaluation.adapters.beir_adapter import BeirSearch, evaluate_beir  # noqa: E402
 from evaluation.adapters.embedding import TaskEmbedder  # noqa: E402
 from evaluation.encoding.cache import EmbeddingCache  # noqa: E402
-from evaluation.jobs import build_plan  # noqa: E402
+from evaluation.jobs import build_jobs  # noqa: E402
 from evaluation.protocols import document_text  # noqa: E402
 
 CUTS = (1, 3, 5, 10, 100)
@@ -60,7 +60,7 @@ def scores_of(result) -> dict[str, float]:
 
 
 def embedder_of(make_config, load_encoder, data, model, protocol="e5") -> TaskEmbedder:
-    (job,) = build_plan(make_config([{"beir": "own", "data": data}], model, protocol))
+    (job,) = build_jobs(make_config([{"beir": "own", "data": data}], model, protocol))
     return TaskEmbedder(load_encoder(model), job.rules)
 
 

@@ -35,13 +35,13 @@ class FixedEncoder:
 @pytest.fixture
 def embedder(make_config: Any, tmp_path: Any) -> Any:
     def make(vectors: Mapping[str, Sequence[float]]) -> TaskEmbedder:
-        from evaluation.jobs import build_plan
+        from evaluation.jobs import build_jobs
 
         (tmp_path / "data").mkdir(exist_ok=True)
         row = '{"sentence1": "a", "sentence2": "b", "score": 1}'
         (tmp_path / "data" / "test.jsonl").write_text(f"{row}\n{row}\n", encoding="utf-8")
         tasks = [{"local": "Pairs", "type": "STS", "data": tmp_path / "data"}]
-        (job,) = build_plan(make_config(tasks, "some/model", "none"))
+        (job,) = build_jobs(make_config(tasks, "some/model", "none"))
         return TaskEmbedder(FixedEncoder(vectors), job.rules)  # type: ignore[arg-type]
 
     return make

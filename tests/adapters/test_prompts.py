@@ -21,7 +21,7 @@ from mteb.models.instruct_wrapper import InstructSentenceTransformerModel  # noq
 from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper  # noqa: E402
 from transformers import PreTrainedTokenizerBase  # noqa: E402
 
-from evaluation.jobs import build_plan  # noqa: E402
+from evaluation.jobs import build_jobs  # noqa: E402
 from evaluation.tasks.loading import load_task, make_task  # noqa: E402
 
 pytestmark = [pytest.mark.usefixtures("single_thread"), pytest.mark.filterwarnings("ignore")]
@@ -100,7 +100,7 @@ def texts_of_mteb(job: Any, wrapper: Any) -> list[str]:
 def assert_same_strings(task: dict[str, Any], folder: Path, protocol: str, wrapper: Any, fixtures: Any) -> set[str]:
     make_config, run_job, arrived = fixtures
     run_job(task, folder, protocol)
-    (job,) = build_plan(make_config([task], folder, protocol))
+    (job,) = build_jobs(make_config([task], folder, protocol))
     expected = set(texts_of_mteb(job, wrapper))
     # sentence-transformers measures the prompt alone, and mteb encodes documents that are nobody's candidates.
     expected -= {job.rules.query_prefix, job.rules.passage_prefix, job.rules.text_prefix}

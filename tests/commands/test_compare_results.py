@@ -79,10 +79,19 @@ def test_every_format_goes_to_a_file_and_to_standard_output(command: Run, table:
             assert [row["task"] for row in json.loads(printed.stdout)["rows"]] == ["SciFact", "NFCorpus"]
 
 
+def test_citations_are_printed_or_written(command: Run, table: Path) -> None:
+    printed = command(table, "--cite")
+    assert (printed.returncode, printed.stderr, len(printed.stdout.splitlines())) == (0, "", 3)
+    assert "a s: org/a, protocol e5; ndcg_at_10 50.00 on SciFact, ndcg_at_10 25.00 on NFCorpus; " in printed.stdout
+    assert command(table, "--cite", "--output", "cite.txt").stdout == ""
+    assert (table.parent / "cite.txt").read_text(encoding="utf-8") == printed.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "name a run folder"),
+        (("mine.csv", "--cite", "--format", "csv"), "--cite prints plain lines"),
         (("nowhere",), "nowhere is not a run: it does not exist"),
         (("mine.csv", "--mixed", "--baseline", "c"), "--baseline 'c': no column has this label"),
         (("mine.csv", "--mixed", "--benchmark", "MTEBB"), "mteb has no benchmark of this name"),

@@ -16,7 +16,7 @@ from evaluation import run
 from evaluation.commands.run_benchmark.plan import fitting, plan_run
 from evaluation.config.models import EndpointConfig, RunConfig
 from evaluation.execution.local_executor import LocalExecutor
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import find_shape, speed_name
 from evaluation.records.store import RunStore
@@ -58,7 +58,7 @@ def on_hub(
 
 
 def states(config: RunConfig) -> dict[str, str]:
-    return {job.task: job.state for job in plan_run(config, build_plan(config)).jobs}
+    return {job.task: job.state for job in plan_run(config, build_jobs(config)).jobs}
 
 
 def no_network(*_: object, **__: object) -> None:
@@ -82,7 +82,7 @@ def test_damaged_job_counts_as_not_done_and_is_named(on_hub: RunConfig) -> None:
     run(on_hub)
     (file,) = on_hub.run_folder.glob("jobs/*/First/*/samples.parquet")
     file.write_bytes(b"")
-    cost = plan_run(on_hub, build_plan(on_hub))
+    cost = plan_run(on_hub, build_jobs(on_hub))
     assert {job.task: job.state for job in cost.jobs} == {"First": "damaged", "Second": "done"}
     protocol, damage = cost.notes
     assert protocol == "tiny none: protocol none, as the config says."
@@ -97,7 +97,7 @@ def test_stored_jobs_of_a_served_model_are_done(on_hub: RunConfig) -> None:
     (model,) = on_hub.models
     changes = {"model": "far-away", "revision": None, "backend": "openai", "endpoint": endpoint}
     served = on_hub.with_models((model.model_copy(update=changes),))
-    first, second = build_plan(served)
+    first, second = build_jobs(served)
     record = job_record(model.label, "First", type="STS", protocol="none", metric="cosine_spearman")
     fingerprint = LocalExecutor(served).fingerprint(first)
     RunStore(served.run_folder).save(record.model_copy(update={"fingerprint": fingerprint}))

@@ -492,12 +492,12 @@ def refuse(*arguments):
 socket.socket.connect = socket.getaddrinfo = refuse
 from evaluation.config.loading import load_config
 from evaluation.errors import ConfigError
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 
 for file in sys.argv[1:]:
     config = load_config(file)
     try:
-        print(file, len(build_plan(config)))
+        print(file, len(build_jobs(config)))
     except ConfigError as error:
         missing = config.data_root is not None and not config.resolve_data(".").is_dir()
         if not (missing and all("there is no such folder" in problem for problem in error.problems)):

@@ -15,21 +15,18 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, RobertaConfig, RobertaModel, XLMRobertaModel
+from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, RobertaModel, XLMRobertaModel
 
 from evaluation.config.models import Pooling
-from evaluation.encoding.packed_bert import (
+from evaluation.encoding.attention import (
     AttentionKernel,
-    PackedBert,
     Segments,
-    UnsupportedArchitecture,
     attend_by_length,
     attend_each,
     attend_varlen,
     choose_attention,
-    pool_segments,
-    supports,
 )
+from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture, pool_segments
 from evaluation.encoding.pooling import pool
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 
@@ -281,12 +278,6 @@ def test_needs_no_transformers(bert):
 # ---------------------------------------------------------------------------------------------------------- refusals
 
 
-def test_supports_known_families(bert, tmp_path):
-    assert supports(bert)
-    RobertaConfig(**SHAPE).save_pretrained(tmp_path)
-    assert supports(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -308,7 +299,6 @@ def test_supports_known_families(bert, tmp_path):
 def test_refuses_a_config_it_does_not_know(copy, key, value):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {key: value}))
-    assert not supports(copy)
     with pytest.raises(UnsupportedArchitecture, match=key):
         load(copy)
 
@@ -321,7 +311,6 @@ def test_refuses_a_config_it_cannot_read(copy, content):
         (copy / "config.json").unlink()
     else:
         (copy / "config.json").write_text(content)
-    assert not supports(copy)
     with pytest.raises(UnsupportedArchitecture, match="config.json"):
         load(copy)
 

@@ -19,7 +19,7 @@ from evaluation.errors import UsageError
 from evaluation.execution.downloads import locked_config
 from evaluation.hub.cache import snapshot_folder
 from evaluation.hub.lock import lock_file
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 
 pytestmark = pytest.mark.full
 
@@ -88,7 +88,7 @@ def test_branches_tags_and_commits_are_found_without_a_network(offline: Path) ->
 
 def locked(config: Path) -> dict[str, Any]:
     loaded = load_config(config)
-    held = locked_config(loaded, build_plan(loaded), lock_file(config))
+    held = locked_config(loaded, build_jobs(loaded), lock_file(config))
     return {model.label: model.revision for model in held.models}
 
 

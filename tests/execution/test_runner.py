@@ -30,7 +30,7 @@ from evaluation.execution import local_executor
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.runner import RunOptions
-from evaluation.jobs import Job, build_plan
+from evaluation.jobs import Job, build_jobs
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 
@@ -486,7 +486,7 @@ def test_two_labels_in_words_score_like_two_labels_in_numbers(tiny_checkpoint: P
 def prints(config: RunConfig) -> dict[str, str]:
     """Fingerprints by label and task; nothing is run."""
     executor = LocalExecutor(config)
-    return {job.name: executor.fingerprint(job) for job in build_plan(config)}
+    return {job.name: executor.fingerprint(job) for job in build_jobs(config)}
 
 
 def of_pairs(folder: Path, model: Path, *overrides: str, **changes: Any) -> str:

@@ -16,7 +16,7 @@ from evaluation import run
 from evaluation.config.loading import load_config
 from evaluation.errors import ConfigError
 from evaluation.execution.reporting import Reporter
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.models.declarations import read_declarations
 from evaluation.models.default_protocol import protocol_of
 
@@ -207,7 +207,7 @@ def test_prompts_that_can_not_be_understood_are_a_config_error(config_of, save, 
     folder = save("model", {})
     (folder / ST_FILE).write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match="config.yaml, line 1: ") as caught:
-        build_plan(config_of(folder))
+        build_jobs(config_of(folder))
     assert message in str(caught.value)
 
 

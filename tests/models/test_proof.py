@@ -17,8 +17,10 @@ from evaluation.errors import EncodingError, ModelError
 from evaluation.execution import resolving
 from evaluation.models import memory, proof
 from evaluation.models.facts import CheckpointFacts, TextRole
-from evaluation.models.proof import Proven, prove
-from evaluation.models.reference import ReferenceSettings, load_reference
+from evaluation.models.proof import prove
+from evaluation.models.proof_store import Proven
+from evaluation.models.reference import ReferenceSettings
+from evaluation.models.reference_loading import load_reference
 
 FLOAT32 = ReferenceSettings(torch.float32, "cpu")
 

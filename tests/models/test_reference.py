@@ -19,7 +19,8 @@ from evaluation.encoding.encoder import Encoder
 from evaluation.errors import ModelError
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 from evaluation.models.facts import UNLIMITED, CheckpointFacts, TextRole
-from evaluation.models.reference import ReferenceSettings, load_reference
+from evaluation.models.reference import ReferenceSettings
+from evaluation.models.reference_loading import load_reference
 
 TEXTS = ["how much protein should a female eat", "a" * 40, "word " * 400, "Ünïcode CAFÉ", "日本語"]
 

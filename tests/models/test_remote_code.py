@@ -19,7 +19,7 @@ from evaluation.errors import ModelError, UsageError
 from evaluation.execution.downloads import locked_config
 from evaluation.hub.cache import snapshot_folder
 from evaluation.hub.lock import lock_file
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.models.checkpoint import locate
 from evaluation.models.remote_code import check_code, code_repositories
 
@@ -105,7 +105,7 @@ def offline(fetched: tuple[Path, Hub], monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def check_lock(file: Path) -> None:
     config = load_config(file)
-    locked_config(config, build_plan(config), lock_file(file))
+    locked_config(config, build_jobs(config), lock_file(file))
 
 
 @pytest.mark.parametrize(

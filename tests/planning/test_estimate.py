@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evaluation import load_config
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.devices import DEVICES, seconds_on
@@ -31,7 +31,7 @@ def plan_of(make_config: Callable[..., Any], tmp_path: Path) -> Callable[..., An
         config = make_config(tasks, model, "e5")
         runtime = config.runtime.model_copy(update={"cache": True, "cache_gib": cache_gib})
         config = config.model_copy(update={"runtime": runtime})
-        return estimate(config, build_plan(config), Calibration(tmp_path / "none.json"))
+        return estimate(config, build_jobs(config), Calibration(tmp_path / "none.json"))
 
     return plan
 
@@ -162,7 +162,7 @@ def test_plan_of_a_suite_loads_neither_torch_nor_mteb(
     assert done.returncode == 0, done.stderr
     table, _, loaded = done.stdout.rpartition("loaded:")
     assert json.loads(loaded) == []
-    assert f"{len(build_plan(load_config(config)))} jobs" in table
+    assert f"{len(build_jobs(load_config(config)))} jobs" in table
     assert "On one a100:" in table
     assert "at 2 per hour" in table
     assert "?" not in table.replace("size unknown", ""), "every cost is known"

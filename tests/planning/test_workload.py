@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evaluation.config.models import Limit
-from evaluation.jobs import Job, build_plan
+from evaluation.jobs import Job, build_jobs
 from evaluation.planning.text_groups import TextGroup, drawn_rows
 from evaluation.planning.workload import workload
 from evaluation.planning.workload_statistics import spread_lengths
@@ -21,7 +21,7 @@ def groups_of(make_config: Callable[..., Any], tmp_path: Path) -> Callable[..., 
     """A function: a task of a config -> its groups, under protocol e5."""
 
     def groups(task: dict[str, Any], limit: Limit | None = None) -> list[TextGroup]:
-        job: Job = build_plan(make_config([task], "some/model", "e5"))[0]
+        job: Job = build_jobs(make_config([task], "some/model", "e5"))[0]
         found = workload(job.task, job.rules, limit)
         assert found is not None
         return found

@@ -14,13 +14,14 @@ from evaluation.errors import ComparisonError
 from evaluation.models.names import is_e5_name, is_quantized, original_name
 from evaluation.protocols import TaskRules, TaskTraits, named_rules
 from evaluation.records.job_record import JobRecord
+from evaluation.system.shipped_files import SHIPPED
 from evaluation.tasks.index import load_index
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.intervals import Interval
 
 TOLERANCE_POINTS = 0.5
-"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in the README."""
+"""A rerun with other batches, libraries or k-means seeds moves a score by less; see the table in docs/validation.md."""
 
 _ROUNDING_POINTS = 0.005  # published scores have two decimals
 _E5_MAX_LENGTH = 512  # model cards: "long texts will be truncated to at most 512 tokens"
@@ -104,19 +105,18 @@ class PublishedScores:
 
 
 def load_published() -> PublishedScores:
-    """The tables in results/published: of the working directory, or of this package's checkout.
+    """Returns the tables in results/published: of the working directory, else those installed with the package.
 
     Raises:
         ComparisonError: There are none, or one is broken.
     """
-    candidates = (_FOLDER, Path(__file__).parents[3] / _FOLDER)
-    for folder in candidates:
+    for folder in (_FOLDER, SHIPPED / _FOLDER):
         files = sorted(folder.glob("*.csv"))
         if files:
             return PublishedScores(read_published(files))
     raise ComparisonError(
-        f"There are no published scores: neither {candidates[0].absolute()} nor {candidates[1]} holds a CSV file. "
-        "Start the command in a checkout of the project, or name a table of yours as a RUN."
+        f"There are no published scores: neither {_FOLDER.absolute()} nor {SHIPPED / _FOLDER} holds a CSV file. "
+        "Install the package again, or name a table of yours as a RUN."
     )
 
 

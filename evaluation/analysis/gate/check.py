@@ -9,6 +9,7 @@ from evaluation.analysis.gate.baseline_file import load_baseline
 from evaluation.analysis.gate.rule import GateReport, GateRule
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
 from evaluation.analysis.gate.verdicts import judge
+from evaluation.system.shipped_files import find_shipped
 
 
 def check_regression(
@@ -47,6 +48,7 @@ def read_baseline(path: Path) -> Snapshot:
     Raises:
         UsageError: It cannot be read, is limited, damaged or incomplete.
     """
+    path = find_shipped(path)
     snapshot = read_run(path) if path.is_dir() else load_baseline(path)
     check_complete(snapshot, str(path))
     return snapshot

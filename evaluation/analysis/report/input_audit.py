@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.models.facts import SERVER_POOLING, UNLIMITED
 from evaluation.models.names import is_e5_name
 from evaluation.records import job_audit as stored
 from evaluation.records.job_record import JobRecord
@@ -149,6 +150,8 @@ def _example(prefix: str, text: str) -> Example:
 
 def _settings(vectors: stored.VectorRules) -> str:
     normalised = "L2-normalised" if vectors.normalize else "not normalised"
+    if vectors.pooling == SERVER_POOLING:
+        return f"pooling and truncation are the server's affair, {normalised}"
     return f"{vectors.pooling} pooling, {normalised}, at most {vectors.max_length} tokens, {vectors.dtype}"
 
 
@@ -168,10 +171,11 @@ def _job_smells(record: JobRecord) -> Iterator[str]:
     """Warnings on the input of one job."""
     for side, entry in _entries(record):
         share, n_unique, limit = entry.truncated_share, entry.unique_texts, _max_length(record)
-        if share == 1 and n_unique >= _MIN_TEXTS:
+        if share == 1 and n_unique >= _MIN_TEXTS and limit < UNLIMITED:
             yield f"Every text of the {side} side is longer than {limit} tokens: the model never saw one whole."
         elif share >= CUT_SHARE:
-            yield f"{share:.0%} of the {side} side's texts were cut at {limit} tokens."
+            where = "before they were sent" if limit >= UNLIMITED else f"at {limit} tokens"
+            yield f"{share:.0%} of the {side} side's texts were cut {where}."
         elif share == 0 and entry.longest >= limit and n_unique >= _MIN_TEXTS:
             yield (
                 f"Texts of the {side} side reach {limit} tokens and none was cut: "

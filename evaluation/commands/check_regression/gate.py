@@ -20,8 +20,9 @@ from evaluation.analysis.tables.formats import print_tables
 from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 from evaluation.commands.console import writing_to
 from evaluation.errors import UsageError
-from evaluation.system.atomic_files import reason, write_atomically
+from evaluation.system.atomic_files import reason, write_atomically, write_text
 from evaluation.system.inert_text import on_one_line
+from evaluation.system.redaction import hide
 
 _REGRESSION = 1
 
@@ -69,7 +70,7 @@ def gate(files: GateFiles, *, max_drop: float, alpha: float, require_conclusive:
         files.run, files.baseline, max_drop=max_drop, alpha=alpha, require_conclusive=require_conclusive
     )
     if files.junit is not None:
-        _write("--junit", files.junit, render_junit(report))
+        _write("--junit", files.junit, render_junit(report).decode())
     if files.summary is not None:
         _write_summary(files.summary, gate_markdown(report))
     _print(report)
@@ -98,7 +99,8 @@ def update(files: GateFiles, pilot: Path | None, *, max_drop: float, alpha: floa
     if before is not None:
         _print(judge(before, run, rule))
     data = baseline_bytes(run, measure_pilot(run, read_baseline(pilot), str(pilot)) if pilot is not None else None)
-    _write("--baseline", files.baseline, data)
+    with writing_to("--baseline"):
+        write_atomically(files.baseline, lambda path: path.write_bytes(data))
     what = f"{len(run.jobs)} jobs, {len(data) / 1024:.0f} KiB"
     typer.echo(f"Baseline written: {files.baseline} ({what}). Review and commit it like code.")
 
@@ -136,13 +138,13 @@ def _write_summary(file: Path, text: str) -> None:
     if page and Path(page).absolute() == file.absolute():
         try:
             with file.open("a", encoding="utf-8") as stream:
-                stream.write(text)
+                stream.write(hide(text))
         except OSError as error:
             raise UsageError(f"--summary: {file} cannot be written: {reason(error)}.") from error
     else:
-        _write("--summary", file, text.encode("utf-8", "replace"))
+        _write("--summary", file, text)
 
 
-def _write(option: str, file: Path, data: bytes) -> None:
+def _write(option: str, file: Path, text: str) -> None:
     with writing_to(option):
-        write_atomically(file, lambda path: path.write_bytes(data))
+        write_text(file, text)

@@ -38,9 +38,9 @@ def fetch_data(
     from evaluation.config.loading import load_config
 
     loaded = load_config(config, overrides=set_ or [])
-    from evaluation.jobs import build_plan
+    from evaluation.jobs import build_jobs
 
-    jobs = build_plan(loaded, only=only or (), models=model or ())
+    jobs = build_jobs(loaded, only=only or (), models=model or ())
     from evaluation.commands.fetch_data.fetch import fetch_and_lock
 
     fetch_and_lock(loaded, jobs, config, is_whole=not only and not model, sizes_only=sizes)

@@ -53,9 +53,9 @@ def run_benchmark(
     if output is not None:
         overrides.append(f"output={json.dumps(str(output), ensure_ascii=False)}")  # JSON text is YAML text
     loaded = load_config(config, overrides=overrides)
-    from evaluation.jobs import build_plan
+    from evaluation.jobs import build_jobs
 
-    jobs = build_plan(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
+    jobs = build_jobs(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
     chosen = None
     if plan or max_hours is not None or on is not None:
         from evaluation.commands.run_benchmark.plan import fitting, parse_device, plan_run, print_plan

@@ -27,7 +27,7 @@ from evaluation.commands.display import LosableStream
 from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_text
@@ -59,7 +59,7 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     if lock is not None:
         from evaluation.execution.downloads import locked_config
 
-        config = locked_config(config, build_plan(config, only=options.only, models=options.models), lock)
+        config = locked_config(config, build_jobs(config, only=options.only, models=options.models), lock)
     messages = Console(file=cast(TextIO, LosableStream(sys.stderr)))
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)

@@ -28,7 +28,7 @@ from evaluation.records.origin import Hardware
 from evaluation.search.exact import ExactSearch
 from evaluation.search.top_k import Candidates
 from evaluation.system.inert_text import printable
-from evaluation.system.redaction import redactor
+from evaluation.system.redaction import hide
 
 _LOG_LINES = 40
 
@@ -190,13 +190,12 @@ class Worker:
 
 def _keep_log(lines: deque[str], warnings: list[str]) -> None:
     """Keeps the last lines that this process logs, and all of our own warnings."""
-    redact = redactor()
 
     class Keeper(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            lines.append(printable(redact(self.format(record))))
+            lines.append(printable(hide(self.format(record))))
             if record.levelno >= logging.WARNING and record.name.startswith("evaluation"):
-                warnings.append(printable(redact(record.getMessage())))
+                warnings.append(printable(hide(record.getMessage())))
 
     keeper = Keeper(logging.INFO)
     keeper.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

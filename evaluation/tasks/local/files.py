@@ -1,4 +1,4 @@
-"""Reads one file of local data (jsonl, csv, parquet) into columns, and notes every fault by file and line.
+"""Reads one table of local data (jsonl, csv, tsv, parquet, arrow) into columns, and notes every fault by file and line.
 
 Knows nothing of task types, of folder layouts, of mteb or torch.
 """
@@ -8,44 +8,61 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from evaluation.errors import MissingExtraError
+from evaluation.tasks.local.layouts import ARROW, DataPath, Table, format_of
 from evaluation.tasks.local.notes import Notes, not_utf8, show
 
-FORMATS: Final = (".jsonl", ".csv", ".parquet")
+_BINARY: Final = frozenset({".parquet", ARROW})
 MISSING: Final = object()  # in place of the value of a key that a row lacks
 REFUSED: Final = object()  # what a check returns for a value that breaks the rule
 
 
 @dataclass(slots=True)
 class Rows:
-    """The wanted columns of one file, in file order, and what is needed to report faults in them.
+    """The wanted columns of one file or table, in file order, and what is needed to report faults in them.
 
     Attributes:
+        path: The file; of a table of several files, the first.
         columns: Those of the wanted columns that the file has; MISSING where a row lacks the key.
-        numbers: The first line of each row in the file; in Parquet the number of the row, from 1.
+        numbers: The first line of each row in its file; in Parquet and Arrow the number of the row, from 1.
         needs: What every row needs, as the end of a message.
-        header: For CSV and Parquet, its line (0 in Parquet) and the names of all columns.
+        header: For all formats but JSON, its line (0 in Parquet and Arrow) and the names of all columns.
+        later_files: Of a table of several files, each further file and the position of its first row.
     """
 
     notes: Notes
-    path: Path
+    path: DataPath
     needs: str
     columns: dict[str, list[Any]]
     numbers: Sequence[int]
     header: tuple[int, list[str]] | None = None
+    later_files: list[tuple[int, DataPath]] = field(default_factory=list)
 
     @property
     def is_csv(self) -> bool:
         """Whether the format has only strings."""
-        return self.path.suffix == ".csv"
+        return format_of(self.path) in {".csv", ".tsv"}
 
     def place(self, at: int) -> str:
         """Returns file and line of a row."""
-        return f"{self.path}, {'row' if self.path.suffix == '.parquet' else 'line'} {self.numbers[at]}"
+        path = self.file_of(at)
+        return f"{path}, {'row' if format_of(path) in _BINARY else 'line'} {self.numbers[at]}"
+
+    def file_of(self, at: int) -> DataPath:
+        """Returns the file that a row is in."""
+        return next((file for start, file in reversed(self.later_files) if start <= at), self.path)
+
+    def append(self, other: Rows) -> None:
+        """Adds the rows of the table's next file; a column that only some files have is MISSING in the others."""
+        before, added = len(self.numbers), len(other.numbers)
+        for name in {**self.columns, **other.columns}:
+            column = self.columns.setdefault(name, [MISSING] * before)
+            column.extend(other.columns.get(name, [MISSING] * added))
+        self.later_files.append((before, other.path))
+        self.numbers = [*self.numbers, *other.numbers]
 
     def convert(self, name: str, must_be: str, check: Callable[[Any], Any]) -> list[Any]:
         """Returns the column with each value passed through `check`; a refused value is REFUSED, and a problem."""
@@ -91,31 +108,38 @@ class Rows:
             first: dict[Any, int] = {}
             for at, value in enumerate(ids):
                 if first.setdefault(value, at) != at and value is not REFUSED:
-                    before = self.place(first[value]).removeprefix(f"{self.path}, ")
+                    before = self.place(first[value]).removeprefix(f"{self.file_of(at)}, ")
                     self.notes.problem(
                         self.place(at), f'"{name}" {show(value)} already appears in {before}; ids must be unique.'
                     )
         return ids
 
 
-def read_rows(notes: Notes, path: Path, names: Sequence[str], needs: str, *, optional: Sequence[str] = ()) -> Rows:
-    """Reads the columns `names` and `optional` of a file. Problems, such as a file without rows, go to `notes`.
+def read_rows(notes: Notes, files: Table, names: Sequence[str], needs: str, *, optional: Sequence[str] = ()) -> Rows:
+    """Reads the columns `names` and `optional` of a table. Problems, such as one without rows, go to `notes`.
 
     Raises:
-        MissingExtraError: the file is Parquet and pyarrow is not installed.
+        MissingExtraError: A file is Parquet or Arrow and pyarrow is not installed.
     """
     before = notes.total
     wanted = [*names, *optional]
-    match path.suffix:
-        case ".csv":
-            rows = _read_csv(notes, path, wanted, needs)
-        case ".parquet":
-            rows = _read_parquet(notes, path, wanted, needs)
-        case _:
-            rows = _read_jsonl(notes, path, wanted, needs)
+    rows, *others = (_read_file(notes, path, wanted, needs) for path in files)
+    for other in others:
+        rows.append(other)
     if not rows.numbers and notes.total == before:
-        notes.problem(path, f"is empty; at least one row is needed, and {needs}.")
+        notes.problem(rows.path, f"is empty; at least one row is needed, and {needs}.")
     return rows
+
+
+def _read_file(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
+    match format_of(path):
+        case ".csv":
+            return _read_csv(notes, path, names, needs)
+        case ".tsv":
+            return _read_tsv(notes, path, names, needs)
+        case ".parquet" | ".arrow":
+            return _read_arrow(notes, path, names, needs)
+    return _read_jsonl(notes, path, names, needs)
 
 
 def as_id(value: Any) -> Any:  # a check answers a string or REFUSED
@@ -123,34 +147,7 @@ def as_id(value: Any) -> Any:  # a check answers a string or REFUSED
     return value if isinstance(value, str) and value else str(value) if type(value) is int else REFUSED
 
 
-def list_folder(folder: Path) -> str:
-    """Describes the content of a folder, for an error message."""
-    try:
-        names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
-    except OSError as error:
-        return f"can't be listed ({error.strerror})"
-    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return f"holds {', '.join(names[:12])}{more}" if names else "is empty"
-
-
-def find_file(notes: Notes, folder: Path, stem: str, formats: Sequence[str] = FORMATS) -> Path | None:
-    """Returns the folder's one file with this stem; None, and a problem, where there is none or more than one."""
-    found = [path for path in (folder / f"{stem}{suffix}" for suffix in formats) if path.is_file() or path.is_symlink()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        notes.problem(folder, f"holds {' and '.join(path.name for path in found)}; keep only one of them.")
-        return None
-    missing = f"{stem}{formats[0]}" + (f" (or {', '.join(formats[1:])})" if len(formats) > 1 else "") + " is missing"
-    if folder.is_dir():
-        notes.problem(folder, f"{missing}; the folder {list_folder(folder)}.")
-    else:
-        above = folder.parent
-        notes.problem(folder, f"there is no such folder, so {missing}; {above} {list_folder(above)}.")
-    return None
-
-
-def _read_jsonl(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Rows:
+def _read_jsonl(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
     columns: dict[str, list[Any]] = {name: [] for name in names}
     fields = list(columns.items())
     numbers: list[int] = []
@@ -170,7 +167,7 @@ def _read_jsonl(notes: Notes, path: Path, names: Sequence[str], needs: str) -> R
     return Rows(notes, path, needs, present, numbers)
 
 
-def _read_csv(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Rows:
+def _read_csv(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
     data = b"".join(notes.byte_lines(path))
     try:
         text = data.decode("utf-8-sig")
@@ -202,6 +199,31 @@ def _read_csv(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Row
     return rows
 
 
+def _read_tsv(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
+    """Reads tab-separated ids and texts, as MS MARCO has them, with or without a header. Nothing is quoted."""
+    rows = Rows(notes, path, needs, {}, numbers := [])
+    fields: list[tuple[int, list[Any]]] = []
+    for number, line in notes.text_lines(path):
+        cells = line.split("\t")
+        if rows.header is None:
+            is_header = not {"_id", "id", "text"}.isdisjoint(cells)
+            if not is_header and len(cells) != 2:
+                has = f"has {len(cells)} field{'s' if len(cells) > 1 else ''} and no header"
+                notes.problem(f"{path}, line {number}", f"{has}; a line is id and text, with a tab between.")
+                break
+            rows.header = (number, [cell.strip() for cell in cells] if is_header else ["_id", "text"])
+            fields = _open_columns(rows, names)
+            if is_header:
+                continue
+        if len(cells) != len(rows.header[1]):
+            notes.problem(f"{path}, line {number}", f"has {len(cells)} fields; it must have {len(rows.header[1])}.")
+            continue
+        numbers.append(number)
+        for at, column in fields:
+            column.append(cells[at])
+    return rows
+
+
 def _open_columns(rows: Rows, names: Sequence[str]) -> list[tuple[int, list[Any]]]:
     """Adds to `rows` an empty column for each wanted name in its header; returns each one's position and column."""
     assert rows.header is not None, rows
@@ -214,13 +236,15 @@ def _open_columns(rows: Rows, names: Sequence[str]) -> list[tuple[int, list[Any]
     return [(header.index(name), column) for name, column in rows.columns.items()]
 
 
-def _read_parquet(notes: Notes, path: Path, names: Sequence[str], needs: str) -> Rows:
+def _read_arrow(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
+    """Reads a Parquet file, or an Arrow file as `datasets` writes it."""
+    kind = "Arrow" if format_of(path) == ARROW else "Parquet"
     try:
         import pyarrow
-        from pyarrow import parquet
+        from pyarrow import ipc, parquet
     except ImportError as error:
         raise MissingExtraError(
-            f"{path}: reading Parquet needs pyarrow; install it with: pip install pyarrow"
+            f"{path}: reading {kind} needs pyarrow; install it with: pip install pyarrow"
         ) from error
     rows = Rows(notes, path, needs, {}, [])
     before = notes.total
@@ -228,13 +252,18 @@ def _read_parquet(notes: Notes, path: Path, names: Sequence[str], needs: str) ->
     if notes.total > before:
         return rows
     try:
-        file = parquet.ParquetFile(pyarrow.BufferReader(data))
-        header = list(file.schema_arrow.names)
-        table = file.read(columns=[name for name in names if name in header])
+        buffer = pyarrow.BufferReader(data)
+        if kind == "Arrow":
+            table = ipc.open_stream(buffer).read_all()
+            header, n_rows = list(table.column_names), table.num_rows
+        else:
+            file = parquet.ParquetFile(buffer)
+            header, n_rows = list(file.schema_arrow.names), file.metadata.num_rows
+            table = file.read(columns=[name for name in names if name in header])
         rows.columns = {name: table.column(name).to_pylist() for name in names if name in header}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        notes.problem(path, f"is not a readable Parquet file: {error}.")
+        notes.problem(path, f"is not a readable {kind} file: {error}.")
         return rows
     rows.header = (0, header)
-    rows.numbers = range(1, file.metadata.num_rows + 1)
+    rows.numbers = range(1, n_rows + 1)
     return rows

@@ -1,17 +1,20 @@
 """Collects what comes to light while a folder of local data is read: faults, counts, and a digest of each file.
 
-Every file is read through it, so that nothing is read outside the folder and every byte read is hashed.
+Every file is read through it, so that links are followed only where the user said so, and every byte read is hashed.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from evaluation.errors import DataError
 
@@ -20,19 +23,25 @@ _CHUNK_BYTES: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _DECODER: Final = json.JSONDecoder()
+_LFS_POINTER: Final = b"version https://git-lfs.github.com/spec/"
 
 
 class Notes:
-    """What was noticed while a folder was read: problems, counts, and a digest of each file."""
+    """What was noticed while a folder was read: problems, counts, and a digest of each file.
 
-    def __init__(self, root: Path) -> None:
+    Links may lead to files in the folder itself, to the blobs of the Hub's cache that the folder is a snapshot of, and
+    into the `linked` folders; everywhere if `linked` is None.
+    """
+
+    def __init__(self, root: Path | zipfile.Path, linked: Sequence[Path] | None = ()) -> None:
         self.root = root
+        self._trees = None if linked is None or isinstance(root, zipfile.Path) else [*_own_trees(root), *linked]
         self.counts: Counter[str] = Counter()
         self.total = 0
         self._problems: list[str] = []
         self._digests: dict[str, bytes] = {}
 
-    def problem(self, place: Path | str, sentence: str) -> None:
+    def problem(self, place: Path | zipfile.Path | str, sentence: str) -> None:
         """Notes a fault; keeps the first 20 and counts the others."""
         self.total += 1
         if not self.full:
@@ -52,23 +61,34 @@ class Notes:
     def content_hash(self) -> str:
         """Returns 40 hex digits over the relative name and bytes of every file read, in any order of reading."""
         whole = hashlib.blake2b(digest_size=20)
+        if self.counts["judgements of unknown documents"]:
+            whole.update(b"judgements of unknown documents count\0")  # they did not always, so scores differ
         for name, digest in sorted(self._digests.items()):
             whole.update(name.encode("utf-8", "surrogateescape") + b"\0" + digest)
         return whole.hexdigest()
 
-    def inside(self, path: Path) -> bool:
-        """Returns whether the path stays inside the folder once symbolic links are followed; notes a problem if not."""
+    def inside(self, path: Path | zipfile.Path) -> bool:
+        """Returns whether a path leads where it may lead once symbolic links are followed; notes a problem if not."""
+        if self._trees is None or isinstance(path, zipfile.Path):  # archives are read in place: nothing leads out
+            return True
         try:
             real = path.resolve()
-            if real.is_relative_to(self.root.resolve()):
+            if any(real.is_relative_to(tree) for tree in self._trees):
                 return True
-            self.problem(path, f"is a symbolic link out of the folder (to {real}); copy the data into it.")
+            self.problem(
+                path,
+                f"is a symbolic link out of the folder (to {real}); copy the data into it, or set data_root: in the "
+                "config to a folder that holds both.",
+            )
         except (OSError, RuntimeError) as error:  # a link to itself
             self.problem(path, f"is a symbolic link that can't be followed: {error}.")
         return False
 
-    def byte_lines(self, path: Path) -> Iterator[bytes]:
-        """Yields the file's lines with their line ends and hashes them; notes a problem where it can't be read."""
+    def byte_lines(self, path: Path | zipfile.Path) -> Iterator[bytes]:
+        """Yields the file's lines, uncompressed and with their line ends, and hashes them.
+
+        Notes a problem where the file can't be read.
+        """
         if not self.inside(path):
             return
         digest = hashlib.blake2b(digest_size=20)
@@ -76,15 +96,27 @@ class Notes:
             if not path.is_file():  # opening a named pipe would block forever
                 self.problem(path, "is not a file.")
                 return
-            with path.open("rb") as file:
+            with _open(path) as file:
+                first = True
                 while lines := file.readlines(_CHUNK_BYTES):
+                    if first and lines[0].startswith(_LFS_POINTER):
+                        self.problem(path, "is a git-lfs pointer, not the data: run git lfs pull in its repository.")
+                        return
+                    first = False
                     digest.update(b"".join(lines))
                     yield from lines
         except OSError as error:
-            self.problem(path, f"can't be read: {error.strerror}.")
-        self._digests[path.relative_to(self.root).as_posix()] = digest.digest()
+            self.problem(path, f"can't be read: {error.strerror or error}.")
+        except (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            self.problem(path, f"can't be decompressed: {error}; it is damaged or encrypted.")
+        self._digests[self._name_in_root(path)] = digest.digest()
 
-    def text_lines(self, path: Path) -> Iterator[tuple[int, str]]:
+    def _name_in_root(self, path: Path | zipfile.Path) -> str:
+        if isinstance(path, zipfile.Path):
+            return path.at.removeprefix(cast(zipfile.Path, self.root).at)
+        return path.relative_to(cast(Path, self.root)).as_posix()
+
+    def text_lines(self, path: Path | zipfile.Path) -> Iterator[tuple[int, str]]:
         """Yields number and text of each line that is not blank, without line end and byte-order mark."""
         for number, raw in enumerate(self.byte_lines(path), start=1):
             try:
@@ -135,3 +167,15 @@ def show(value: object) -> str:
 def not_utf8(error: UnicodeDecodeError) -> str:
     """Returns the sentence for bytes that are not UTF-8."""
     return f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8."
+
+
+def _open(path: Path | zipfile.Path) -> IO[bytes]:
+    file: IO[bytes] = path.open("rb")
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if path.name.endswith(".gz") else file
+
+
+def _own_trees(root: Path) -> list[Path]:
+    """Returns the folders in which a folder's links may end: itself, and the blobs of its repository in a Hub cache."""
+    real = root.resolve()
+    snapshots = next((parent for parent in real.parents if parent.name == "snapshots"), None)
+    return [real] if snapshots is None else [real, snapshots.parent / "blobs"]

@@ -1,22 +1,22 @@
-"""Reads a folder in BEIR's layout: corpus, queries, judgements, and for reranking the candidates of each query.
+"""Reads a folder in BEIR's layout: corpus, queries, judgements, and for reranking each query's candidates.
 
 Knows nothing of other layouts, of mteb or torch. BEIR's layout: https://github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from evaluation.tasks.local.files import MISSING, REFUSED, Rows, as_id, find_file, read_rows
+from evaluation.tasks.local.files import MISSING, REFUSED, Rows, as_id, read_rows
+from evaluation.tasks.local.layouts import FORMATS, DataPath, Table, find_table, list_tables
 from evaluation.tasks.local.notes import Notes, show
+from evaluation.tasks.local.qrels import Judgements, qrels_folder, read_qrels
 from evaluation.tasks.types import INSTRUCTION_TYPES, RERANKING_TYPES
 
-_QRELS_HEADER: Final = ["query-id", "corpus-id", "score"]
-_WHOLE_NUMBER: Final = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")
+RECORD_FORMATS: Final = (*FORMATS, ".tsv")
+_LIST_FORMATS: Final = (".jsonl", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class RetrievalSplit:
     Attributes:
         corpus_ids, titles, texts: Id, title ("" where it has none) and text of each document, in file order.
         query_ids, query_texts: The queries judged in this split, in file order.
-        qrels: Query id -> document id -> score, of known documents only; a key for each of query_ids.
+        qrels: Query id -> document id -> score; a key for each of query_ids. Documents may be unknown: they count as
+            not found, as in trec_eval.
         top_ranked: Of reranking types: query id -> document ids of its candidates, in file order.
         instructions: Of instruction types: query id -> instruction.
     """
@@ -46,25 +47,20 @@ class _Corpus(NamedTuple):
     titles: list[str]
     texts: list[str]
     known: frozenset[str]
-    path: Path
+    path: DataPath
 
 
 class _Queries(NamedTuple):
     texts: dict[str, str]  # by id, file order
-    path: Path
+    path: DataPath
 
 
-class _Judgement(NamedTuple):
-    line: int
-    score: int
-
-
-def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[str]) -> dict[str, RetrievalSplit]:
+def read_retrieval(notes: Notes, folder: DataPath, task_type: str, splits: Sequence[str]) -> dict[str, RetrievalSplit]:
     """Reads the splits of one subset; returns nothing after a problem, which `notes` then has."""
     before = notes.total
     corpus, queries = _read_corpus(notes, folder), _read_queries(notes, folder)
     instructions = _read_instructions(notes, folder) if task_type in INSTRUCTION_TYPES else None
-    judged = {split: _read_qrels(notes, folder / "qrels", split) for split in splits}
+    judged = {split: read_qrels(notes, qrels_folder(folder), split) for split in splits}
     candidates: dict[str, dict[str, list[str]]] = {}
     if task_type in RERANKING_TYPES:
         candidates = {split: _read_top_ranked(notes, folder / "top_ranked", split, corpus) for split in splits}
@@ -72,20 +68,19 @@ def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[
         return {}
     read: dict[str, RetrievalSplit] = {}
     for split, judgements in judged.items():
-        qrels_path = folder / "qrels" / f"{split}.tsv"
-        qrels = _drop_unknown(notes, qrels_path, judgements, corpus, queries)
+        qrels = _of_known_queries(notes, judgements, corpus, queries)
         query_ids = [query_id for query_id in queries.texts if query_id in qrels]
         top_ranked = chosen = None
         if task_type in RERANKING_TYPES:
             top_ranked = {query_id: candidates[split].get(query_id, []) for query_id in query_ids}
             without = [query_id for query_id in query_ids if not top_ranked[query_id]]
-            _refuse_queries(notes, qrels_path, judgements, without, f"candidates in top_ranked/{split}.jsonl")
+            _refuse_queries(notes, judgements, without, f"candidates in top_ranked/{split}.jsonl")
             unused = len(candidates[split].keys() - qrels.keys())
             notes.counts["candidate lists of queries without judgements"] += unused
         if instructions is not None:
             chosen = {query_id: instructions.get(query_id, "") for query_id in query_ids}
             without = [query_id for query_id in query_ids if query_id not in instructions]
-            _refuse_queries(notes, qrels_path, judgements, without, "instruction in instructions.jsonl")
+            _refuse_queries(notes, judgements, without, "instruction in instructions.jsonl")
         texts = [queries.texts[query_id] for query_id in query_ids]
         documents = (corpus.ids, corpus.titles, corpus.texts)
         read[split] = RetrievalSplit(*documents, query_ids, texts, qrels, top_ranked, chosen)
@@ -95,33 +90,47 @@ def read_retrieval(notes: Notes, folder: Path, task_type: str, splits: Sequence[
     return read if notes.total == before else {}
 
 
-def _read_corpus(notes: Notes, folder: Path) -> _Corpus | None:
-    path = find_file(notes, folder, "corpus")
-    if path is None:
+def find_records(notes: Notes, folder: DataPath, name: str) -> Table | None:
+    """Returns the files of corpus or queries: in the folder itself, or the only table in a folder of that name."""
+    inner = list_tables(folder / name, RECORD_FORMATS)
+    if inner and name not in list_tables(folder, RECORD_FORMATS):
+        if len(inner) > 1:
+            splits = ", ".join(inner)
+            notes.problem(
+                folder / name, f"holds several tables ({splits}); keep one, or make a subset folder of each split."
+            )
+            return None
+        return find_table(notes, folder / name, next(iter(inner)), RECORD_FORMATS)
+    return find_table(notes, folder, name, RECORD_FORMATS)
+
+
+def _read_corpus(notes: Notes, folder: DataPath) -> _Corpus | None:
+    files = find_records(notes, folder, "corpus")
+    if files is None:
         return None
     before = notes.total
-    rows, id_column = _read_records(notes, path, "every document needs _id and text", optional=["title"])
+    rows, id_column = _read_records(notes, files, "every document needs _id and text", optional=["title"])
     ids, texts = rows.ids(id_column), rows.texts("text")
     titles = [""] * len(ids)
     if "title" in rows.columns:
         rows.columns["title"] = [None if value is MISSING else value for value in rows.columns["title"]]
         titles = rows.convert("title", "a string or null", _as_title)
-    return _Corpus(ids, titles, texts, frozenset(ids), path) if notes.total == before else None
+    return _Corpus(ids, titles, texts, frozenset(ids), rows.path) if notes.total == before else None
 
 
-def _read_queries(notes: Notes, folder: Path) -> _Queries | None:
-    path = find_file(notes, folder, "queries")
-    if path is None:
+def _read_queries(notes: Notes, folder: DataPath) -> _Queries | None:
+    files = find_records(notes, folder, "queries")
+    if files is None:
         return None
     before = notes.total
-    rows, id_column = _read_records(notes, path, "every query needs _id and text")
+    rows, id_column = _read_records(notes, files, "every query needs _id and text")
     ids, texts = rows.ids(id_column), rows.texts("text")
-    return _Queries(dict(zip(ids, texts, strict=True)), path) if notes.total == before else None
+    return _Queries(dict(zip(ids, texts, strict=True)), rows.path) if notes.total == before else None
 
 
-def _read_records(notes: Notes, path: Path, needs: str, *, optional: Sequence[str] = ()) -> tuple[Rows, str]:
-    """Reads a file's rows; returns them and which of the two names of the id column it uses."""
-    rows = read_rows(notes, path, ["_id", "id", "text", *optional], needs)
+def _read_records(notes: Notes, files: Table, needs: str, *, optional: Sequence[str] = ()) -> tuple[Rows, str]:
+    """Reads a table's rows; returns them and which of the two names of the id column it uses."""
+    rows = read_rows(notes, files, ["_id", "id", "text", *optional], needs)
     return rows, "id" if "id" in rows.columns and "_id" not in rows.columns else "_id"
 
 
@@ -129,88 +138,34 @@ def _as_title(value: Any) -> Any:  # returns a string or REFUSED
     return "" if value is None else value if isinstance(value, str) else REFUSED
 
 
-def _read_qrels(notes: Notes, folder: Path, split: str) -> dict[str, dict[str, _Judgement]]:
-    """Returns query id -> document id -> judgement, as in the file."""
-    judgements: dict[str, dict[str, _Judgement]] = {}
-    path = find_file(notes, folder, split, (".tsv",))
-    if path is None:
-        return judgements
-    before = notes.total
-    is_first = True
-    for number, line in notes.text_lines(path):
-        fields = line.split("\t")
-        if is_first:
-            is_first = False
-            if [field.strip() for field in fields] == _QRELS_HEADER:
-                continue
-            if len(fields) != 3 or not _WHOLE_NUMBER.fullmatch(fields[2]):
-                must = "query-id, corpus-id, score, or a judgement, separated by tabs"
-                notes.problem(f"{path}, line {number}", f"is {show(line)}; it must be {must}.")
-                if len(fields) == 3:
-                    continue
-                break  # another layout: every further line would say the same
-        _add_judgement(notes, path, number, fields, judgements)
-    if not judgements and notes.total == before:
-        notes.problem(path, "no judged query: the file has no judgements.")
-    return judgements
-
-
-def _add_judgement(
-    notes: Notes, path: Path, number: int, fields: list[str], judgements: dict[str, dict[str, _Judgement]]
-) -> None:
-    place = f"{path}, line {number}"
-    if len(fields) != 3 or not fields[0] or not fields[1]:
-        got = "an empty id" if len(fields) == 3 else "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-        notes.problem(place, f"has {got}; a line is query-id, corpus-id, score with tabs between.")
-        return
-    query_id, document_id, score = fields
-    match = _WHOLE_NUMBER.fullmatch(score.strip())
-    if match is None or int(match[1]) < 0:
-        notes.problem(place, f"the score is {show(score)}; it must be a whole number, 0 or more.")
-        return
-    judgement = _Judgement(number, int(match[1]))
-    before = judgements.setdefault(query_id, {}).setdefault(document_id, judgement)
-    if before.score != judgement.score:
-        pair = f"query {show(query_id)} and document {show(document_id)}"
-        notes.problem(
-            place,
-            f"the score of {pair} is {judgement.score}, but {before.score} in line {before.line}; keep one.",
-        )
-    elif before is not judgement:
-        notes.counts["duplicate judgements"] += 1
-
-
-def _drop_unknown(
-    notes: Notes,
-    path: Path,
-    judgements: Mapping[str, Mapping[str, _Judgement]],
-    corpus: _Corpus,
-    queries: _Queries,
+def _of_known_queries(
+    notes: Notes, judgements: Judgements, corpus: _Corpus, queries: _Queries
 ) -> dict[str, dict[str, int]]:
-    """Returns the judgements of known queries and documents, and counts the others."""
+    """Returns the judgements of known queries; counts the others, and those of unknown documents, which stay."""
     qrels: dict[str, dict[str, int]] = {}
+    found = False
     for query_id, documents in judgements.items():
         if query_id not in queries.texts:
             notes.counts["judgements of unknown queries"] += len(documents)
             continue
-        kept = {doc_id: judged.score for doc_id, judged in documents.items() if doc_id in corpus.known}
-        notes.counts["judgements of unknown documents"] += len(documents) - len(kept)
-        if kept:
-            qrels[query_id] = kept
-        else:
-            notes.counts["queries dropped because all their judged documents are unknown"] += 1
-    if not qrels:
+        n_unknown = sum(document_id not in corpus.known for document_id in documents)
+        found = found or n_unknown < len(documents)
+        notes.counts["judgements of unknown documents"] += n_unknown
+        notes.counts["queries with unknown judged documents only"] += n_unknown == len(documents)
+        qrels[query_id] = {document_id: judged.score for document_id, judged in documents.items()}
+    if judgements and not found:
         names = f"a query of {queries.path.name} and a document of {corpus.path.name}"
+        path = next(iter(next(iter(judgements.values())).values())).path
         notes.problem(path, f"no judged query: no line names both {names}; are the ids written alike?")
     return qrels
 
 
-def _read_top_ranked(notes: Notes, folder: Path, split: str, corpus: _Corpus | None) -> dict[str, list[str]]:
+def _read_top_ranked(notes: Notes, folder: DataPath, split: str, corpus: _Corpus | None) -> dict[str, list[str]]:
     """Returns query id -> candidates; a repeated document or one that is not in the corpus is a problem."""
-    path = find_file(notes, folder, split, (".jsonl",))
-    if path is None:
+    files = find_table(notes, folder, split, _LIST_FORMATS)
+    if files is None:
         return {}
-    rows = read_rows(notes, path, ["query-id", "corpus-ids"], "every line needs query-id and corpus-ids")
+    rows = read_rows(notes, files, ["query-id", "corpus-ids"], "every line needs query-id and corpus-ids")
     query_ids = rows.ids("query-id")
     lists = rows.convert("corpus-ids", "a list of document ids (strings or integers)", _as_ids)
     for at, candidates in enumerate(lists):
@@ -233,23 +188,17 @@ def _as_ids(value: Any) -> Any:
     return REFUSED if any(item is REFUSED for item in ids) else ids
 
 
-def _read_instructions(notes: Notes, folder: Path) -> dict[str, str]:
+def _read_instructions(notes: Notes, folder: DataPath) -> dict[str, str]:
     """Returns query id -> instruction."""
-    path = find_file(notes, folder, "instructions", (".jsonl",))
-    if path is None:
+    files = find_table(notes, folder, "instructions", _LIST_FORMATS)
+    if files is None:
         return {}
-    rows = read_rows(notes, path, ["query-id", "instruction"], "every line needs query-id and instruction")
+    rows = read_rows(notes, files, ["query-id", "instruction"], "every line needs query-id and instruction")
     return dict(zip(rows.ids("query-id"), rows.texts("instruction"), strict=True))
 
 
-def _refuse_queries(
-    notes: Notes,
-    path: Path,
-    judgements: Mapping[str, Mapping[str, _Judgement]],
-    query_ids: Sequence[str],
-    lacking: str,
-) -> None:
+def _refuse_queries(notes: Notes, judgements: Judgements, query_ids: Sequence[str], lacking: str) -> None:
     """Notes a problem for each query, at the line that first judges it."""
     for query_id in query_ids:
-        line = next(iter(judgements[query_id].values())).line
-        notes.problem(f"{path}, line {line}", f"query {show(query_id)} has no {lacking}.")
+        place = next(iter(judgements[query_id].values())).place
+        notes.problem(place, f"query {show(query_id)} has no {lacking}.")

@@ -1,4 +1,4 @@
-"""Reads the local data of all task types other than retrieval: one file per split, one column per role.
+"""Reads the local data of all task types other than retrieval: one table per split, one column per role.
 
 Knows nothing of BEIR's layout, of subsets, of mteb or torch.
 """
@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from evaluation.tasks.local.files import REFUSED, Rows, find_file, read_rows
+from evaluation.tasks.local.files import REFUSED, Rows, read_rows
+from evaluation.tasks.local.layouts import DataPath, Table, find_table
 from evaluation.tasks.local.notes import Notes, show
 from evaluation.tasks.types import TRAINED_TYPES
 
@@ -36,16 +36,17 @@ class TableSplit:
     columns: dict[str, list[Any]]
 
 
-def read_tables(notes: Notes, folder: Path, task_type: str, splits: Sequence[str]) -> dict[str, TableSplit]:
+def read_tables(notes: Notes, folder: DataPath, task_type: str, splits: Sequence[str]) -> dict[str, TableSplit]:
     """Reads the splits of one subset; leaves out a split with a problem, which `notes` then has."""
     read: dict[str, TableSplit] = {}
     kind_before: tuple[str, str] | None = None
     for split in splits:
-        path = find_file(notes, folder, split)
-        if path is None:
+        files = find_table(notes, folder, split)
+        if files is None:
             continue
+        path = files[0]
         before = notes.total
-        columns = _read_columns(notes, path, task_type)
+        columns = _read_columns(notes, files, task_type)
         if notes.total > before:
             continue
         read[split] = TableSplit(columns)
@@ -58,19 +59,19 @@ def read_tables(notes: Notes, folder: Path, task_type: str, splits: Sequence[str
     return read
 
 
-def _read_columns(notes: Notes, path: Path, task_type: str) -> dict[str, list[Any]]:
-    """Reads and checks the columns of one file."""
+def _read_columns(notes: Notes, files: Table, task_type: str) -> dict[str, list[Any]]:
+    """Reads and checks the columns of one split."""
     schema = _SCHEMAS[task_type]
     sets = _SENTENCE_SETS if task_type == "Clustering" else {}
     *most, last = schema
     needs = f"every row needs {', '.join(most)} and {last}"
     needs += f", or {' and '.join(sets)}" if sets else ""
-    rows = read_rows(notes, path, list(schema), needs, optional=list(sets))
+    rows = read_rows(notes, files, list(schema), needs, optional=list(sets))
     present = rows.columns.keys()
     if sets and sets.keys() <= present:
         if schema.keys() <= present:
             both = f"both {' and '.join(schema)}, and {' and '.join(sets)}"
-            notes.problem(path, f"has {both}; keep only one of the pairs.")
+            notes.problem(rows.path, f"has {both}; keep only one of the pairs.")
         schema = sets
     columns = {name: read(rows, name) for name, read in schema.items()}
     for left, right in (("machine_summaries", "relevance"), ("sentences", "labels")):
@@ -156,7 +157,7 @@ def _one_kind(rows: Rows, name: str, labels: list[Any]) -> list[Any]:
             if first is None:
                 first = (_kind(label), at, label)
             elif _kind(label) != first[0]:
-                before = rows.place(first[1]).removeprefix(f"{rows.path}, ")
+                before = rows.place(first[1]).removeprefix(f"{rows.file_of(at)}, ")
                 mixed = f'"{name}" is the {_kind(label)} {show(label)}, but in {before} it is the {first[0]}'
                 rows.notes.problem(rows.place(at), f"{mixed} {show(first[2])}; use one kind in the whole file.")
                 return labels

@@ -16,7 +16,7 @@ from evaluation.analysis.gate.snapshots import Snapshot, read_run
 from evaluation.analysis.statistics.units import score
 from evaluation.config.loading import load_config
 from evaluation.errors import UsageError
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -162,7 +162,7 @@ def test_shipped_baseline_is_of_the_quickstart_as_it_is() -> None:
     file = REPOSITORY / "results" / "baselines" / "quickstart.json"
     assert file.stat().st_size < 64 * 1024
     found = {(job.label, job.task): job for job in load_baseline(file).jobs}
-    jobs = build_plan(load_config(REPOSITORY / "configs" / "quickstart.yaml"))
+    jobs = build_jobs(load_config(REPOSITORY / "configs" / "quickstart.yaml"))
     assert set(found) == {(job.model.label, job.task.name) for job in jobs}
     for job in jobs:
         stored = found[job.model.label, job.task.name]

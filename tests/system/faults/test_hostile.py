@@ -190,9 +190,16 @@ SHAPES = [
         "judgements of unknown documents",
         CORPUS,
         QUERIES,
-        QRELS,
-        more="q0\td99\t1\nq1\td98\t2\n",
+        {**QRELS, "q0": {**QRELS["q0"], "d99": 1}, "q1": {**QRELS["q1"], "d98": 2}},
         counts={"judgements of unknown documents": 2},
+    ),
+    retrieval(
+        "judgements below 0",
+        CORPUS,
+        QUERIES,
+        QRELS,
+        more="q0\td9\t-1\nq1\td8\t-2\n",
+        counts={"judgements below 0, which count as not relevant": 2},
     ),
     retrieval(
         "judgements of unknown queries",
@@ -338,13 +345,6 @@ REFUSED = [
         "keep one",
     ),
     refused(
-        "negative grade",
-        "Retrieval",
-        {"corpus.jsonl": jsonl({"_id": "d", "text": "x"}), **QUERY_FILES, "qrels/test.tsv": "q\td\t-1\n"},
-        "test.tsv, line 1",
-        "0 or more",
-    ),
-    refused(
         "score that is NaN",
         "STS",
         {"test.jsonl": '{"sentence1": "a", "sentence2": "b", "score": NaN}\n'},
@@ -464,11 +464,12 @@ def test_hostile_input(case: Hostile, tmp_path: Path, tiny_checkpoint: Path, loa
 
 def test_links_and_pipes_in_data_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
     (tmp_path / "outside.jsonl").write_text(jsonl({**PAIR, "score": 1}), encoding="utf-8")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "test.jsonl").symlink_to(tmp_path / "outside.jsonl")
+    run_folder = tmp_path / "run"
+    (run_folder / "data").mkdir(parents=True)
+    (run_folder / "data" / "test.jsonl").symlink_to(tmp_path / "outside.jsonl")
     with pytest.raises(ConfigError, match="symbolic link out of the folder"):
-        outcome_of(Hostile("link", "STS", {}), tmp_path, tiny_checkpoint)
-    (tmp_path / "data" / "test.jsonl").unlink()
-    os.mkfifo(tmp_path / "data" / "test.jsonl")
+        outcome_of(Hostile("link", "STS", {}), run_folder, tiny_checkpoint)
+    (run_folder / "data" / "test.jsonl").unlink()
+    os.mkfifo(run_folder / "data" / "test.jsonl")
     with pytest.raises(EvaluationError):
-        outcome_of(Hostile("pipe", "STS", {}), tmp_path, tiny_checkpoint)
+        outcome_of(Hostile("pipe", "STS", {}), run_folder, tiny_checkpoint)

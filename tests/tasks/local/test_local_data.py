@@ -130,16 +130,23 @@ def test_splits_share_one_corpus_and_each_holds_its_judged_queries(tmp_path: Pat
     assert available_splits(folder, "Retrieval") == ("dev", "test")
 
 
-def test_unknown_documents_and_queries_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_judgements_of_unknown_documents_count_and_those_of_unknown_queries_do_not(tmp_path: Path) -> None:
     qrels = QRELS + "q1\tnone\t1\nq8\td1\t1\nq8\tnone\t1\nq3\tnone\t1\n"
     data = read_local_data(write(tmp_path, {**BEIR, "qrels/test.tsv": qrels}), "Retrieval")
-    assert retrieval(data).qrels == {"q1": {"d1": 1, "3": 0}, "q2": {"d2": 2}}
-    assert retrieval(data).query_ids == ["q1", "q2"]
+    assert retrieval(data).qrels == {"q1": {"d1": 1, "3": 0, "none": 1}, "q2": {"d2": 2}, "q3": {"none": 1}}
+    assert retrieval(data).query_ids == ["q1", "q2", "q3"]
     assert data.counts == {
         "judgements of unknown documents": 2,
         "judgements of unknown queries": 2,
-        "queries dropped because all their judged documents are unknown": 1,
+        "queries with unknown judged documents only": 1,
     }
+
+
+def test_negative_judgements_are_kept_and_counted(tmp_path: Path) -> None:
+    qrels = QRELS + "q2\td1\t-1\nq1\td2\t-2\n"
+    data = read_local_data(write(tmp_path, {**BEIR, "qrels/test.tsv": qrels}), "Retrieval")
+    assert retrieval(data).qrels == {"q1": {"d1": 1, "3": 0, "d2": -2}, "q2": {"d2": 2, "d1": -1}}
+    assert data.counts == {"queries without judgements": 1, "judgements below 0, which count as not relevant": 2}
 
 
 def test_qrels_without_header_and_with_decimal_scores_are_accepted(tmp_path: Path) -> None:
@@ -249,17 +256,12 @@ RETRIEVAL_FAULTS: dict[str, tuple[str, str | bytes, str]] = {
     "fraction": (
         "qrels/test.tsv",
         QRELS + "q1\td2\t0.5\n",
-        'qrels/test.tsv, line 5: the score is "0.5"; it must be a whole number, 0 or more.',
-    ),
-    "negative": (
-        "qrels/test.tsv",
-        QRELS + "q1\td2\t-1\n",
-        'qrels/test.tsv, line 5: the score is "-1"; it must be a whole number, 0 or more.',
+        'qrels/test.tsv, line 5: the score is "0.5"; it must be a whole number.',
     ),
     "no number": (
         "qrels/test.tsv",
         QRELS + "q1\td2\tnan\n",
-        'qrels/test.tsv, line 5: the score is "nan"; it must be a whole number, 0 or more.',
+        'qrels/test.tsv, line 5: the score is "nan"; it must be a whole number.',
     ),
     "fields": (
         "qrels/test.tsv",
@@ -280,13 +282,17 @@ RETRIEVAL_FAULTS: dict[str, tuple[str, str | bytes, str]] = {
         "qrels/test.tsv",
         "qid\tdocid\trel\nq1\td1\t1\n",
         'qrels/test.tsv, line 1: is "qid\\tdocid\\trel"; it must be query-id, corpus-id, score, or a '
-        "judgement, separated by tabs.",
+        "judgement, separated by tabs (or TREC's four columns: query 0 document score).",
     ),
-    "TREC's layout": (
+    "a line of TREC's layout": (
         "qrels/test.tsv",
-        "q1 0 d1 1\nq2 0 d2 1\n",
-        'qrels/test.tsv, line 1: is "q1 0 d1 1"; it must be query-id, corpus-id, score, or a '
-        "judgement, separated by tabs.",
+        "q1 0 d1 1\nq2 0 d2\n",
+        "qrels/test.tsv, line 2: has 3 fields; a line is query, 0, document, score.",
+    ),
+    "a score of TREC's layout": (
+        "qrels/test.tsv",
+        "q1 0 d1 1\nq2 0 d2 x\n",
+        'qrels/test.tsv, line 2: the score is "x"; it must be a whole number.',
     ),
     "only a header": (
         "qrels/test.tsv",
@@ -357,14 +363,14 @@ def test_candidates_of_a_query_without_judgements_are_counted(tmp_path: Path) ->
 
 
 def test_reranking_needs_its_candidates_file(tmp_path: Path) -> None:
-    missing = "top_ranked: there is no such folder, so test.jsonl is missing"
+    missing = "top_ranked: there is no such folder, so test.jsonl (or .parquet) is missing"
     there = f"{tmp_path} holds corpus.jsonl, qrels/, queries.jsonl"
     assert problems(write(tmp_path, BEIR), "Reranking") == [f"{missing}; {there}."]
 
 
 def test_instruction_types_need_their_files(tmp_path: Path) -> None:
     write(tmp_path, BEIR)
-    missing = "instructions.jsonl is missing; the folder holds corpus.jsonl, qrels/, queries.jsonl."
+    missing = "instructions.jsonl (or .parquet) is missing; the folder holds corpus.jsonl, qrels/, queries.jsonl."
     assert problems(tmp_path, "InstructionRetrieval") == [f"{tmp_path}: {missing}"]
     assert len(problems(tmp_path, "InstructionReranking")) == 2
 
@@ -376,11 +382,11 @@ def test_every_judged_query_needs_an_instruction(tmp_path: Path) -> None:
 
 
 def test_missing_retrieval_files_are_all_named_with_what_is_there(tmp_path: Path) -> None:
-    write(tmp_path, {"corpus.jsonl.gz": b"", "qrels/dev.tsv": QRELS})
-    there = "is missing; the folder holds corpus.jsonl.gz, qrels/."
+    write(tmp_path, {"corpus.jsonl.zst": b"", "qrels/dev.tsv": QRELS})
+    there = "is missing; the folder holds corpus.jsonl.zst, qrels/; to use corpus.jsonl.zst, decompress it."
     assert problems(tmp_path, "Retrieval", splits=["test"]) == [
-        f"{tmp_path}: corpus.jsonl (or .csv, .parquet) {there}",
-        f"{tmp_path}: queries.jsonl (or .csv, .parquet) {there}",
+        f"{tmp_path}: corpus.jsonl (or .csv, .parquet, .tsv) {there}",
+        f"{tmp_path}: queries.jsonl (or .csv, .parquet, .tsv) {there}",
         "qrels: test.tsv is missing; the folder holds dev.tsv.",
     ]
 
@@ -814,8 +820,9 @@ def test_missing_and_empty_folders_say_what_is_there(tmp_path: Path) -> None:
     assert problems(tmp_path / "date", "STS") == [expected]
     file = tmp_path / "data" / "notes.txt"
     assert problems(file, "STS") == [f"{file}: is not a folder; {file.parent} holds notes.txt."]
+    convert = "to use notes.txt, write it as CSV with a header, or as one JSON object per line (.jsonl)"
     layout = "no data of type STS (<split>.jsonl, <split>.csv, <split>.parquet), here or in subfolders"
-    assert problems(tmp_path / "data", "STS") == [f"{tmp_path}/data: {layout}; the folder holds notes.txt."]
+    assert problems(tmp_path / "data", "STS") == [f"{tmp_path}/data: {layout}; the folder holds notes.txt; {convert}."]
     with pytest.raises(DataError, match="there is no such folder"):
         available_splits(tmp_path / "date", "STS")
 
@@ -846,7 +853,8 @@ def test_links_out_of_the_folder_are_refused_and_those_inside_followed(tmp_path:
     (folder / "dev.jsonl").symlink_to("train.jsonl")
     assert list(read_local_data(folder, "Clustering").subsets["default"]) == ["dev", "train"]
     (folder / "test.jsonl").symlink_to("../outside/test.jsonl")
-    found = f"is a symbolic link out of the folder (to {outside}/test.jsonl); copy the data into it."
+    found = f"is a symbolic link out of the folder (to {outside}/test.jsonl); copy the data into it, or set "
+    found += "data_root: in the config to a folder that holds both."
     assert problems(folder, "Clustering") == [f"test.jsonl: {found}"]
     (folder / "test.jsonl").unlink()
     (folder / "test.jsonl").symlink_to("test.jsonl")
@@ -866,7 +874,8 @@ def test_linked_subfolders_and_linked_root(tmp_path: Path) -> None:
 def test_a_name_too_long_for_the_file_system_is_a_data_error(tmp_path: Path) -> None:
     write(tmp_path, {"test.jsonl": jsonl(GOOD)})
     (found,) = problems(tmp_path, "Clustering", splits=["x" * 300])
-    assert found.endswith(": can't be read: File name too long.")
+    assert found.endswith("xxx.jsonl (or .csv, .parquet) is missing; the folder holds test.jsonl.")
+    assert problems(tmp_path / ("x" * 300), "Clustering")[0].endswith(": can't be read: File name too long.")
 
 
 # Identity.
