@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from evaluation.config.endpoint_keys import url_fault
@@ -23,13 +22,11 @@ from evaluation.config.models import (
     Runtime,
     name_problems,
 )
+from evaluation.config.yaml_reading import dotted, read_yaml
 from evaluation.errors import ConfigError
 from evaluation.system.nearest_names import nearest_hint
 from evaluation.system.redaction import add_secret_variable, add_url_secrets
 from evaluation.system.shipped_files import find_shipped
-
-_MAX_DEPTH = 50
-_FOREIGN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("binary", "set", "omap", "pairs"))
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig:
@@ -53,7 +50,7 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     if not isinstance(document, dict):
         raise ConfigError([f"{file}: a config is a mapping with name, models and tasks, not {_kind(document)}."])
     try:
-        text = json.dumps(document, default=_as_text)
+        text = _json_of(document, file)
         config = RunConfig.model_validate_json(text)
     except ValidationError as error:
         report = _Report(file, lines, document, overridden)
@@ -64,6 +61,13 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
         if model.endpoint is not None and model.endpoint.key_variable is not None:
             add_secret_variable(model.endpoint.key_variable)
     return config.read_from(file, lines)
+
+
+def _json_of(document: Any, file: Path) -> str:
+    try:
+        return json.dumps(document, default=_as_text)
+    except ValueError as error:  # such as a number of more than 4,300 digits
+        raise ConfigError([f"{file}: a value can't be used: {error}."]) from None
 
 
 def _refuse_credentials(report: _Report) -> None:
@@ -77,7 +81,7 @@ def _refuse_credentials(report: _Report) -> None:
         fault = url_fault(text, is_endpoint=path[-2:] == ("endpoint", "url"))
         if fault is not None:
             add_url_secrets(text)
-            faults.append(f"{report.place(path)}{_dotted(path)} {fault}.")
+            faults.append(f"{report.place(path)}{dotted(path)} {fault}.")
     if faults:
         raise ConfigError(faults)
 
@@ -103,62 +107,12 @@ def _parse(file: Path) -> tuple[Any, dict[ConfigPath, int]]:
     except UnicodeDecodeError as error:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise ConfigError([f"{file}, line {line}: not valid UTF-8; save the file as UTF-8."]) from None
-    data, lines, faults = _read_yaml(text)
+    data, lines, faults = read_yaml(text)
     if faults:
         raise ConfigError([f"{file}{', ' if fault.startswith('line ') else ': '}{fault}" for fault in faults])
     if data is None:
         raise ConfigError([f"{file}: the file is empty; a config needs name, models and tasks."])
     return data, lines
-
-
-def _read_yaml(text: str) -> tuple[Any, dict[ConfigPath, int], list[str]]:
-    """Returns plain data, the line of every key and list item, and the faults, each with its line where known."""
-    lines: dict[ConfigPath, int] = {}
-    faults: list[str] = []
-    try:
-        node, data = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-        if node is not None:
-            _collect_lines(node, (), lines, faults)
-        return data, lines, faults
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        return None, lines, [f"{where}not valid YAML ({reason})."]
-    except (ValueError, RecursionError) as error:
-        return None, lines, [f"not valid YAML ({error})."]
-
-
-def _collect_lines(node: yaml.Node, path: ConfigPath, lines: dict[ConfigPath, int], faults: list[str]) -> None:
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    if len(path) > _MAX_DEPTH:  # deeper than any config, or an anchor that contains itself
-        if not any("nested" in fault for fault in faults):
-            faults.append(f"line {line}: {path[0]} is nested too deeply.")
-        return
-    if node.tag in _FOREIGN_TAGS:
-        faults.append(f"line {line}: {_dotted(path)} is a YAML {node.tag.rpartition(':')[2]}, which no option accepts.")
-        return
-    if isinstance(node, yaml.ScalarNode) and (bad := next(filter(_is_unusable, node.value), None)) is not None:
-        faults.append(f"line {line}: {_dotted(path)} contains the character U+{ord(bad):04X}, which no option accepts.")
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen and key.value != "<<":
-                faults.append(f"line {line}: key {key.value!r} is given twice (first in line {seen[key.value]}).")
-            seen[key.value] = line
-            lines[(*path, key.value)] = line
-            _collect_lines(value, (*path, key.value), lines, faults)
-    elif isinstance(node, yaml.SequenceNode):
-        for position, item in enumerate(node.value):
-            lines[(*path, position)] = item.start_mark.line + 1
-            _collect_lines(item, (*path, position), lines, faults)
-
-
-def _is_unusable(character: str) -> bool:
-    """Returns whether a character can't be used: a null byte ends paths, lone surrogates can't be encoded."""
-    return character == "\0" or "\ud800" <= character <= "\udfff"
 
 
 def _as_text(value: Any) -> str:
@@ -172,7 +126,7 @@ def _apply_override(document: Any, override: str) -> ConfigPath:
     key, separator, raw = override.partition("=")
     if not separator or not key:
         raise ConfigError([f"--set {override!r}: write it as key=value, such as runtime.device=cpu."])
-    value, _, faults = _read_yaml(raw)
+    value, _, faults = read_yaml(raw)
     if faults:
         reason = "the value is not valid YAML." if "not valid YAML" in faults[0] else faults[0].partition(": ")[2]
         raise ConfigError([f"--set {override!r}: {reason}"])
@@ -220,8 +174,8 @@ class _Report:
 
     def sentence(self, detail: Any) -> str:
         kind, path = detail["type"], _plain_location(detail["loc"])
-        parent = _dotted(path[:-1]) or "the config"
-        where, raw = _dotted(path), _lookup(self.document, path)
+        parent = dotted(path[:-1]) or "the config"
+        where, raw = dotted(path), _lookup(self.document, path)
         value = _short(raw)
         match kind:
             case "extra_forbidden":
@@ -302,13 +256,6 @@ def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
 def _near(value: str, allowed: Sequence[str]) -> str:
     nearest = nearest_hint(value, allowed)
     return f"{nearest} (allowed: {', '.join(allowed)})" if allowed else nearest
-
-
-def _dotted(path: ConfigPath) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
 
 
 def _plain_message(detail: Any) -> str:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.errors import ModelError
+from evaluation.errors import EncodingError, ModelError
 from evaluation.models.facts import TextRole
 
 _CHUNK = 2_048
+_MAX_CHARACTERS = 1 << 24  # per text; the library aborts the process on texts of hundreds of megabytes
 
 
 class Tokenized(NamedTuple):
@@ -70,6 +71,11 @@ class TextTokenizer:
         """Tokenize texts in parallel threads; lone surrogates become U+FFFD (they can't be encoded as UTF-8)."""
         ids: list[list[int]] = []
         full: list[int] = []
+        longest = max(map(len, texts), default=0)
+        if longest > _MAX_CHARACTERS:
+            raise EncodingError(
+                f"a text has {longest:,} characters, and at most {_MAX_CHARACTERS:,} can be tokenized; split it."
+            )
         for start in range(0, len(texts), _CHUNK):
             for encoding in self._tokenizer.encode_batch_fast(list(map(encodable, texts[start : start + _CHUNK]))):
                 kept = encoding.ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from evaluation.errors import UsageError
 from evaluation.hub.cache import MAIN, hub_cache
 from evaluation.hub.client import Repository
 from evaluation.system.atomic_files import sha256_of
+from evaluation.system.limited_reading import parse_json
 
 LOCK_VERSION = 2
 
@@ -42,7 +42,7 @@ def read_lock(file: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
         UsageError: There is no lock, or it can't be understood.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_bytes())
         if content["lock_version"] != LOCK_VERSION:
             raise ValueError(f"it has version {content['lock_version']}, not {LOCK_VERSION}")
         return {(entry["kind"], entry["repository"], entry["asked"]): entry for entry in content["repositories"]}

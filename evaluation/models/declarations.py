@@ -16,6 +16,7 @@ import yaml
 
 from evaluation.errors import ModelError
 from evaluation.protocols import ModelPrompts
+from evaluation.system.limited_reading import parse_yaml
 
 _MAX_BYTES = 1 << 20  # of a file; real ones are a few KiB
 _FRONT_MATTER = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)
@@ -24,10 +25,17 @@ _ORIGIN_KEYS = (("config.json", "_name_or_path"), ("adapter_config.json", "base_
 
 @dataclass(frozen=True, slots=True)
 class Declarations:
-    """What a checkpoint's files say about how it wants to be prompted: its prompts, and the models it was made from."""
+    """What a checkpoint's small files say.
+
+    Attributes:
+        prompts: How it wants to be prompted.
+        origins: The models it was made from.
+        fills_masks: Whether it is a plain masked language model, without a pooling of its own.
+    """
 
     prompts: ModelPrompts = ModelPrompts()
     origins: tuple[str, ...] = ()
+    fills_masks: bool = False
 
 
 def read_declarations(folder: Path) -> Declarations:
@@ -36,7 +44,9 @@ def read_declarations(folder: Path) -> Declarations:
     Raises:
         ModelError: A file can't be read, or declares prompts in a form that sentence-transformers does not take.
     """
-    return Declarations(_prompts(folder), tuple(dict.fromkeys(_origins(folder))))
+    architectures = _read_json(folder / "config.json").get("architectures") or []
+    fills_masks = str(architectures).endswith("ForMaskedLM']") and not (folder / "modules.json").is_file()
+    return Declarations(_prompts(folder), tuple(dict.fromkeys(_origins(folder))), fills_masks)
 
 
 def _prompts(folder: Path) -> ModelPrompts:
@@ -65,8 +75,8 @@ def _model_card(file: Path) -> dict[str, Any]:
     """Returns the front matter of a model card; nothing where it has none that can be read, as it decides no vector."""
     try:
         match = _FRONT_MATTER.match(_read(file))
-        content = yaml.safe_load(match[1]) if match else None
-    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        content = parse_yaml(match[1]) if match else None
+    except (OSError, yaml.YAMLError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -15,6 +15,10 @@ from evaluation.protocols import ModelPrompts, ModelProtocol
 _KINDS = {"e5": "E5", "instruct": "instruction-tuned E5"}
 _CHOSEN = "as the config says"
 _NOT_HERE = "because its files, which decide it, are not on this machine yet"
+_FILLS_MASKS = (
+    "it is saved as a masked language model without a pooling module, so the mean over its tokens is scored; that is "
+    "wrong for a sparse encoder (SPLADE)."
+)
 _NO_PROMPTS = "it declares no prompts, so its texts get none; if it was made from an E5 model, set protocol: e5."
 
 
@@ -54,8 +58,9 @@ def choose_protocol(
     """
     default, reason = _default(name, declared)
     prompts = ModelPrompts() if declared is None else declared.prompts
+    warnings = [_FILLS_MASKS] if declared is not None and declared.fills_masks else []
     if model.protocol is None:
-        warnings = [_NO_PROMPTS] if default == "none" else []
+        warnings += [_NO_PROMPTS] if default == "none" else []
         warnings += _unused_prompts(prompts) if default == "declared" else []
         return ModelProtocol(default, reason, prompts, tuple(warnings))
     own = config.protocols.get(model.protocol)
@@ -63,10 +68,9 @@ def choose_protocol(
     if base == "declared":
         if declared is None:
             return ModelProtocol(UNDECIDED, _NOT_HERE)
-        return ModelProtocol(model.protocol, _CHOSEN, prompts, tuple(_unused_prompts(prompts)))
-    warnings = []
+        return ModelProtocol(model.protocol, _CHOSEN, prompts, (*warnings, *_unused_prompts(prompts)))
     if prompts.filled and base != default and (base, default) != ("mteb", "e5"):  # mteb's rules send E5's prompts too
-        warnings = [f"protocol {model.protocol} ignores the prompts that the model declares ({_shown(prompts)})."]
+        warnings += [f"protocol {model.protocol} ignores the prompts that the model declares ({_shown(prompts)})."]
     return ModelProtocol(model.protocol, _CHOSEN, prompts, tuple(warnings))
 
 

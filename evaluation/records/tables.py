@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
-from evaluation.system.atomic_files import check_file, read_checked, write_atomically
+from evaluation.system.atomic_files import read_checked, write_atomically
+from evaluation.system.parquet_files import check_expansion
 from evaluation.system.redaction import HIDDEN, secret_forms
 
 if TYPE_CHECKING:
@@ -73,11 +75,7 @@ def stored_file(folder: Path, record: JobRecord, name: str) -> Path | None:
         DamagedFileError: The file is missing, or is not what was written.
         StoreError: The file can't be read.
     """
-    if name not in record.files:
-        return None
-    file = folder / name
-    check_file(file, record.files[name])
-    return file
+    return None if stored_bytes(folder, record, name) is None else folder / name
 
 
 def stored_bytes(folder: Path, record: JobRecord, name: str) -> bytes | None:
@@ -85,6 +83,25 @@ def stored_bytes(folder: Path, record: JobRecord, name: str) -> bytes | None:
 
     Raises:
         DamagedFileError: The file is missing, or is not what was written.
-        StoreError: The file can't be read.
+        StoreError: The file can't be read, or is a table that stands for gigabytes.
     """
-    return read_checked(folder / name, record.files[name]) if name in record.files else None
+    if name not in record.files:
+        return None
+    data = read_checked(folder / name, record.files[name])
+    if name.endswith(".parquet"):
+        _check_table(folder / name, data)
+    return data
+
+
+def _check_table(file: Path, data: bytes) -> None:
+    """Refuses a table that stands for gigabytes: a checksum shows that it is the one that the record names, no more.
+
+    Raises:
+        StoreError: It does, or it is not a table.
+    """
+    import pyarrow as pa
+
+    try:
+        check_expansion(data)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise StoreError(f"{file} can't be read: {error}.") from error

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.errors import DamagedFileError, StoreError, UnwritableError
+from evaluation.system.limited_reading import parse_json
 from evaluation.system.redaction import hide, redactor
 
 DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
@@ -54,7 +55,10 @@ def read_sealed_json(file: Path) -> dict[str, Any]:
         raise DamagedFileError(file, "it does not end with its checksum (cut short, or changed by hand)")
     if hashlib.sha256(found[1]).hexdigest().encode() != found[2]:
         raise DamagedFileError(file, "its checksum is not that of what was written")
-    content: dict[str, Any] = json.loads(found[1] + b"\n}")
+    try:
+        content: dict[str, Any] = parse_json(found[1] + b"\n}")
+    except ValueError as error:
+        raise DamagedFileError(file, f"{error}, although its checksum is right") from error
     return content
 
 

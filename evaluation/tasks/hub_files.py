@@ -28,6 +28,7 @@ from evaluation.hub.cache import (
     snapshot_folder,
 )
 from evaluation.hub.client import fetch
+from evaluation.system.limited_reading import parse_yaml
 from evaluation.tasks.selection import TaskChoice
 from evaluation.tasks.types import RERANKING_TYPES
 
@@ -150,9 +151,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         parts = (folder / CARD_FILES[0]).read_text(encoding="utf-8", errors="replace").split("---", 2)
         if len(parts) == 3 and not parts[0].strip():
-            header = yaml.safe_load(parts[1])
+            header = parse_yaml(parts[1])
             card = header if isinstance(header, dict) else {}
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     return card
 

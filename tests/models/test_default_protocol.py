@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import checkpoint_variations
 
 from evaluation import run
 from evaluation.config.loading import load_config
@@ -246,3 +247,13 @@ def test_model_that_can_not_be_fetched_fails_its_jobs_only(config_of, tmp_path, 
     (record,) = run(config_of("someone/model")).records
     assert (record.state, record.protocol) == ("failed", "undecided")
     assert "someone/model" in record.error.message
+
+
+def test_masked_language_model_without_pooling_is_warned_of(decide: Callable[..., Any], tmp_path: Path) -> None:
+    """What older SPLADE checkpoints hold cannot be told from such a model by its files."""
+    checkpoint_variations.plain(tmp_path / "filler", head="ForMaskedLM")
+    checkpoint_variations.plain(tmp_path / "bare")
+    for protocol in (None, "none", "e5"):
+        entry = {} if protocol is None else {"protocol": protocol}
+        assert any("SPLADE" in warning for warning in decide(tmp_path / "filler", **entry).warnings)
+        assert not any("SPLADE" in warning for warning in decide(tmp_path / "bare", **entry).warnings)

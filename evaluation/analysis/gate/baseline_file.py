@@ -20,6 +20,7 @@ from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import units_from_bytes, units_to_bytes
 from evaluation.errors import StoreError, UsageError
+from evaluation.system.limited_reading import parse_json
 
 FORMAT, SCHEMA_VERSION = "e5-evaluation baseline", 1
 _REMEDY = "restore it from version control, or write it again with --update-baseline"
@@ -130,7 +131,7 @@ def _snapshot(document: _Document, name: str) -> Snapshot:
 
 
 def _incomplete(name: str, error: Exception) -> UsageError:
-    reason = str(error).splitlines()[0]
+    reason = str(error).splitlines()[0].rstrip(".")
     return UsageError(f"{name} is not a complete baseline ({reason}): {_REMEDY}.")
 
 
@@ -179,8 +180,8 @@ def _read(file: Path) -> bytes:
 
 def _content(data: bytes, name: str) -> dict[str, Any]:
     try:
-        content = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        content = parse_json(data.decode("utf-8-sig"))
+    except ValueError:
         content = None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _ForeignFile(

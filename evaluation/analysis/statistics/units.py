@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +21,11 @@ from evaluation.analysis.statistics.scorers import Statistic, score_part
 from evaluation.analysis.statistics.shared_texts import CLUSTER
 from evaluation.errors import ComparisonError, StoreError
 from evaluation.records.job_record import JobRecord
+from evaluation.system.limited_reading import decompress, parse_json
 
 FORMAT: Final = "e5-evaluation units 1"
+_MAX_BYTES, _MAX_NUMBERS = 1 << 28, 1 << 25
+"""Of a job's units, unpacked: 33 million numbers, far more than the largest task of mteb has."""
 SCORE_TOLERANCE: Final = 1e-9
 """Units are used only if the score recomputed from them is this close to the recorded one."""
 
@@ -147,17 +151,22 @@ def units_from_bytes(data: bytes) -> Units:
         StoreError: The bytes are damaged or have another format.
     """
     try:
-        header, _, content = zlib.decompress(data).partition(b"\n")
-        fields = json.loads(header)
+        header, _, content = decompress(data, max_bytes=_MAX_BYTES).partition(b"\n")
+        fields = parse_json(header)
         if fields.pop("format") != FORMAT:
             raise StoreError(f"stored units have a format that this version cannot read (it reads {FORMAT!r}).")
         parts, offset = [], 0
-        for part in fields.pop("parts"):
+        described = fields.pop("parts")
+        if sum(math.prod(shape) for part in described for _, shape in part["arrays"].values()) > _MAX_NUMBERS:
+            raise ValueError(f"they hold more than {_MAX_NUMBERS:,} numbers")
+        for part in described:
             arrays = {}
             for name, (dtype, shape) in sorted(part["arrays"].items()):
                 flat = np.frombuffer(content, dtype, int(np.prod(shape)), offset)
                 wide = np.float64 if flat.dtype.kind == "f" else np.int64
                 arrays[name], offset = flat.reshape(shape).astype(wide), offset + flat.nbytes
+            if any(array.shape[-1] != part["n"] for array in arrays.values()):
+                raise ValueError(f"the number of units is {part['n']!r}, and their arrays differ")
             ids = _numbers(part["n"]) if part["ids"] is None else tuple(part["ids"])
             parts.append(UnitPart(part["split"], part["subset"], ids, arrays))
         return Units(**fields, parts=tuple(parts))

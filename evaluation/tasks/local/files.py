@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from evaluation.errors import MissingExtraError
+from evaluation.system.parquet_files import check_expansion
 from evaluation.tasks.local.layouts import ARROW, DataPath, Table, format_of
-from evaluation.tasks.local.notes import Notes, not_utf8, show
+from evaluation.tasks.local.notes import MAX_VALUE_BYTES, Notes, not_utf8, show
 
 _BINARY: Final = frozenset({".parquet", ARROW})
 MISSING: Final = object()  # in place of the value of a key that a row lacks
@@ -175,8 +176,7 @@ def _read_csv(notes: Notes, path: DataPath, names: Sequence[str], needs: str) ->
         line = data.count(b"\n", 0, error.start) + 1
         notes.problem(f"{path}, line {line}", not_utf8(error))
         return Rows(notes, path, needs, {}, [])
-    # The limit belongs to the process and is 128 KiB at first, less than a long document.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    csv.field_size_limit(MAX_VALUE_BYTES)  # belongs to the process, and is at first less than a long document
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows = Rows(notes, path, needs, {}, numbers := [])
     fields: list[tuple[int, list[Any]]] = []
@@ -257,6 +257,7 @@ def _read_arrow(notes: Notes, path: DataPath, names: Sequence[str], needs: str) 
             table = ipc.open_stream(buffer).read_all()
             header, n_rows = list(table.column_names), table.num_rows
         else:
+            check_expansion(data, names)
             file = parquet.ParquetFile(buffer)
             header, n_rows = list(file.schema_arrow.names), file.metadata.num_rows
             table = file.read(columns=[name for name in names if name in header])

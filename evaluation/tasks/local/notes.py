@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import math
 import re
 import zipfile
 import zlib
@@ -18,6 +20,9 @@ from typing import IO, Any, Final, cast
 
 from evaluation.errors import DataError
 
+MAX_VALUE_BYTES: Final = 1 << 24
+"""Of a line and of a cell: a longer text is no document, and libraries abort on it. Files may have any size."""
+_MAX_BYTES, _MAX_RATIO = 1 << 28, 100
 _MAX_PROBLEMS: Final = 20
 _CHUNK_BYTES: Final = 1 << 20
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -97,12 +102,16 @@ class Notes:
                 self.problem(path, "is not a file.")
                 return
             with _open(path) as file:
-                first = True
-                while lines := file.readlines(_CHUNK_BYTES):
+                first, n_bytes, most = True, 0, _most_bytes(path)
+                while lines := _read_lines(file):
                     if first and lines[0].startswith(_LFS_POINTER):
                         self.problem(path, "is a git-lfs pointer, not the data: run git lfs pull in its repository.")
                         return
                     first = False
+                    n_bytes += sum(map(len, lines))
+                    if n_bytes > most:
+                        self.problem(path, f"expands to more than {most:,} bytes, {_MAX_RATIO} times its size.")
+                        return
                     digest.update(b"".join(lines))
                     yield from lines
         except OSError as error:
@@ -119,6 +128,9 @@ class Notes:
     def text_lines(self, path: Path | zipfile.Path) -> Iterator[tuple[int, str]]:
         """Yields number and text of each line that is not blank, without line end and byte-order mark."""
         for number, raw in enumerate(self.byte_lines(path), start=1):
+            if len(raw) >= MAX_VALUE_BYTES:
+                self.problem(f"{path}, line {number}", f"has more than {MAX_VALUE_BYTES:,} bytes; split the text.")
+                return
             try:
                 line = (raw.removeprefix(_BYTE_ORDER_MARK) if number == 1 else raw).decode().rstrip("\r\n")
             except UnicodeDecodeError as error:
@@ -158,6 +170,14 @@ class Notes:
         return value
 
 
+def _read_lines(file: IO[bytes]) -> list[bytes]:
+    """Returns the next lines, about a megabyte of them; a line of more than 16 MiB in pieces of that size."""
+    chunk = file.read(_CHUNK_BYTES)
+    if chunk and not chunk.endswith(b"\n"):
+        chunk += file.readline(MAX_VALUE_BYTES)
+    return io.BytesIO(chunk).readlines()
+
+
 def show(value: object) -> str:
     """Returns a value as an error message quotes it: JSON, shortened."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
@@ -172,6 +192,13 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 def _open(path: Path | zipfile.Path) -> IO[bytes]:
     file: IO[bytes] = path.open("rb")
     return cast(IO[bytes], gzip.GzipFile(fileobj=file)) if path.name.endswith(".gz") else file
+
+
+def _most_bytes(path: Path | zipfile.Path) -> float:
+    """Returns how many bytes a file may expand to: a quarter of a gigabyte, or 100 times its size if that is more."""
+    if isinstance(path, zipfile.Path):
+        return max(_MAX_BYTES, _MAX_RATIO * path.root.getinfo(path.at).compress_size)
+    return max(_MAX_BYTES, _MAX_RATIO * path.stat().st_size) if path.name.endswith(".gz") else math.inf
 
 
 def _own_trees(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from support.data_layouts import LAYOUTS, Layout, beir, hub_repository
 
 from evaluation import load_config
 from evaluation.errors import ConfigError
-from evaluation.jobs import build_plan
+from evaluation.jobs import build_jobs
 from evaluation.tasks.loading import load_task, make_task
 
 READ = [layout for layout in LAYOUTS if not layout.says]
@@ -49,7 +49,7 @@ def plan(folder: Path, layout: Layout, data: Path, **task: Any) -> Any:
         "tasks": [{"local": "Own", "type": layout.type, "data": str(data), **task}],
     }
     config.write_text(json.dumps(document), encoding="utf-8")
-    (job,) = build_plan(load_config(config))
+    (job,) = build_jobs(load_config(config))
     return job
 
 

@@ -1,0 +1,74 @@
+"""Refuses Parquet files that stand for far more data than they hold, before anything reads them.
+
+Parquet stores a value that repeats once, so that less than a megabyte can describe gigabytes. Refused is what is both
+large and hundreds of times larger than the file; a large corpus is not. Imports pyarrow inside functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_MAX_BYTES, _MAX_RATIO = 1 << 28, 100
+"""A file may stand for a quarter of a gigabyte, or for 100 times its own size if that is more."""
+
+
+def check_expansion(data: bytes | pa.Buffer, names: Sequence[str] | None = None) -> None:
+    """Refuses a file's content if it stands for far more data than it holds.
+
+    Args:
+        data: The whole file.
+        names: The columns that will be read; None: all.
+
+    Raises:
+        ValueError: It does; the text ends a sentence.
+        OSError, pyarrow.ArrowException: It can't be read.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    buffer = pa.py_buffer(data)
+    limit = max(_MAX_BYTES, _MAX_RATIO * buffer.size)
+    with parquet.ParquetFile(pa.BufferReader(buffer)) as file:
+        wanted = [name for name in file.schema_arrow.names if names is None or name in names]
+        leaves = _leaves(file.metadata, wanted)
+    _check(sum(max(leaf.total_uncompressed_size, leaf.num_values) for leaf in leaves), limit)
+    if sum(leaf.num_values * (leaf.total_uncompressed_size + 8) for leaf in leaves) <= limit:
+        return  # even if each value were all that its column holds
+    texts = sorted({leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"})
+    n_bytes = 0
+    with parquet.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:  # each text once
+        for number in range(file.num_row_groups):
+            table = file.read_row_group(number, columns=wanted, use_threads=False)
+            n_bytes += sum(_size(chunk) for column in table.columns for chunk in column.chunks)
+            _check(n_bytes, limit)
+
+
+def _check(n_bytes: int, limit: int) -> None:
+    if n_bytes > limit:
+        raise ValueError(f"it stands for {n_bytes:,} bytes, more than {_MAX_RATIO} times what it holds")
+
+
+def _leaves(metadata: Any, wanted: Sequence[str]) -> list[Any]:
+    """Returns the metadata of all chunks of the wanted columns."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    return [chunk for chunk in chunks if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)]
+
+
+def _size(array: Any) -> int:
+    """Returns the bytes of an array with every text in full, and at least one per value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary).cast(pa.int64())
+        return int(pc.sum(pc.take(lengths, array.indices)).as_py() or 0) + len(array)
+    if isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        return len(array) + _size(array.flatten())
+    if isinstance(array, pa.StructArray):
+        return len(array) + sum(_size(child) for child in array.flatten())
+    return max(len(array), int(array.nbytes))
