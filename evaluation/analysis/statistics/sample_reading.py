@@ -8,13 +8,10 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pyarrow import Array, ArrowException, BufferReader, ChunkedArray, Table
-from pyarrow.parquet import FileMetaData, ParquetFile
-from pyarrow.types import is_floating, is_integer
 
 from evaluation.analysis.statistics.scorers import Statistic
 from evaluation.analysis.statistics.shared_texts import (
@@ -29,6 +26,10 @@ from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.tables import SENTENCE_HASHES, stored_bytes
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet
 
 Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]
@@ -91,12 +92,15 @@ class SampleReader:
             DamagedFileError: A file is missing or is not what was written.
             StoreError: A file cannot be read.
         """
+        import pyarrow as pa
+        from pyarrow import parquet
+
         file = folder / "samples.parquet"
         data = stored_bytes(folder, record, file.name)
         if data is None:
             return None
         try:
-            with ParquetFile(BufferReader(data), read_dictionary=_PLACE) as stored:
+            with parquet.ParquetFile(pa.BufferReader(data), read_dictionary=_PLACE) as stored:
                 available = stored.schema_arrow.names
                 reading = _reading(record, available)
                 if reading is None or not set(reading.columns) <= set(available):
@@ -104,7 +108,7 @@ class SampleReader:
                 wanted = [*reading.columns, *(name for name in reading.texts if name in available)]
                 whole = _holds_one_subset(stored.metadata)
                 table = stored.read([*wanted, *([] if whole else _PLACE)], use_threads=False)  # threads cost more
-        except (OSError, ArrowException) as error:
+        except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{file} cannot be read: {error}.") from error
         columns = {name: _array(table[name]) for name in wanted}
         parts: list[Part] = []
@@ -133,7 +137,7 @@ class SampleReader:
         return self._documents[sha256]
 
 
-def _holds_one_subset(metadata: FileMetaData) -> tuple[str, str] | None:
+def _holds_one_subset(metadata: parquet.FileMetaData) -> tuple[str, str] | None:
     """The split and subset of all rows, if the file's statistics show that there is one only."""
     places = set()
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -145,7 +149,7 @@ def _holds_one_subset(metadata: FileMetaData) -> tuple[str, str] | None:
     return places.pop() if len(places) == 1 else None
 
 
-def _rows_of(table: Table, split: str, subset: str) -> NDArray[np.intp]:
+def _rows_of(table: pa.Table, split: str, subset: str) -> NDArray[np.intp]:
     """The rows of a split and subset."""
     here = np.ones(len(table), bool)
     for column, wanted in ((table["split"], split), (table["subset"], subset)):
@@ -346,10 +350,12 @@ def _clusterings(columns: Columns) -> Parts:
     yield "", ids, {"value": columns["v_measure"].astype(np.float64)}
 
 
-def _array(column: ChunkedArray | Array) -> NDArray[Any]:
+def _array(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """Numbers as numbers, missing ones as NaN; strings and lists as objects. `to_numpy` would import pandas."""
-    joined = column.combine_chunks() if isinstance(column, ChunkedArray) else column
-    if joined.null_count == 0 and (is_integer(joined.type) or is_floating(joined.type)):
+    import pyarrow as pa
+
+    joined = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if joined.null_count == 0 and (pa.types.is_integer(joined.type) or pa.types.is_floating(joined.type)):
         return np.asarray(np.from_dlpack(joined))
     values = joined.to_pylist()
     if values and isinstance(values[0], str | list):

@@ -11,8 +11,6 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pyarrow import ArrowException, BufferReader
-from pyarrow.parquet import ParquetFile
 
 from evaluation.errors import StoreError
 
@@ -52,12 +50,15 @@ def relevant_documents(data: bytes, file: Path) -> RelevantDocuments:
     Raises:
         StoreError: It cannot be read.
     """
+    import pyarrow as pa
+    from pyarrow import parquet
+
     names = ("split", "subset", "query_id", "corpus_id", "relevance")
     try:
-        with ParquetFile(BufferReader(data)) as stored:
+        with parquet.ParquetFile(pa.BufferReader(data)) as stored:
             table = stored.read(names, use_threads=False)
             columns = [table[name].to_pylist() for name in names]
-    except (OSError, KeyError, ArrowException) as error:
+    except (OSError, KeyError, pa.ArrowException) as error:
         raise StoreError(f"{file} cannot be read: {error}.") from error
     found: dict[tuple[str, str, str], set[str]] = {}
     for split, subset, query, document, relevance in zip(*columns, strict=True):

@@ -236,7 +236,7 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"samples\.parquet is damaged: its checksum"):
         load_units(folder, record)
     seen = record.model_copy(update={"files": {"samples.parquet": hashlib.sha256(broken).hexdigest()}})
-    with pytest.raises(StoreError, match=r"samples\.parquet cannot be read"):
+    with pytest.raises(StoreError, match=r"samples\.parquet can't be read"):
         load_units(folder, seen)
 
 
