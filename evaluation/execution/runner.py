@@ -18,6 +18,7 @@ from evaluation.execution.protocol_choice import announce_protocols, fetch_undec
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
+from evaluation.execution.same_name import refuse_other_config
 from evaluation.execution.stopping import StopSignals
 from evaluation.execution.stored_run import find_stored_run
 from evaluation.hub.cache import is_offline
@@ -118,6 +119,7 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
             if options.part is None:
                 store.remove_leftovers()
             before = store.read_run_or_set_aside()
+            refuse_other_config(config, before)
             with signals.allowed():
                 executor = _make_executor(config, jobs, None if options.fresh else before, reporter)
                 held.enter_context(closing(executor))
