@@ -134,7 +134,7 @@ def test_spread_of_changes_is_that_of_answers_that_turn() -> None:
 
 @pytest.mark.full
 def test_nine_equal_models_are_rarely_separated() -> None:
-    """2,000 sets of seven tasks: "X is better than Y" for any of 36 pairs in at most 5 % (and two simulation errors)."""
+    """2,000 sets of seven tasks: "X is better than Y" for any of 36 pairs in at most 5 %, up to simulation error."""
     rng, upper, n_sets = np.random.default_rng(6), np.triu_indices(9, 1), 2_000
     n_separated = 0
     for _ in range(n_sets):
