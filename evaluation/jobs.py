@@ -16,6 +16,7 @@ from evaluation.config.models import ConfigPath, Limit, ModelConfig, RunConfig
 from evaluation.errors import ConfigError, ModelError
 from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.default_protocol import protocol_of
+from evaluation.models.folder_checks import check_model_folder
 from evaluation.models.names import BUILTIN_PREFIX, is_builtin, is_folder_name
 from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.choosing import TaskChooser
@@ -179,4 +180,8 @@ def _model_fault(config: RunConfig, name: str) -> str | None:
         return f"model {name!r}: there is no folder {folder}."
     if not any((folder / file).is_file() for file in ("config.json", "modules.json", "adapter_config.json")):
         return f"model {name!r}: {folder} holds neither config.json nor modules.json, so it is not a checkpoint."
+    try:
+        check_model_folder(folder, f"model {name!r}")
+    except ModelError as error:
+        return str(error)
     return None

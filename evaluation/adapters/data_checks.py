@@ -77,10 +77,16 @@ def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
             _check_classes(_flat(rows[task.label_column_name][:]), where, "pair", "average precision")
         case "AbsTaskClassification":
             learnt = rows if task.is_cross_validation else _check_training(task, parts, where)
-            _check_classes(learnt[task.label_column_name][:], f"{where}, training rows", "row", "a classifier")
+            labels = learnt[task.label_column_name][:]
+            _check_classes(labels, f"{where}, training rows", "row", "a classifier")
+            return _count_unlearnt(
+                [[label] for label in labels], [[label] for label in rows[task.label_column_name][:]]
+            )
         case "AbsTaskMultilabelClassification":
-            if not any(_check_training(task, parts, where)[task.label_column_name][:]):
+            learnt = _check_training(task, parts, where)[task.label_column_name][:]
+            if not any(learnt):
                 raise DataError([f"{where}, training rows: no row has a label, so there is nothing to learn."])
+            return _count_unlearnt(learnt, rows[task.label_column_name][:])
         case "AbsTaskSummarization":
             scores = rows[task.relevancy_column_name][:]
             if all(len(set(row)) < 2 for row in scores):
@@ -88,6 +94,12 @@ def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
         case "AbsTaskClustering":
             return _check_clusters(task, rows, where)
     return Counter()
+
+
+def _count_unlearnt(learnt: Sequence[Sequence[Any]], scored: Sequence[Sequence[Any]]) -> Counter[str]:
+    """Counts scored rows with a label that no training row has: no classifier can get them right."""
+    known = {label for labels in learnt for label in labels}
+    return Counter({"rows with a label that no training row has": sum(not known.issuperset(row) for row in scored)})
 
 
 def _check_training(task: Any, parts: Any, where: str) -> Any:

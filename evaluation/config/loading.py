@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from evaluation.config.endpoint_keys import url_fault
+from evaluation.config.expansion import expand_paths, without_extensions
 from evaluation.config.models import (
     TASK_KINDS,
     ConfigPath,
@@ -49,11 +50,19 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     _refuse_credentials(_Report(file, lines, document, overridden))
     if not isinstance(document, dict):
         raise ConfigError([f"{file}: a config is a mapping with name, models and tasks, not {_kind(document)}."])
+    document = without_extensions(document)
+    report = _Report(file, lines, document, overridden)
+    unset = [
+        f"{report.place(path)}{dotted(path)} names the environment variable {name}, which is not set; set it or "
+        "write the path out."
+        for path, name in expand_paths(document)
+    ]
+    if unset:
+        raise ConfigError(unset)
     try:
         text = _json_of(document, file)
         config = RunConfig.model_validate_json(text)
     except ValidationError as error:
-        report = _Report(file, lines, document, overridden)
         sentences = [report.sentence(detail) for detail in error.errors() if not report.follows_from_others(detail)]
         sentences = list(dict.fromkeys([*sentences, *report.name_sentences()]))
         raise ConfigError(sentences or [f"{file}: {error.errors()[0]['msg']}."]) from None

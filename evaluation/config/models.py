@@ -144,7 +144,15 @@ class BenchmarkTasks(Declared):
 
     mteb_benchmark: str = Field(description='mteb\'s name of the benchmark, such as "MTEB(eng, v2)".')
     types: tuple[TaskType, ...] | None = Field(None, min_length=1, description="Keep only these task types.")
-    languages: tuple[str, ...] | None = Field(None, min_length=1, description="Keep only these languages, such as eng.")
+    languages: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Keep only subsets with at least one of these languages, such as eng."
+    )
+    exclusive_languages: bool = Field(
+        False, description="Keep only subsets with no other language than those, as mteb's exclusive_language_filter."
+    )
+    subsets: tuple[str, ...] | None = Field(
+        None, min_length=1, description="Keep only subsets of these names, and tasks that have one."
+    )
     only: tuple[str, ...] | None = Field(
         None, min_length=1, description="Keep only tasks that match one of these globs."
     )

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from evaluation.config.expansion import EXTENSION_PREFIX
 from evaluation.config.models import RunConfig
 
 SCHEMA_FILE = Path(__file__).parents[2] / "configs" / "schema.json"
@@ -22,7 +23,8 @@ def build_schema() -> dict[str, Any]:
     It is looser than `load_config`: it lacks what depends on other values, such as repeated labels and protocol names.
     """
     schema = RunConfig.model_json_schema()
-    return {"$schema": DIALECT, **schema, "title": "Config of run-benchmark"}
+    anchors: dict[str, Any] = {"patternProperties": {f"^{EXTENSION_PREFIX}": {}}}
+    return {"$schema": DIALECT, **schema, **anchors, "title": "Config of run-benchmark"}
 
 
 def render_schema() -> str:

@@ -20,11 +20,13 @@ class RunOutcome:
         folder: The run's folder.
         records: The records of all jobs, in the config's order; interrupted jobs are missing.
         n_executed: Number of jobs that ran now; the others were stored already.
+        is_part: Whether other parts of the run may still be running.
     """
 
     folder: Path
     records: list[JobRecord] = field(default_factory=list)
     n_executed: int = 0
+    is_part: bool = False
 
     @property
     def failed(self) -> list[JobRecord]:

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 from evaluation.config.models import RunConfig
-from evaluation.errors import MissingExtraError
+from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution.job_running import JobOutcome
+from evaluation.execution.ledger import Ledger
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
-from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.run_lock import hold
+from evaluation.execution.same_name import refuse_other_config
 from evaluation.execution.stopping import StopSignals
 from evaluation.execution.stored_run import find_stored_run
 from evaluation.hub.cache import is_offline
 from evaluation.jobs import Job, build_jobs
-from evaluation.planning.planned_costs import PlannedCosts
+from evaluation.planning.parts import Part, jobs_of_part
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
-from evaluation.records.run_manifest import JobState, ListedJob, PlanAndTruth, RunManifest
+from evaluation.records.run_manifest import RunManifest
 from evaluation.records.store import RunStore
 
 
@@ -61,6 +61,7 @@ class RunOptions:
         fresh: Run stored jobs again.
         wait: Wait for another process that uses the run's folder.
         chosen: (label, task) of the jobs to run; None: all jobs.
+        part: Run this part of the jobs; other processes may run the other parts at the same time.
     """
 
     only: tuple[str, ...] = ()
@@ -68,11 +69,12 @@ class RunOptions:
     fresh: bool = False
     wait: bool = False
     chosen: frozenset[tuple[str, str]] | None = None
+    part: Part | None = None
 
     @property
     def is_partial(self) -> bool:
         """Whether some of the config's jobs may be left out."""
-        return bool(self.only or self.models) or self.chosen is not None
+        return bool(self.only or self.models) or self.chosen is not None or self.part is not None
 
 
 def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
@@ -96,23 +98,33 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     (16, 0)
     """
     options, reporter = options or RunOptions(), reporter or Reporter()
+    if options.part is not None and config.runtime.executor != "local":
+        raise UsageError(
+            f"--part {options.part} divides the jobs among processes, and runtime.executor: {config.runtime.executor} "
+            "among workers; set runtime.executor: local, or leave --part out."
+        )
     with StopSignals() as signals:
         with signals.allowed():
             fetch_undecided(config, options.models)
             jobs = build_jobs(config, only=options.only, models=options.models)
+            if options.part is not None:
+                jobs = jobs_of_part(config, jobs, options.part)
             jobs = [job for job in jobs if options.chosen is None or job.key in options.chosen]
             _check_options(jobs)
             _check_data(config, jobs)
         with ExitStack() as held:
             with signals.allowed():
-                held.enter_context(hold(config.run_folder, wait=options.wait))
+                held.enter_context(hold(config.run_folder, part=options.part, wait=options.wait))
             store = RunStore(config.run_folder)
-            store.remove_leftovers()
+            if options.part is None:
+                store.remove_leftovers()
             before = store.read_run_or_set_aside()
+            refuse_other_config(config, before)
             with signals.allowed():
                 executor = _make_executor(config, jobs, None if options.fresh else before, reporter)
                 held.enter_context(closing(executor))
-                ledger = _Ledger(config, store, [(job, executor.fingerprint(job)) for job in jobs], before)
+                identified = [(job, executor.fingerprint(job)) for job in jobs]
+                ledger = Ledger(config, store, identified, before, is_shared=options.part is not None)
                 if options.is_partial:
                     ledger.keep_others(build_jobs(config), executor.fingerprint)
             stored = {} if options.fresh else ledger.stored_records()
@@ -143,7 +155,7 @@ def _run_jobs(
     jobs: Sequence[Job],
     stored: dict[tuple[str, str], JobRecord],
     executor: Executor,
-    ledger: _Ledger,
+    ledger: Ledger,
     reporter: Reporter,
     signals: StopSignals,
 ) -> RunOutcome:
@@ -153,7 +165,7 @@ def _run_jobs(
     tokens = ledger.plan(waiting)
     ledger.write()
     reporter.run_started(jobs, len(stored), tokens)
-    outcome = RunOutcome(store.folder)
+    outcome = RunOutcome(store.folder, is_part=ledger.is_shared)
     outcomes = executor.run(waiting, tokens)
     while True:
         with signals.allowed():
@@ -169,8 +181,9 @@ def _run_jobs(
         outcome.n_executed += 1
         reporter.job_ended(job, record)
     outcome.records = [stored[job.key] for job in jobs]
-    ledger.finish(executor.facts() if waiting else None)
-    reporter.run_ended(outcome)
+    with ledger.turn():
+        ledger.finish(executor.facts() if waiting else None)
+        reporter.run_ended(outcome)
     return outcome
 
 
@@ -190,112 +203,3 @@ def _check_options(jobs: Sequence[Job]) -> None:
 
         for job in tasks.values():
             make_task(job.task, seed=job.seed)
-
-
-class _Ledger:
-    """Keeps run.json: the resolved config, versions, hardware, and the state and cost of every job.
-
-    Args:
-        config: The run's config.
-        store: The run's folder.
-        jobs: The jobs of this start with their fingerprints.
-        before: run.json after the last start, if there was one.
-    """
-
-    def __init__(
-        self,
-        config: RunConfig,
-        store: RunStore,
-        jobs: Sequence[tuple[Job, str]],
-        before: RunManifest | None,
-    ) -> None:
-        self.store, self._config, self._jobs = store, config, jobs
-        self._listed_before = before.jobs if before is not None else ()
-        self._others: list[ListedJob] = []
-        self._order = [job.key for job, _ in jobs]
-        self._planned: PlannedCosts | None = None
-        self._states: dict[tuple[str, str], JobState] = dict.fromkeys(self._order, "waiting")
-        self._costs: dict[tuple[str, str], PlanAndTruth | None] = {job.key: job.cost for job in self._listed_before}
-        self._manifest = RunManifest(
-            name=config.name,
-            config=config.model_dump(mode="json"),
-            config_file=config.source.as_posix() if config.source else None,
-            versions=versions(),
-            source=source_state(),
-            hardware=hardware(),
-            started=_now(),
-            executor=before.executor if before is not None else None,
-            jobs=(),
-        )
-
-    def stored_records(self) -> dict[tuple[str, str], JobRecord]:
-        """Returns the records of jobs that are done; failed and damaged jobs run again."""
-        found = {}
-        for job, fingerprint in self._jobs:
-            record = self.store.load_or_set_aside(*job.key, fingerprint)
-            if record is not None and record.state == "done":
-                found[job.key] = record
-                self._states[job.key] = record.state
-        return found
-
-    def keep_others(self, all_jobs: Sequence[Job], identify: Callable[[Job], str]) -> None:
-        """Keeps listing what earlier starts did of the config's jobs that this start leaves out.
-
-        Jobs of a label that runs now are kept only under the same fingerprint: a label is one model under one protocol.
-        """
-        self._order = [job.key for job in all_jobs]
-        chosen = {job.key for job, _ in self._jobs}
-        labels = {label for label, _ in chosen}
-        others = {job.key: job for job in all_jobs if job.key not in chosen}
-        for listed in self._listed_before:
-            other = others.get(listed.key)
-            if other and (listed.label not in labels or listed.fingerprint == identify(other)):
-                self._others.append(listed)
-
-    def plan(self, waiting: Sequence[Job]) -> dict[tuple[str, str], int]:
-        """Notes the expected costs of jobs that will run; returns their tokens, where they are known."""
-        self._planned = PlannedCosts(self._config, waiting)
-        for job in waiting:
-            self._note_cost(job, None)
-        return self._planned.new_tokens()
-
-    def note(self, job: Job, record: JobRecord) -> None:
-        """Notes the state and the actual cost of a job that has ended."""
-        assert self._planned is not None, "the run was planned"
-        self._states[job.key] = record.state
-        self._note_cost(job, record)
-        self._planned.calibrate(job, record)
-        self.write()
-
-    def finish(self, executor: Mapping[str, Any] | None) -> None:
-        """Notes that all jobs have ended, and where they ran; None: no job ran."""
-        facts = executor or self._manifest.executor or {"kind": self._config.runtime.executor}
-        self._manifest = self._manifest.model_copy(update={"ended": _now(), "executor": dict(facts)})
-        self.write()
-
-    def write(self) -> None:
-        """Stores run.json."""
-        listed = [
-            ListedJob(
-                label=job.model.label,
-                task=job.task.name,
-                type=job.task.type,
-                protocol=job.rules.protocol,
-                fingerprint=fingerprint,
-                state=self._states[job.key],
-                cost=self._costs.get(job.key),
-            )
-            for job, fingerprint in self._jobs
-        ]
-        place = {key: number for number, key in enumerate(self._order)}
-        in_order = sorted([*listed, *self._others], key=lambda job: place[job.key])
-        self.store.write_run(self._manifest.model_copy(update={"jobs": tuple(in_order)}))
-
-    def _note_cost(self, job: Job, record: JobRecord | None) -> None:
-        cost = self._planned.compare(job, record) if self._planned is not None else None
-        if cost is not None:
-            self._costs[job.key] = cost
-
-
-def _now() -> str:
-    return datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")

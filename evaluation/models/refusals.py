@@ -49,9 +49,7 @@ def check_dense_encoder(folder: Path, name: str, *, pooling: str | None = None) 
     Raises:
         ModelError: What it is, and what to do.
     """
-    kind = _other_kind(folder)
-    if kind is not None:
-        raise ModelError(f"{name} is {_OTHER_KINDS[kind]}; {_ASK}.")
+    check_kind(folder, name)
     if adapter_folder(folder) is not None and find_spec("peft") is None:
         raise ModelError(
             f"{name} holds an adapter ({_ADAPTER_FILE}), which needs the package peft; "
@@ -59,6 +57,17 @@ def check_dense_encoder(folder: Path, name: str, *, pooling: str | None = None) 
         )
     if not (folder / "modules.json").is_file():
         _check_head(folder, name, pooling)
+
+
+def check_kind(folder: Path, name: str) -> None:
+    """Refuse a model that declares another kind than a dense encoder, such as a CrossEncoder.
+
+    Raises:
+        ModelError: What it is, and what to do.
+    """
+    kind = _other_kind(folder)
+    if kind is not None:
+        raise ModelError(f"{name} is {_OTHER_KINDS[kind]}; {_ASK}.")
 
 
 def adapter_folder(folder: Path) -> Path | None:

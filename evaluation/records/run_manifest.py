@@ -46,7 +46,7 @@ class ListedJob(StoredModel):
     protocol: str
     """The protocol's name."""
     fingerprint: str
-    """The job's fingerprint, which leads to its record."""
+    """The job's fingerprint, which leads to its record; empty for a job of a part that has not started yet."""
     state: JobState
     """How far the job has come."""
     cost: PlanAndTruth | None = None

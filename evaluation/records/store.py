@@ -97,6 +97,8 @@ class RunStore:
             SchemaVersionError: The record was written by another version.
             StoreError: A file can't be read.
         """
+        if not fingerprint:
+            return None  # not known yet
         folder = self.job_folder(label, task, fingerprint)
         record = read_record(folder / RECORD_FILE)
         for name, sha256 in record.files.items() if record is not None else ():

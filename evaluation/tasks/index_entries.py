@@ -67,10 +67,20 @@ class TaskEntry:
         """Whether it is the mean of other tasks, its `parts`, and has no data of its own."""
         return bool(self.parts)
 
-    def subsets_in(self, languages: Collection[str]) -> tuple[str, ...]:
-        """Returns the subsets with at least one of these ISO 639-3 codes, as mteb's `filter_languages` keeps them."""
+    def subsets_in(self, languages: Collection[str], *, exclusive: bool = False) -> tuple[str, ...]:
+        """Returns the subsets with at least one of these ISO 639-3 codes, as mteb's `filter_languages` keeps them.
+
+        Args:
+            languages: The codes.
+            exclusive: Keep only subsets with no other code, as mteb's `exclusive_language_filter`.
+        """
         wanted = frozenset(languages)
-        return tuple(name for name, codes in self._languages_by_subset() if not wanted.isdisjoint(codes))
+        by_subset = self._languages_by_subset()
+        return tuple(
+            name
+            for name, codes in by_subset
+            if (wanted.issuperset(codes) if exclusive else not wanted.isdisjoint(codes))
+        )
 
     def _languages_by_subset(self) -> Iterator[tuple[str, Collection[str]]]:
         if self.subset_languages:

@@ -12,6 +12,7 @@ from evaluation.system.nearest_names import nearest_hint
 from evaluation.tasks.folder_choice import ConfigFaults
 from evaluation.tasks.index import load_index
 from evaluation.tasks.index_entries import TaskEntry
+from evaluation.tasks.language_codes import THREE_LETTER_CODES
 from evaluation.tasks.selection import BEIR_TASKS
 
 
@@ -84,22 +85,34 @@ class IndexLookup:
             near = ", ".join(repr(name) for name in self._index.nearest_benchmarks(chosen.mteb_benchmark))
             self._faults.add(path, f"mteb has no benchmark {chosen.mteb_benchmark!r}; nearest: {near}.")
             return
+        if self._has_wrong_languages(position, chosen):
+            return
         found = False
         for member in members:
             entry = self._index.task(member.name)
-            if not _passes(entry, chosen):
+            subsets = _subsets_passing(entry, member.subsets, chosen)
+            if not _passes(entry, chosen) or subsets == ():
                 continue
             found = True
             if self._entry(path, member.name) is None:
                 continue
-            subsets = member.subsets
-            if chosen.languages:
-                allowed = entry.subsets_in(chosen.languages)
-                subsets = tuple(name for name in (subsets or entry.subsets) if name in allowed)
             wish = Wish(member.splits, subsets, aggregate=entry.name if entry.parts else None)
             yield from ((task, wish) for task in self._parts(entry) or [entry])
         if not found:
             self._faults.add(path, f"no task of {chosen.mteb_benchmark!r} passes the filters.")
+
+    def _has_wrong_languages(self, position: int, chosen: BenchmarkTasks) -> bool:
+        """Notes filters that can't be meant: two-letter codes, and exclusive_languages without languages."""
+        path: ConfigPath = ("tasks", position, "languages")
+        short = [code for code in chosen.languages or () if code in THREE_LETTER_CODES]
+        for code in short:
+            meant = THREE_LETTER_CODES[code]
+            self._faults.add(path, f"languages: {code!r} is a two-letter code, and mteb's have three: write {meant}.")
+        if chosen.exclusive_languages and not chosen.languages:
+            place: ConfigPath = ("tasks", position, "exclusive_languages")
+            self._faults.add(place, "exclusive_languages needs languages: name those that subsets may have.")
+            return True
+        return bool(short)
 
     def _beir_task(self, position: int, chosen: BeirTask) -> Iterator[tuple[TaskEntry, Wish]]:
         source = BEIR_TASKS.get(chosen.beir)
@@ -118,14 +131,28 @@ class IndexLookup:
 
 
 def _passes(entry: TaskEntry, chosen: BenchmarkTasks) -> bool:
-    """Returns whether a benchmark's task passes the filters of its config entry."""
+    """Returns whether a benchmark's task passes its config entry's filters of types and names."""
 
     def matches(globs: Sequence[str]) -> bool:
         return any(fnmatch.fnmatchcase(entry.name, glob) for glob in globs)
 
     return (
         (chosen.types is None or entry.type in chosen.types)
-        and (chosen.languages is None or bool(entry.subsets_in(chosen.languages)))
         and (chosen.only is None or matches(chosen.only))
         and not matches(chosen.exclude)
     )
+
+
+def _subsets_passing(
+    entry: TaskEntry, offered: tuple[str, ...] | None, chosen: BenchmarkTasks
+) -> tuple[str, ...] | None:
+    """Returns the subsets that pass the filters, of those that the benchmark offers; None: all of the task's."""
+    if not chosen.languages and chosen.subsets is None:
+        return offered
+    kept = entry.subsets if offered is None else offered
+    if chosen.languages:
+        allowed = entry.subsets_in(chosen.languages, exclusive=chosen.exclusive_languages)
+        kept = tuple(name for name in kept if name in allowed)
+    if chosen.subsets is not None:
+        kept = tuple(name for name in kept if name in chosen.subsets)
+    return kept

@@ -98,6 +98,22 @@ def test_summaries_that_mteb_leaves_out_are_counted(
     assert len(found.tables["samples"]) == 3
 
 
+@pytest.mark.parametrize("kind", ["Classification", "MultilabelClassification"])
+def test_labels_that_no_training_row_has_are_counted(
+    kind: str, write_data: Callable[..., Any], run_job: Callable[..., Any], tiny_checkpoint: Any
+) -> None:
+    """Three of the twelve scored rows have the label 2, which is not among the training labels 0 and 1."""
+
+    def rows(labels: list[int], start: int) -> list[dict[str, Any]]:
+        several = kind == "MultilabelClassification"
+        found = zip(texts(len(labels), start=start), labels, strict=True)
+        return [{"text": text, "label": [label, 0] if several else label} for text, label in found]
+
+    files = {"train.jsonl": rows([0, 1] * 10, 0), "test.jsonl": rows([0, 1, 2, 0] * 3, 30)}
+    task = {"local": "Unseen", "type": kind, "data": write_data("unseen", files), "options": {"n_experiments": 1}}
+    assert run_job(task, tiny_checkpoint, "e5").counts == {"rows with a label that no training row has": 3}
+
+
 def test_levels_of_a_single_label_are_counted(
     write_data: Callable[..., Any], run_job: Callable[..., Any], tiny_checkpoint: Any
 ) -> None:

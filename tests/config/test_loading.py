@@ -514,3 +514,41 @@ def test_shipped_configs_plan_without_network_mteb_or_torch() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(SHIPPED)
+
+
+# ------------------------------------------------------------------------------------- anchors, environment variables
+
+
+def test_keys_with_x_in_front_hold_anchors(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "x-model: &model {protocol: none, dtype: float32}\nname: n\n"
+        "models: [{<<: *model, label: a, model: 'builtin:all-MiniLM-L6-v2'}]\ntasks: [{mteb: STS12}]\n",
+        encoding="utf-8",
+    )
+    (model,) = load_config(file).models
+    assert (model.protocol, model.dtype) == ("none", "float32")
+    file.write_text(file.read_text(encoding="utf-8").replace("x-model", "y-model"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="line 1: unknown key 'y-model'"):
+        load_config(file)
+
+
+def test_environment_variables_in_paths_are_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_DATA", str(tmp_path / "data"))
+    file = tmp_path / "c.yaml"
+    text = (
+        "name: n\nmodels: [{label: a, model: $MY_DATA/model}]\ndata_root: ${MY_DATA}/sets\noutput: $MY_DATA/out\n"
+        "tasks:\n  - {local: L, type: STS, data: $MY_DATA/sts}\n"
+    )
+    file.write_text(text, encoding="utf-8")
+    config = load_config(file)
+    assert config.models[0].model == f"{tmp_path}/data/model"
+    assert config.resolve_data(config.tasks[0].data) == tmp_path / "data" / "sts"
+    assert (config.data_root, config.output) == (f"{tmp_path}/data/sets", f"{tmp_path}/data/out")
+    file.write_text(text.replace("$MY_DATA/sts", "$NOT_SET_ANYWHERE/sts"), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    assert str(caught.value) == (
+        f"{file}, line 6: tasks[0].data names the environment variable NOT_SET_ANYWHERE, which is not set; set it or "
+        "write the path out."
+    )

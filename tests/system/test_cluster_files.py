@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +111,30 @@ def test_version_of_ray_is_the_one_that_is_tested(ray_job: Any) -> None:
     assert ray_job["spec"]["rayClusterSpec"]["rayVersion"] == pinned.group(1)
 
 
-def test_slurm_script_is_a_script() -> None:
-    subprocess.run(["bash", "-n", str(CLUSTERS / "slurm.sh")], check=True)
+@pytest.mark.parametrize("name", ["slurm.sh", "slurm-array.sh"])
+def test_slurm_script_is_a_script(name: str) -> None:
+    subprocess.run(["bash", "-n", str(CLUSTERS / name)], check=True)
+
+
+def test_array_script_runs_its_part_and_passes_signals_on(tmp_path: Path) -> None:
+    """Runs the script with a stand-in for run-benchmark that notes its arguments and how it ends."""
+    stand_in = tmp_path / "run-benchmark"
+    stand_in.write_text(
+        "#!/bin/bash\ntrap 'echo stopped >> said; exit 130' TERM\n"
+        'echo "$@" offline=$HF_HUB_OFFLINE > said\nfor n in {1..100}; do sleep 0.1; done\n',
+        encoding="utf-8",
+    )
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = subprocess.Popen(["bash", CLUSTERS / "slurm-array.sh", "suite.yaml"], cwd=tmp_path, env=environment)
+    said = tmp_path / "said"
+    deadline = time.monotonic() + 30
+    while not said.exists() or not said.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    script.terminate()
+    assert script.wait(20) == 130
+    assert said.read_text(encoding="utf-8").splitlines() == ["suite.yaml --part auto offline=1", "stopped"]
 
 
 def test_options_that_the_files_name_exist() -> None:

@@ -8,23 +8,35 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.statistics.scorers import Statistic, score_part
-from evaluation.analysis.statistics.shared_documents import document_clusters
+from evaluation.analysis.statistics.scorers import Statistic
+from evaluation.analysis.statistics.shared_texts import (
+    CLUSTER,
+    Part,
+    RelevantDocuments,
+    document_clusters,
+    relevant_documents,
+    sentence_clusters,
+)
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
-from evaluation.records.tables import stored_file
+from evaluation.records.tables import SENTENCE_HASHES, stored_bytes
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet
 
 Kind = Literal["query", "example", "algorithm"]
 Columns = Mapping[str, NDArray[Any]]
 Parts = Iterator[tuple[str, tuple[str, ...], dict[str, NDArray[Any]]]]
 """A suffix of the subset's name, ids and arrays."""
 
+_PLACE: Final = ["split", "subset"]
 _TREC_NAMES: Final = {"ndcg": "ndcg_cut", "map": "map_cut", "recall": "recall", "precision": "P", "hit_rate": "success"}
 """mteb's names of metrics -> pytrec_eval's (mteb/_evaluators/retrieval_metrics.py)."""
 _SIMILARITIES: Final = {
@@ -44,12 +56,14 @@ class _Reading(NamedTuple):
     Attributes:
         columns: Columns to read in addition to split and subset.
         read: Makes parts of the columns of one split and subset.
+        texts: Columns that number the texts of each example, where they are stored.
     """
 
     statistic: Statistic
     kind: Kind
     columns: Sequence[str]
     read: Callable[[Columns], Parts]
+    texts: Sequence[str] = ()
 
 
 class Samples(NamedTuple):
@@ -61,43 +75,87 @@ class Samples(NamedTuple):
 
     statistic: Statistic
     kind: Kind
-    parts: list[tuple[str, str, tuple[str, ...], dict[str, NDArray[Any]]]]
+    parts: list[Part]
 
 
-def read_samples(folder: Path, record: JobRecord) -> Samples | None:
-    """Reads the samples of a stored job; None where they do not hold what its metric is computed from.
+class SampleReader:
+    """Reads the samples of stored jobs. What models have in common, ids and judgements, is read and held once."""
 
-    Raises:
-        StoreError: samples.parquet cannot be read, or is not what was written.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._documents: dict[str, RelevantDocuments] = {}
 
-    file = stored_file(folder, record, "samples.parquet")
-    if file is None:
-        return None
-    try:
-        with pq.ParquetFile(file) as stored:
-            available = stored.schema_arrow.names
-            reading = _reading(record, available)
-            if reading is None or not set(reading.columns) <= set(available):
+    def read(self, folder: Path, record: JobRecord) -> Samples | None:
+        """Reads the samples of a stored job; None where they do not hold what its metric is computed from.
+
+        Raises:
+            DamagedFileError: A file is missing or is not what was written.
+            StoreError: A file cannot be read.
+        """
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        file = folder / "samples.parquet"
+        data = stored_bytes(folder, record, file.name)
+        if data is None:
+            return None
+        try:
+            with parquet.ParquetFile(pa.BufferReader(data), read_dictionary=_PLACE) as stored:
+                available = stored.schema_arrow.names
+                reading = _reading(record, available)
+                if reading is None or not set(reading.columns) <= set(available):
+                    return None
+                wanted = [*reading.columns, *(name for name in reading.texts if name in available)]
+                whole = _holds_one_subset(stored.metadata)
+                table = stored.read([*wanted, *([] if whole else _PLACE)], use_threads=False)  # threads cost more
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(f"{file} cannot be read: {error}.") from error
+        columns = {name: _array(table[name]) for name in wanted}
+        parts: list[Part] = []
+        for split, entries in record.scores.items():
+            for subset in (entry.subset for entry in entries):
+                rows = (
+                    _rows_of(table, split, subset)
+                    if whole is None
+                    else slice(0, len(table) * (whole == (split, subset)))
+                )
+                own = {name: column[rows] for name, column in columns.items()}
+                if not len(own[wanted[0]]):
+                    return None
+                for suffix, ids, arrays in reading.read(own):
+                    parts.append((split, subset + suffix, self._ids.setdefault(ids, ids), arrays))
+        if reading.kind == "query":
+            parts = document_clusters(self._relevant_documents(folder, record), parts)
+        return Samples(reading.statistic, reading.kind, sentence_clusters(parts) if reading.texts else parts)
+
+    def _relevant_documents(self, folder: Path, record: JobRecord) -> RelevantDocuments:
+        name = "qrels.parquet"
+        sha256 = record.files.get(name, "")
+        if sha256 not in self._documents:
+            data = stored_bytes(folder, record, name)
+            self._documents[sha256] = {} if data is None else relevant_documents(data, folder / name)
+        return self._documents[sha256]
+
+
+def _holds_one_subset(metadata: parquet.FileMetaData) -> tuple[str, str] | None:
+    """The split and subset of all rows, if the file's statistics show that there is one only."""
+    places = set()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = {own.path_in_schema: own.statistics for own in map(group.column, range(group.num_columns))}
+        for found in (columns.get(name) for name in _PLACE):
+            if found is None or not found.has_min_max or found.null_count or found.min != found.max:
                 return None
-            table = stored.read(["split", "subset", *reading.columns], use_threads=False)  # threads cost more
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{file} cannot be read: {error}.") from error
-    place = np.array([table["split"].to_pylist(), table["subset"].to_pylist()], object)
-    parts = []
-    for split, entries in record.scores.items():
-        for subset in (entry.subset for entry in entries):
-            rows = np.flatnonzero((place[0] == split) & (place[1] == subset))
-            if not len(rows):
-                return None
-            chosen = table.take(rows)
-            columns = {name: _array(chosen[name].to_pylist()) for name in reading.columns}
-            parts += [(split, subset + suffix, ids, arrays) for suffix, ids, arrays in reading.read(columns)]
-    if reading.kind == "query":
-        parts = document_clusters(stored_file(folder, record, "qrels.parquet"), parts)
-    return Samples(reading.statistic, reading.kind, parts)
+        places.add((columns["split"].min, columns["subset"].min))
+    return places.pop() if len(places) == 1 else None
+
+
+def _rows_of(table: pa.Table, split: str, subset: str) -> NDArray[np.intp]:
+    """The rows of a split and subset."""
+    here = np.ones(len(table), bool)
+    for column, wanted in ((table["split"], split), (table["subset"], subset)):
+        indices = column.combine_chunks()
+        here &= (np.array(indices.dictionary.to_pylist(), object) == wanted)[_array(indices.indices)]
+    return np.flatnonzero(here)
 
 
 def _reading(record: JobRecord, available: Sequence[str]) -> _Reading | None:
@@ -164,7 +222,8 @@ def _of_scored_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
     column = _SIMILARITIES.get(name or ("similarity" if "similarity_scores" in available else "cosine"))
     if measure != "spearman" or column is None:
         return None
-    return _Reading("spearman", "example", ("example", "gold", column), lambda c: _ranked_pairs(c, [column]))
+    columns = ("example", "gold", column)
+    return _Reading("spearman", "example", columns, lambda c: _ranked_pairs(c, [column]), SENTENCE_HASHES)
 
 
 def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
@@ -174,15 +233,20 @@ def _of_pairs(metric: str, available: Sequence[str]) -> _Reading | None:
     if measure not in statistics or not set(wanted) <= set(available):
         return None
     columns = ("example", "gold", *wanted)
-    return _Reading(statistics[measure], "example", columns, lambda c: _ranked_pairs(c, wanted, distances=True))
+    return _Reading(
+        statistics[measure], "example", columns, lambda c: _ranked_pairs(c, wanted, distances=True), SENTENCE_HASHES
+    )
 
 
 def _ranked_pairs(columns: Columns, names: Sequence[str], *, distances: bool = False) -> Parts:
     """Similarities as ranks; `distances` change sign, so that higher is more similar."""
-    found = [-columns[name] if distances and name.endswith("_distances") else columns[name] for name in names]
-    ranks = np.array(list({codes.tobytes(): codes for codes in map(_codes, found)}.values()))  # each order once
+    columns_of = [-columns[name] if distances and name.endswith("_distances") else columns[name] for name in names]
+    ranks = np.array(list({codes.tobytes(): codes for codes in map(_codes, columns_of)}.values()))  # each order once
     gold = columns["gold"].astype(np.int64) if distances else _codes(columns["gold"])
-    yield "", _ids(columns["example"]), {"gold": gold, "prediction": ranks if distances else ranks[0]}
+    found = {"gold": gold, "prediction": ranks if distances else ranks[0]}
+    if set(SENTENCE_HASHES) <= set(columns):
+        found[CLUSTER] = np.stack([columns[name] for name in SENTENCE_HASHES])
+    yield "", _ids(columns["example"]), found
 
 
 def _of_summaries(metric: str, task: str, available: Sequence[str]) -> _Reading | None:
@@ -196,24 +260,43 @@ def _of_summaries(metric: str, task: str, available: Sequence[str]) -> _Reading 
 
 def _texts(columns: Columns, column: str, *, with_p: bool) -> Parts:
     """One unit per text: the correlation over its summaries. Its id holds the human scores: mteb skips some texts."""
-    ids, values = [], []
-    for text in dict.fromkeys(columns["example"].tolist()):
-        rows = columns["example"] == text
-        human, similarity = columns["human_scores"][rows], columns[column][rows]
-        correlation = score_part("spearman", {"gold": _codes(human), "prediction": _codes(similarity)})
-        ids.append(f"{text}-{zlib.crc32(human.astype(np.float64).tobytes()):08x}")
-        values.append(_with_p_value(correlation, len(human)) if with_p else correlation)
-    yield "", tuple(ids), {"value": np.array(values, np.float64)}
+    names, first, text = np.unique(columns["example"], return_index=True, return_inverse=True)
+    order = np.argsort(text, kind="stable")
+    text, human, similarity = text[order], columns["human_scores"][order], columns[column][order]
+    ranks = _centred_ranks(text, human), _centred_ranks(text, similarity)
+    products, *squares = (np.bincount(text, one * other) for one, other in (ranks, ranks[:1] * 2, ranks[1:] * 2))
+    with np.errstate(invalid="ignore"):
+        correlations = np.nan_to_num(products / np.sqrt(squares[0] * squares[1]))
+    sizes = np.bincount(text)
+    values = _with_p_values(correlations, sizes) if with_p else correlations
+    scores = np.split(human.astype(np.float64), np.cumsum(sizes)[:-1])
+    ids = [f"{name}-{zlib.crc32(own.tobytes()):08x}" for name, own in zip(names.tolist(), scores, strict=True)]
+    appearance = np.argsort(first)
+    yield "", tuple(ids[at] for at in appearance), {"value": values[appearance]}
 
 
-def _with_p_value(correlation: float, n: int) -> float:
-    """The mean of a correlation and of its p-value (Student's t, as in `scipy.stats.spearmanr`)."""
+def _centred_ranks(group: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.int64]:
+    """(N,) lower less higher values in the same group; groups lie together, in order."""
+    order = np.lexsort((values, group))
+    ties = np.diff(group[order], prepend=-1).astype(bool) | (values[order] != np.roll(values[order], 1))
+    ties[:1] = True
+    start = np.flatnonzero(ties)
+    sizes = np.diff(start, append=len(values))
+    ends = np.cumsum(np.bincount(group))
+    first, last = np.repeat(start, sizes), np.repeat(start + sizes, sizes)
+    found = np.empty(len(values), np.int64)
+    found[order] = first + last - 2 * ends[group[order]] + np.bincount(group)[group[order]]
+    return found
+
+
+def _with_p_values(correlations: NDArray[np.float64], sizes: NDArray[Any]) -> NDArray[np.float64]:
+    """The mean of each correlation and of its p-value (Student's t, as in `scipy.stats.spearmanr`)."""
     from scipy.special import stdtr
 
-    freedom, rho = n - 2, np.float64(correlation)
+    freedom = sizes - 2
     with np.errstate(divide="ignore"):  # perfect order: t is infinite, p 0
-        t = rho * np.sqrt(freedom / ((rho + 1.0) * (1.0 - rho)))
-    return float((correlation + 2.0 * stdtr(freedom, -abs(t))) / 2.0)
+        t = correlations * np.sqrt(freedom / ((correlations + 1.0) * (1.0 - correlations)))
+    return np.asarray((correlations + 2.0 * stdtr(freedom, -np.abs(t))) / 2.0)
 
 
 # ---------------------------------------------------------------------------------------------------------- labels
@@ -267,8 +350,14 @@ def _clusterings(columns: Columns) -> Parts:
     yield "", ids, {"value": columns["v_measure"].astype(np.float64)}
 
 
-def _array(values: Sequence[Any]) -> NDArray[Any]:
-    """Numbers as numbers; strings and lists as objects."""
+def _array(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """Numbers as numbers, missing ones as NaN; strings and lists as objects. `to_numpy` would import pandas."""
+    import pyarrow as pa
+
+    joined = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if joined.null_count == 0 and (pa.types.is_integer(joined.type) or pa.types.is_floating(joined.type)):
+        return np.asarray(np.from_dlpack(joined))
+    values = joined.to_pylist()
     if values and isinstance(values[0], str | list):
         array = np.empty(len(values), object)
         array[:] = values

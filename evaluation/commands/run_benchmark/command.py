@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,10 @@ def run_benchmark(
     model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run stored jobs again.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that uses the run's folder.")] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Run part K of N parts of the jobs; auto: as a Slurm array's task."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the config, such as runtime.device=cpu."),
@@ -56,7 +61,12 @@ def run_benchmark(
     from evaluation.jobs import build_jobs
 
     jobs = build_jobs(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
-    chosen = None
+    share, chosen = None, None
+    if part is not None:
+        from evaluation.planning.parts import jobs_of_part, parse_part
+
+        share = parse_part(part, os.environ)
+        jobs = jobs_of_part(loaded, jobs, share)
     if plan or max_hours is not None or on is not None:
         from evaluation.commands.run_benchmark.plan import fitting, parse_device, plan_run, print_plan
 
@@ -72,7 +82,7 @@ def run_benchmark(
         from evaluation.execution.runner import RunOptions
         from evaluation.hub.lock import lock_file
 
-        options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen)
+        options = RunOptions(tuple(only or ()), tuple(model or ()), fresh, wait, chosen, share)
         run_and_report(loaded, options, lock=lock_file(config) if locked else None, quiet=quiet)
     except KeyboardInterrupt:
         stored = f"finished jobs are stored in {loaded.run_folder}"

@@ -18,6 +18,7 @@ from evaluation.planning.devices import DEVICES, UTILISATION, seconds_on
 from evaluation.planning.estimate import JobCost, RunCost, estimate, find_shape, jobs_that_fit, speed_name
 from evaluation.system.machine import place_name
 
+_MOST_SUBSETS = 20
 _HEADS = ("Task", "State", "Texts", "Distinct", "Tokens", "New tokens", "TFLOP", "Download", "Memory", "Disk", "Time")
 
 
@@ -33,7 +34,17 @@ def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> 
     _measure_missing(config, jobs, calibration)
     states, notes = ({}, []) if fresh else _states(config, jobs)
     cost = estimate(config, jobs, calibration, states)
-    return replace(cost, notes=[*_protocols(config, jobs), *notes, *cost.notes])
+    return replace(cost, notes=[*_protocols(config, jobs), *_subsets(jobs), *notes, *cost.notes])
+
+
+def _subsets(jobs: Sequence[Job]) -> list[str]:
+    """Returns a line per task that is not scored on its one default subset, with the subsets' names."""
+    tasks = {job.task.name: job.task.subsets for job in jobs if job.task.subsets != ("default",)}
+    return [
+        f"Subsets of {name}: {', '.join(subsets[:_MOST_SUBSETS])}"
+        + (f" and {len(subsets) - _MOST_SUBSETS} more." if len(subsets) > _MOST_SUBSETS else ".")
+        for name, subsets in tasks.items()
+    ]
 
 
 def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:

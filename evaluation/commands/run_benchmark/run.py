@@ -35,9 +35,9 @@ from evaluation.system.atomic_files import write_text
 if TYPE_CHECKING:
     from evaluation.execution.reporting import RunOutcome
     from evaluation.execution.runner import RunOptions
+    from evaluation.planning.parts import Part
 
 _LOG = logging.getLogger(__name__)
-LOG_FILE = "run.log"
 _SOME_FAILED = 3
 
 
@@ -53,7 +53,7 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     Raises:
         typer.Exit: Some jobs failed (exit code 3).
     """
-    quieten_libraries(config.run_folder / LOG_FILE)
+    quieten_libraries(config.run_folder / log_file(options.part))
     from evaluation.execution.runner import run
 
     if lock is not None:
@@ -80,7 +80,12 @@ class _Reporter(ConsoleReporter):
 
     def run_ended(self, outcome: RunOutcome) -> None:
         records = RunStore(outcome.folder).current_records(skip_damaged=True)
-        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
+        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0 and not outcome.is_part)
+
+
+def log_file(part: Part | None) -> str:
+    """Returns the name of the log; parts that run at the same time have logs of their own."""
+    return "run.log" if part is None else f"run.{part.number}-of-{part.n_parts}.log"
 
 
 def quieten_libraries(log_file: Path) -> None:
@@ -206,13 +211,18 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:
-    """Prints how many jobs ran, and names each failed job with its error."""
+    """Prints how many jobs ran, of a part also how many of the run wait, and names each failed job with its error."""
     if quiet and not outcome.failed:
         return
     done = len(outcome.records) - len(outcome.failed)
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
     line = f"{outcome.n_executed} jobs run now, {done} of {len(outcome.records)} have a score{failed}: {outcome.folder}"
     messages.print(line, highlight=False, soft_wrap=True, markup=False)
+    if outcome.is_part:
+        listed = RunStore(outcome.folder).read_run().jobs
+        waiting = sum(job.state == "waiting" for job in listed)
+        line = f"{waiting} of the run's {len(listed)} jobs wait for other parts."
+        messages.print(line if waiting else "No job of the run is waiting: all parts are done.", highlight=False)
     for record in outcome.failed:
         text = shown(f"  {record.label} on {record.task}: {failure_of(record)}")
         messages.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -17,6 +17,7 @@ from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.statistics.paired_tests import score_interval
+from evaluation.analysis.statistics.sample_reading import SampleReader
 from evaluation.analysis.statistics.units import Units, aggregate_units, load_units
 from evaluation.errors import ComparisonError, DamagedFileError
 from evaluation.protocols import TaskRules
@@ -145,9 +146,9 @@ def test_samples_are_read_once(query_run: Write, monkeypatch: pytest.MonkeyPatch
 
     read: list[str] = []
 
-    def load(folder: Path, record: JobRecord) -> Units | None:
+    def load(folder: Path, record: JobRecord, reader: SampleReader) -> Units | None:
         read.append(record.label)
-        return load_units(folder, record)
+        return load_units(folder, record, reader)
 
     monkeypatch.setattr(units_module, "load_units", load)
     run = query_run("r", {"a": {"T1": HIGH}, "b": {"T1": LOW}})

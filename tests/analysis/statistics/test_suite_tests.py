@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from support.populations import units
 
-from evaluation.analysis.statistics.contributions import contributions, score_covariance
+from evaluation.analysis.statistics.contributions import contributions, score_covariance, stacked
 from evaluation.analysis.statistics.paired_tests import Difference, compare_units
 from evaluation.analysis.statistics.power import examples_for, examples_to_rule_out, spread_of_changes, visible_drop
 from evaluation.analysis.statistics.rank_tests import borda_points, borda_tests, corrected_pairs, groups, rank_intervals
@@ -99,7 +99,7 @@ def test_ranks_and_groups_by_hand() -> None:
 
 def test_borda_points_by_hand() -> None:
     scores = np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]])
-    assert borda_points(scores).tolist() == [2.5, 1.5, 2.0]
+    assert sum(borda_points(task) for task in scores.T).tolist() == [2.5, 1.5, 2.0]
 
 
 def test_borda_test_separates_what_wins_everywhere_and_not_what_is_noise() -> None:
@@ -112,7 +112,7 @@ def test_borda_test_separates_what_wins_everywhere_and_not_what_is_noise() -> No
 def test_covariance_of_scores_is_that_of_paired_means() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, 50)) + rng.normal(size=50)
-    found = score_covariance([contributions(units("mean", "query", {"value": own})) for own in values])
+    found = score_covariance(stacked([contributions(units("mean", "query", {"value": own})) for own in values]))
     assert found == pytest.approx(np.cov(values) / 50)
 
 
