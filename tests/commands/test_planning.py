@@ -138,7 +138,7 @@ def test_the_first_line_says_what_is_read(tmp_path: Path) -> None:
     """Before any library is loaded: a plan or run shows something at once."""
     call = [sys.executable, "-c", CALL, "none.yaml"]
     said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False).stderr
-    assert said.splitlines()[0] == "Reading none.yaml ..."
+    assert said.splitlines()[0] == "run-benchmark: reading none.yaml ..."
     assert subprocess.run([*call, "--quiet"], cwd=tmp_path, capture_output=True, text=True, check=False).stderr == (
         "run-benchmark: none.yaml: there is no such file.\n"
     )

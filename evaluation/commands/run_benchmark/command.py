@@ -53,7 +53,7 @@ def run_benchmark(
     if locked and (plan or on is not None):
         raise UsageError("--locked holds a run to its lock, and --plan and --on run nothing: leave one of them out.")
     if not quiet:
-        typer.echo(shown(f"Reading {config} ..."), err=True)
+        typer.echo(shown(f"run-benchmark: reading {config} ..."), err=True)
     from evaluation.config.loading import load_config
 
     overrides = list(set_ or [])
@@ -80,7 +80,7 @@ def run_benchmark(
             check_output()
             return
     if not quiet:
-        typer.echo("Loading libraries, then the models ...", err=True)
+        typer.echo("run-benchmark: loading libraries, then the models ...", err=True)
     try:
         from evaluation.commands.run_benchmark.run import run_and_report
         from evaluation.execution.runner import RunOptions
