@@ -14,7 +14,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,41 @@ def read_sealed_json(file: Path) -> dict[str, Any]:
 
 
 def check_file(file: Path, sha256: str) -> None:
-    """Compare a file with the checksum that was noted when it was written.
+    """Compares a file with the checksum that was noted when it was written.
 
     Raises:
         DamagedFileError: It is another one, or gone.
         StoreError: It can't be read.
     """
-    try:
+    with _read_faults(file):
         digest = sha256_of(file)
+    _compare(file, digest, sha256)
+
+
+def read_checked(file: Path, sha256: str) -> bytes:
+    """Reads a file and compares it with the checksum that was noted when it was written.
+
+    Raises:
+        DamagedFileError: It is another one, or gone.
+        StoreError: It can't be read.
+    """
+    with _read_faults(file):
+        data = file.read_bytes()
+    _compare(file, hashlib.sha256(data).hexdigest(), sha256)
+    return data
+
+
+@contextlib.contextmanager
+def _read_faults(file: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise DamagedFileError(file, "it is missing") from None
     except OSError as error:
         raise StoreError(f"{file} can't be read: {reason(error)}.") from error
+
+
+def _compare(file: Path, digest: str, sha256: str) -> None:
     if digest != sha256:
         raise DamagedFileError(file, "its checksum is not that of what was written")
 
