@@ -127,7 +127,7 @@ def test_options_that_pages_name_exist() -> None:
         f"{page.relative_to(REPOSITORY)}: {option}"
         for page in pages()
         if page.parent.name != "benchmarks"
-        for option in re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", prose(page))
+        for option in re.findall(r"`(?:[^`\n]*?\s)?(--[a-z][a-z-]+)", prose(page))
         if option not in known
     }
     assert unknown == set()
