@@ -104,4 +104,4 @@ def _check_table(file: Path, data: bytes) -> None:
     try:
         check_expansion(data)
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise StoreError(f"{file} can't be read: {error}.") from error
+        raise StoreError(f"{file} can't be read: {str(error).rstrip('.')}.") from error

@@ -88,7 +88,7 @@ def load_units(folder: Path, record: JobRecord, reader: SampleReader | None = No
         StoreError: samples.parquet cannot be read.
     """
     found = (reader or SampleReader()).read(folder, record)
-    if found is None or record.main_score is None:
+    if found is None or not found.parts or record.main_score is None:
         return None
     parts = tuple(UnitPart(*part) for part in found.parts)
     units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
@@ -170,7 +170,7 @@ def units_from_bytes(data: bytes) -> Units:
             ids = _numbers(part["n"]) if part["ids"] is None else tuple(part["ids"])
             parts.append(UnitPart(part["split"], part["subset"], ids, arrays))
         return Units(**fields, parts=tuple(parts))
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise StoreError(f"stored units are damaged: {error}.") from error
 
 

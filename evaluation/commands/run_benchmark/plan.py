@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from evaluation.planning.calibration import Calibration
 from evaluation.planning.devices import DEVICES, UTILISATION, seconds_on
 from evaluation.planning.estimate import JobCost, RunCost, estimate, find_shape, jobs_that_fit, speed_name
 from evaluation.system.machine import place_name
+from evaluation.system.nearest_names import nearest_hint
 
 _MOST_SUBSETS = 20
 _HEADS = ("Task", "State", "Texts", "Distinct", "Tokens", "New tokens", "TFLOP", "Download", "Memory", "Disk", "Time")
@@ -79,8 +79,7 @@ def parse_device(text: str) -> tuple[str, float | None]:
     """
     name, separator, price = text.partition(":")
     if name.lower() not in DEVICES:
-        near = get_close_matches(name.lower(), DEVICES, 1, 0.4)
-        hint = f"; nearest: {near[0]}" if near else ""
+        hint = nearest_hint(name, DEVICES)
         raise UsageError(f"--on {text!r}: unknown device {name!r}{hint} (known: {', '.join(DEVICES)}).")
     try:
         return name.lower(), float(price) if separator else None
