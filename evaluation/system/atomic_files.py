@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -22,6 +23,8 @@ from evaluation.errors import DamagedFileError, StoreError, UnwritableError
 from evaluation.system.limited_reading import parse_json
 from evaluation.system.redaction import hide, redactor
 
+_LOG = logging.getLogger(__name__)
+_unsynced: set[int | None] = set()
 DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
 _SEAL = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
@@ -174,13 +177,22 @@ def reason(error: OSError) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the system can do that for folders."""
-    with contextlib.suppress(OSError):
+    """Makes the names in a folder survive a power cut; where the system can't, a warning says so, once per reason."""
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in _unsynced:
+            _unsynced.add(error.errno)
+            _LOG.warning(
+                "%s can't be synced (%s): after a power cut, files that were just written may be gone; the same "
+                "command makes them again.",
+                folder,
+                reason(error),
+            )
 
 
 def json_text(content: Mapping[str, Any]) -> str:

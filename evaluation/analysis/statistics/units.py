@@ -16,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.statistics.sample_reading import Kind, SampleReader
+from evaluation.analysis.statistics.sample_columns import Kind
+from evaluation.analysis.statistics.sample_reading import SampleReader
 from evaluation.analysis.statistics.scorers import Statistic, score_part
 from evaluation.analysis.statistics.shared_texts import CLUSTER
 from evaluation.errors import ComparisonError, StoreError

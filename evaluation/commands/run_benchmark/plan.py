@@ -57,15 +57,18 @@ def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:
     return lines
 
 
-def fitting(cost: RunCost, hours: float) -> frozenset[tuple[str, str]]:
-    """Returns (label, task) of the jobs that fit into some hours.
+def fitting(cost: RunCost, hours: float, device: tuple[str, float | None] | None = None) -> frozenset[tuple[str, str]]:
+    """Returns (label, task) of the jobs that fit into some hours of this machine, or of a device of `parse_device`.
 
     Raises:
         UsageError: No job fits.
     """
-    chosen = jobs_that_fit(cost.jobs, hours)
+    jobs = cost.jobs
+    if device is not None:
+        jobs = [replace(job, seconds=None if job.flops is None else seconds_on(device[0], job.flops)) for job in jobs]
+    chosen = jobs_that_fit(jobs, hours)
     if not chosen:
-        known = [job.seconds for job in cost.jobs if job.seconds is not None]
+        known = [job.seconds for job in jobs if job.seconds is not None]
         least = f"the shortest takes about {min(known) / 3_600:.2f} h" if known else "no job's time is known"
         raise UsageError(f"--max-hours {hours:g}: no job fits; {least}.")
     return frozenset(chosen)

@@ -334,7 +334,7 @@ def test_aggregate_of_unequal_numbers_of_subsets_is_refused() -> None:
 def test_mean_of_a_correlation_and_its_p_value_is_scipys(other: list[int]) -> None:
     from scipy.stats import spearmanr
 
-    from evaluation.analysis.statistics.sample_reading import _with_p_values
+    from evaluation.analysis.statistics.sample_columns import _with_p_values
 
     found = spearmanr(range(6), other)
     (value,) = _with_p_values(np.array([found.statistic]), np.array([6]))
