@@ -1,0 +1,198 @@
+"""Where a run's models stand among all models of a results repository: ranks with the interval of our own score.
+
+The others' scores are points without samples, so their uncertainty is not part of any rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from evaluation.analysis.comparison.columns import ScoredModel
+from evaluation.analysis.comparison.evidence import Evidence
+from evaluation.analysis.comparison.results_repository import ModelScores, RepositoryOrigin, ResultsRepository
+from evaluation.analysis.comparison.types import Row
+from evaluation.analysis.run_view import TaskScore, mteb_name
+from evaluation.models.names import original_name
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.intervals import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One of our models among the others, on a task or by the mean.
+
+    Attributes:
+        label: Our column.
+        task: None: the mean over the tasks of the field.
+        points: Our score.
+        interval: Of our score; None without samples.
+        rank: 1 + the number of other models with a higher score.
+        ranks: The ranks at both ends of our interval, the better one first; None without an interval.
+        n_models: Models that are ranked, ours included.
+        leader: The best of the others, with its score.
+        near: Other models whose scores lie within our interval.
+    """
+
+    label: str
+    task: str | None
+    points: float
+    interval: Interval | None
+    rank: int
+    ranks: tuple[int, int] | None
+    n_models: int
+    leader: tuple[str, float]
+    near: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The places of all our models.
+
+    Attributes:
+        origin: Where the other scores come from.
+        n_models: Models of the repository that count.
+        places: For each of our models its tasks, then its mean.
+        tasks: The tasks of the means, the same for all our models.
+        n_tested: Tasks of the means whose samples give our intervals, by label.
+        unranked: Tasks on which no other model can be compared.
+        other_data: Task -> number of other models scored on another revision of its dataset.
+        local_data: Tasks for which ours is a local copy of the data.
+        limited: Labels without places, because theirs is a limited run.
+    """
+
+    origin: RepositoryOrigin
+    n_models: int
+    places: tuple[Place, ...]
+    tasks: tuple[str, ...]
+    n_tested: Mapping[str, int]
+    unranked: tuple[str, ...]
+    other_data: Mapping[str, int]
+    local_data: tuple[str, ...]
+    limited: tuple[str, ...]
+
+
+def place_among(
+    models: Sequence[ScoredModel], rows: Sequence[Row], evidence: Evidence, repository: ResultsRepository
+) -> Field:
+    """Ranks each column of a run among the repository's models with the same tasks, splits and subsets.
+
+    Published copies of our own model are left out.
+
+    Args:
+        models: The comparison's columns.
+        rows: Its tasks.
+        evidence: For the intervals of our scores.
+        repository: The other scores.
+    """
+    ours = [model for model in models if model.view is not None]
+    limited = tuple(model.label for model in ours if any(record.limit for record in model.records))
+    ranked = [model for model in ours if model.label not in limited]
+    names = [row.task for row in rows]
+    stored = repository.main_scores({mteb_name(task) for task in names})
+    others = {
+        model.label: {
+            task: theirs
+            for task in names
+            if (own := model.tasks.get(task)) is not None and own.score is not None
+            if (theirs := _comparable(own, stored.get(mteb_name(task), {}), original_name(model.model)))
+        }
+        for model in ranked
+    }
+    common = tuple(task for task in names if ranked and all(task in others[model.label] for model in ranked))
+    places: list[Place] = []
+    n_tested: dict[str, int] = {}
+    for model in ranked:
+        field = others[model.label]
+        places += [_task_place(model, task, field[task], evidence) for task in field]
+        whole = sorted(set.intersection(*(set(field[task]) for task in common))) if common else []
+        if len(common) > 1 and whole:
+            means = {name: fmean(field[task][name] for task in common) for name in whole}
+            value = fmean(model.tasks[task].points or 0.0 for task in common)
+            interval, n_tested[model.label] = _interval_of_mean(model, common, value, evidence)
+            places.append(_place(model.label, None, value, interval, means))
+    revisions = {task: _our_revisions(ranked, task) for task in names}
+    local = tuple(task for task in names if any(revision.startswith("local-") for revision in revisions[task]))
+    return Field(
+        origin=repository.origin,
+        n_models=len(repository.models),
+        places=tuple(places),
+        tasks=common,
+        n_tested=n_tested,
+        unranked=tuple(task for task in names if not any(task in own for own in others.values())),
+        other_data=_other_data({task: revisions[task] for task in names if task not in local}, stored),
+        local_data=local,
+        limited=limited,
+    )
+
+
+def _comparable(task: TaskScore, stored: Mapping[str, ModelScores], our_name: str) -> dict[str, float]:
+    """Model -> points, over exactly our splits and subsets; models without one of these are left out."""
+    wanted = {(split, subset) for record in task.records for split in record.splits for subset in record.subsets}
+    return {
+        name: fmean(own.points[place] for place in wanted)
+        for name, own in stored.items()
+        if name != our_name and wanted and wanted <= own.points.keys()
+    }
+
+
+def _task_place(model: ScoredModel, task: str, theirs: Mapping[str, float], evidence: Evidence) -> Place:
+    interval, note = evidence.interval(model, task)
+    return _place(model.label, task, model.tasks[task].points or 0.0, None if note else interval, theirs)
+
+
+def _place(
+    label: str, task: str | None, points: float, interval: Interval | None, theirs: Mapping[str, float]
+) -> Place:
+    order = sorted(theirs, key=lambda name: (-theirs[name], name))
+    values = list(theirs.values())
+    ranks: tuple[int, int] | None = None
+    near: tuple[str, ...] = ()
+    if interval is not None:
+        ranks = (
+            1 + sum(value > interval.high for value in values),
+            1 + sum(value > interval.low for value in values),
+        )
+        near = tuple(name for name in order if interval.low <= theirs[name] <= interval.high)
+    rank, leader = 1 + sum(value > points for value in values), (order[0], theirs[order[0]])
+    return Place(label, task, points, interval, rank, ranks, len(theirs) + 1, leader, near)
+
+
+def _interval_of_mean(
+    model: ScoredModel, tasks: Sequence[str], value: float, evidence: Evidence
+) -> tuple[Interval | None, int]:
+    """The interval of our mean, with tasks without samples taken as they are, and the number of tasks with samples."""
+    from evaluation.analysis.statistics.contributions import estimate
+    from evaluation.analysis.statistics.intervals import t_interval
+    from evaluation.analysis.statistics.suite_tests import TaskError, mean_difference
+
+    errors = []
+    for task in tasks:
+        sample = evidence.sample(model, task)
+        if sample is None or sample.units.kind == "algorithm":
+            continue
+        own = estimate(sample.contributions)
+        unit_ids = tuple(part.ids for part in sample.units.parts)
+        errors.append(TaskError(own.point, own.error, own.df, own.n_clusters, own.residuals, unit_ids))
+    if not errors:
+        return None, 0
+    found = mean_difference(errors, confidence=evidence.options.confidence)
+    error = 100 * found.error * len(errors) / len(tasks)
+    return (t_interval(value, error, found.df, evidence.options.confidence) if error else None), len(errors)
+
+
+def _our_revisions(ranked: Sequence[ScoredModel], task: str) -> set[str]:
+    records = [record for model in ranked if task in model.tasks for record in model.tasks[task].records]
+    return {str(origin.revision) for record in records if (origin := record.provenance.dataset) is not None}
+
+
+def _other_data(revisions: Mapping[str, set[str]], stored: Mapping[str, Mapping[str, ModelScores]]) -> dict[str, int]:
+    """Task -> number of models whose scores are of another revision than ours."""
+    counts = {
+        task: sum(not own.dataset_revisions <= ours for own in stored.get(mteb_name(task), {}).values())
+        for task, ours in revisions.items()
+    }
+    return {task: n for task, n in counts.items() if n}
