@@ -1,8 +1,7 @@
-"""Simulates the gate and the intervals: false alarms, power, coverage. Prints the figures of docs/statistics.md.
+"""Simulates the gate, all pairs of models and the intervals: false alarms, power, coverage.
 
-Each figure comes with its simulation error (one standard error). Gates are simulated from
-normal examples, tested as the package tests many of them (Student's t, then the package's correction); intervals and
-languages run through the package's own functions. Ends with one JSON line.
+Prints the figures of docs/statistics.md, each with its simulation error (one standard error). All of them run through
+the package's own functions; gates from two snapshots to the verdict. Ends with one JSON line.
 """
 
 from __future__ import annotations
@@ -16,81 +15,107 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.special import expit, stdtr
+from scipy.special import expit
 
-from evaluation.analysis.statistics.corrections import holm_in_families
+from evaluation.analysis.gate.rule import GateRule
+from evaluation.analysis.gate.snapshots import Snapshot
+from evaluation.analysis.gate.verdicts import judge
+from evaluation.analysis.run_view import ScoredJob
+from evaluation.analysis.statistics.contributions import contributions, estimate, stacked
 from evaluation.analysis.statistics.paired_tests import compare_units, score_interval
+from evaluation.analysis.statistics.rank_tests import corrected_pairs
 from evaluation.analysis.statistics.sign_flips import Resampling
-from evaluation.analysis.statistics.units import UnitPart, Units
+from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences
+from evaluation.analysis.statistics.units import UnitPart, Units, score
 
-LAYOUTS = ((1, 7), (3, 7), (3, 15), (1, 56), (12, 56))
-MAX_DROP, NEGLIGIBLE = 0.01, 0.001
 N_EXAMPLES, SPREAD = 100, 0.2
 """Examples per task, and the standard deviation of one example's difference."""
+DRAWS = 1_000
+"""Patterns of signs per test: p that they do not resolve come from Student's t, as with the package's 10,000."""
 
 
-def simulated_gate(
-    rng: Generator, models: int, tasks: int, group: int
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Mean differences (models, tasks) of equal models, their standard errors, and (2, models) of the means over tasks.
-
-    The last are the variance of each mean and the sum of its squared parts, which gives its degrees of freedom.
+def simulated_gate(rng: Generator, models: int, tasks: int, group: int) -> tuple[Snapshot, Snapshot]:
+    """A baseline and a run of equal models.
 
     Args:
         rng: Draws.
         models: Of the gate.
         tasks: Per model.
-        group: Tasks on the same sentences, which share half of the variance of each; their mean counts them once.
+        group: Tasks on the same sentences, which share half of the variance of their differences.
     """
-    values = rng.normal(0, SPREAD, (models, tasks, N_EXAMPLES))
-    n_groups = -(-tasks // group)
-    if group > 1:
-        shared = np.repeat(rng.normal(0, SPREAD, (models, n_groups, N_EXAMPLES)), group, axis=1)[:, :tasks]
-        values = np.sqrt(0.5) * (values + shared)
-    residuals = values - values.mean(axis=2, keepdims=True)
-    scale = N_EXAMPLES * (N_EXAMPLES - 1)
-    errors = np.sqrt((residuals**2).sum(axis=2) / scale)
-    starts = np.arange(0, tasks, group)
-    of_groups = np.add.reduceat(residuals, starts, axis=1)  # (models, groups, examples)
-    variances = (of_groups**2).sum(axis=2) / scale / tasks**2
-    return values.mean(axis=2), errors, np.stack([variances.sum(axis=1), (variances**2).sum(axis=1)])
+    before, now = [], []
+    for model in range(models):
+        for task in range(tasks):
+            if task % group == 0:
+                shared = rng.normal(0, SPREAD, N_EXAMPLES)
+            own = rng.normal(0, SPREAD, N_EXAMPLES)
+            change = own if group == 1 else np.sqrt(0.5) * (own + shared)
+            ids = tuple(f"{task // group}-{row}" for row in range(N_EXAMPLES))
+            for jobs, values in ((before, np.full(N_EXAMPLES, 0.5)), (now, 0.5 + change)):
+                part = UnitPart("test", "default", ids, {"value": values})
+                units = Units(f"T{task}", "Retrieval", "metric", "mean", "query", (part,))
+                jobs.append(
+                    ScoredJob(f"m{model}", f"T{task}", "Retrieval", "metric", None, score(units), "", {}, units)
+                )
+    return Snapshot("run", tuple(before), {}, {}), Snapshot("run", tuple(now), {}, {})
 
 
-def fails(means: NDArray[Any], errors: NDArray[Any], of_means: NDArray[Any], alpha: float) -> bool:
-    """Whether a task or a mean fails the gate."""
-    df = N_EXAMPLES - 1
-    suite, (variance, squares) = means.mean(axis=1), of_means
-    task_p = stdtr(df, means / errors).ravel()
-    suite_p = stdtr(variance**2 * df / squares, suite / np.sqrt(variance))
-    tasks, suites = (np.array(own) for own in holm_in_families([task_p.tolist(), suite_p.tolist()]))
-    return bool(
-        np.any((tasks < alpha) & (means.ravel() < -MAX_DROP)) or np.any((suites < alpha) & (suite < -NEGLIGIBLE))
-    )
+def as_job(label: str, units: Units) -> ScoredJob:
+    return ScoredJob(label, units.task, units.type, units.metric, None, score(units), "", {}, units)
 
 
-def simulate_gates(rng: Generator, sets: int) -> dict[str, list[float]]:
+def lowered(run: Snapshot, drop: float, tasks: frozenset[str] | None) -> Snapshot:
+    """The run with its first model worse on some tasks; None: on all."""
+    jobs = []
+    for job in run.jobs:
+        if job.label == "m0" and (tasks is None or job.task in tasks) and job.units is not None:
+            (part,) = job.units.parts
+            part = UnitPart(part.split, part.subset, part.ids, {"value": part.arrays["value"] - drop})
+            jobs.append(as_job(job.label, Units(job.task, job.type, job.metric, "mean", "query", (part,))))
+        else:
+            jobs.append(job)
+    return Snapshot(run.name, tuple(jobs), run.models, run.versions)
+
+
+def simulate_gates(rng: Generator, sets: int, layouts: list[tuple[int, int]], power: bool) -> dict[str, list[float]]:
     """False alarms of equal models, and power where one model loses on all tasks or on one."""
     found: dict[str, list[float]] = {}
-    for models, tasks in LAYOUTS:
+
+    def fails(before: Snapshot, now: Snapshot, alpha: float) -> bool:
+        return not judge(before, now, GateRule(alpha=alpha), n_resamples=DRAWS).passed
+
+    for models, tasks in layouts:
         failed: dict[str, list[bool]] = {}
-        for group, how in ((1, "independent"), (4, "groups of 4")):
-            for _ in range(sets):
-                means, errors, of_means = simulated_gate(rng, models, tasks, group)
+        for _ in range(sets):
+            for group, how in ((1, "independent"), (4, "groups of 4")):
+                before, now = simulated_gate(rng, models, tasks, group)
                 for alpha in (0.05, 0.01):
-                    failed.setdefault(f"false alarms, alpha {alpha:g}, {how}", []).append(
-                        fails(means, errors, of_means, alpha)
-                    )
-                if group > 1:
-                    continue
-                for drop in (0.003, 0.01, 0.025):
-                    for where, which in (("all tasks", slice(None)), ("one task", slice(1))):
-                        lower = means.copy()
-                        lower[0, which] -= drop
+                    failed.setdefault(f"false alarms, alpha {alpha:g}, {how}", []).append(fails(before, now, alpha))
+                for drop in (0.003, 0.01, 0.025) if power and group == 1 else ():
+                    for where, which in (("all tasks", None), ("one task", frozenset({"T0"}))):
                         failed.setdefault(f"power, -{100 * drop:g} on {where}", []).append(
-                            fails(lower, errors, of_means, 0.05)
+                            fails(before, lowered(now, drop, which), 0.05)
                         )
         found |= {f"{models} x {tasks}: {name}": share(np.array(own)) for name, own in failed.items()}
     return found
+
+
+def simulate_pairs(rng: Generator, sets: int) -> dict[str, list[float]]:
+    """How often nine equal models on seven tasks give at least one "X is better than Y"."""
+    k, first = 9, np.triu_indices(9, 1)
+    separated = []
+    for _ in range(sets):
+        errors = []
+        for task in range(7):
+            hard = rng.normal(0.5, SPREAD, N_EXAMPLES)
+            models = [contributions(as_units(hard + rng.normal(0, SPREAD, N_EXAMPLES))) for _ in range(k)]
+            together = stacked(models)
+            own = estimate(together[first[0]] - together[first[1]])
+            errors.append(TaskErrors(own.point, own.error, own.df, own.n_changed, own.residuals, task + 1))
+        p = np.full((k, k), np.nan)
+        p[first] = [pair.p_two_sided for pair in mean_differences(errors)]
+        separated.append(bool(np.nanmin(corrected_pairs(p)) < 0.05))
+    return {"nine equal models: any pair separated": share(np.array(separated))}
 
 
 # -------------------------------------------------------------------------------------------------------- intervals
@@ -161,13 +186,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--layouts", nargs="*", default=["1x7", "3x7", "3x15", "1x56", "12x56"], help="models x tasks")
+    parser.add_argument("--no-power", action="store_true", help="false alarms of gates only")
+    parser.add_argument("--only", choices=("gates", "pairs", "intervals", "languages"))
     options = parser.parse_args()
+    layouts = [(int(models), int(tasks)) for models, _, tasks in (own.partition("x") for own in options.layouts)]
+    simulations: dict[str, Any] = {
+        "gates": lambda rng, sets: simulate_gates(rng, sets, layouts, not options.no_power),
+        "pairs": simulate_pairs,
+        "intervals": simulate_intervals,
+        "languages": simulate_languages,
+    }
     found: dict[str, list[float]] = {}
-    for simulate in (simulate_gates, simulate_intervals, simulate_languages):
+    for name, simulate in simulations.items():
+        if options.only not in (None, name):
+            continue
         started = time.process_time()
         own = simulate(np.random.default_rng(options.seed), options.sets)
-        for name, (rate, error) in own.items():
-            print(f"{name:60} {rate:7.1%}  +- {error:.1%}", flush=True)
+        for what, (rate, error) in own.items():
+            print(f"{what:60} {rate:7.1%}  +- {error:.1%}", flush=True)
         print(f"({time.process_time() - started:.0f} CPU seconds)", file=sys.stderr)
         found |= own
     print(json.dumps({"sets": options.sets, **found}))

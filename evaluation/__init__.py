@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from evaluation.analysis.comparison.compare import compare
     from evaluation.analysis.frame import results_frame
     from evaluation.analysis.gate.check import check_regression
+    from evaluation.commands.run_benchmark.in_python import run
     from evaluation.config.loading import load_config
-    from evaluation.execution.runner import run
 
 __all__ = ["check_regression", "compare", "load_config", "results_frame", "run"]
 
 _HOMES = {
     "compare": "evaluation.analysis.comparison.compare",
     "load_config": "evaluation.config.loading",
-    "run": "evaluation.execution.runner",
+    "run": "evaluation.commands.run_benchmark.in_python",
     "results_frame": "evaluation.analysis.frame",
     "check_regression": "evaluation.analysis.gate.check",
 }

@@ -5,6 +5,7 @@ Takes what mteb saves in its `prediction_folder` and the task's gold columns; kn
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
 from evaluation.adapters.ranking_tables import split_columns
+from evaluation.records.tables import SENTENCE_HASHES
 from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
@@ -35,10 +37,11 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
             columns = _multilabel(task, data, split, predictions)
         case "AbsTaskSTS":
             columns = {"gold": [float(score) for score in data["score"][:]], **_pair_scores(predictions)}
+            columns |= _sentence_hashes(data, task.column_names)  # type: ignore[attr-defined]
         case "AbsTaskPairClassification":
-            labels = data[task.label_column_name][:]  # type: ignore[attr-defined]
-            gold = labels[0] if len(labels) == 1 and isinstance(labels[0], list) else labels
+            gold = _flat(data[task.label_column_name][:])  # type: ignore[attr-defined]
             columns = {"gold": [int(label) for label in gold], **_pair_scores(predictions)}
+            columns |= _sentence_hashes(data, (task.input1_column_name, task.input2_column_name))  # type: ignore[attr-defined]
         case "AbsTaskClustering":
             columns = _clustering(scores)
         case "AbsTaskSummarization":
@@ -55,6 +58,22 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
 
 def _pair_scores(predictions: Mapping[str, Sequence[float] | None]) -> dict[str, Any]:
     return {name: list(values) for name, values in predictions.items() if values is not None}
+
+
+def _flat(column: Sequence[Any]) -> Sequence[Any]:
+    """Returns the values of a column; older pair tasks hold all of them in one row."""
+    return column[0] if len(column) == 1 and isinstance(column[0], list) else column
+
+
+def _sentence_hashes(data: Any, names: Sequence[str]) -> dict[str, list[int]]:
+    """Returns a hash of each pair's sentences, by which pairs that share a sentence are known."""
+    return {
+        column: [
+            int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), signed=True)
+            for text in _flat(data[name][:])
+        ]
+        for column, name in zip(SENTENCE_HASHES, names, strict=True)
+    }
 
 
 def _classification(task: Any, data: Any, predictions: Sequence[Sequence[Any]]) -> dict[str, Any]:

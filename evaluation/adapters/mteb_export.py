@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from evaluation.system.atomic_files import write_json
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _META = "model_meta.json"
+_NAMED = 3  # jobs that a message about many names
 Files = Mapping[str, Mapping[str, Any]]
 """File name below mteb/results -> content: a job's result and its model's description."""
 
@@ -52,6 +53,7 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
     store, found = RunStore(run), Exported()
     taken: list[tuple[JobRecord, Files]] = []
     faults: list[str] = []
+    refused: dict[str, list[str]] = {}
     for record in store.current_records():
         if record.state != "done":
             found.notes.append(f"{record.label} on {record.task} has no score and is left out.")
@@ -59,9 +61,11 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
             found.notes.append(f"{record.label} on {record.task} ran through beir, which is not mteb's; left out.")
         else:
             reasons = _refusals(record, experiment=experiment)
-            faults += [f"{record.label} on {record.task}: {reason}" for reason in reasons]
+            for reason in reasons:
+                refused.setdefault(reason, []).append(f"{record.label} on {record.task}")
             if not reasons:
                 taken.append((record, read_mteb_files(store, record)))
+    faults += [f"{_some(names)}: {reason}" for reason, names in refused.items()]
     faults += _clashes(taken)
     with tempfile.TemporaryDirectory() as folder:
         for record, files in taken:
@@ -75,6 +79,12 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
         found.files += _write(files, output / "results")
     found.files = list(dict.fromkeys(found.files))
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    """Returns the first names of a list, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _write(files: Files, folder: Path) -> list[Path]:

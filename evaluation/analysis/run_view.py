@@ -23,6 +23,7 @@ from evaluation.tasks.index import TaskIndex, load_index
 from evaluation.tasks.selection import BEIR_TASKS
 
 if TYPE_CHECKING:
+    from evaluation.analysis.statistics.sample_reading import SampleReader
     from evaluation.analysis.statistics.units import Units
 
 IDENTITY_NAME = "identity version"
@@ -40,7 +41,7 @@ class ScoredJob:
         score: 0-1; None where the job has none.
         fault: Why there is no score; empty where there is one.
         conditions: What must agree for scores to be comparable: plain values by name, unknown ones left out.
-        units: What the score can be recomputed from, where it was read already (`TaskScore.units`).
+        units: What the score can be recomputed from, where it was read already.
         record: None for a job that never ended, and outside stored runs.
     """
 
@@ -114,7 +115,7 @@ class TaskScore:
         error = without[0].record.error if without[0].record else None
         return f"failed: {error.message}" if error else "not run"
 
-    @property
+    @cached_property
     def conditions(self) -> dict[str, Any]:
         """What must agree for the score to be comparable; where parts differ, a tuple of their values."""
         if self.score is None:
@@ -127,18 +128,8 @@ class TaskScore:
             for name, value in first.items()
         }
 
-    @property
-    def units(self) -> Units | None:
-        """What the score can be recomputed from, an aggregate's parts as one task; read once."""
-        return self._units_or_reason[0]
-
-    @property
-    def why_no_units(self) -> str:
-        """Why `units` is None; empty where it is not."""
-        return self._units_or_reason[1]
-
-    @cached_property
-    def _units_or_reason(self) -> tuple[Units | None, str]:
+    def load_units(self) -> tuple[Units | None, str]:
+        """Returns what the score can be recomputed from, an aggregate's parts as one task; or None and the reason."""
         found = [units for job in self.jobs if (units := self.read_units(job)) is not None]
         if len(found) < len(self.jobs) or self.absent:
             return None, NO_SAMPLES
@@ -196,7 +187,7 @@ class RunView:
         return task_scores(jobs, self.units)
 
     def units(self, job: ScoredJob) -> Units | None:
-        """What the score of one of the jobs can be recomputed from; read once.
+        """Returns what the score of one of the jobs can be recomputed from; read once.
 
         Raises:
             DamagedFileError: Its samples are not what was written.
@@ -206,8 +197,15 @@ class RunView:
 
         key = job.label, job.task
         if key not in self._units:
-            self._units[key] = load_units(self.job_folder(job.record), job.record) if job.record is not None else None
+            folder = None if job.record is None else self.job_folder(job.record)
+            self._units[key] = load_units(folder, job.record, self._reader) if folder and job.record else None
         return self._units[key]
+
+    @cached_property
+    def _reader(self) -> SampleReader:
+        from evaluation.analysis.statistics.sample_reading import SampleReader
+
+        return SampleReader()
 
     def job_folder(self, record: JobRecord) -> Path:
         """The folder of a job's files."""

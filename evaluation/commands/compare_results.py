@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,7 +145,7 @@ def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path
 
 def _write_text(text: str, output: Path | None) -> None:
     if output is None:
-        typer.echo(text, nl=False)
+        sys.stdout.write(text)
         check_output()
         return
     from evaluation.system.atomic_files import write_text

@@ -15,6 +15,7 @@ import typer
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
 from evaluation.system.atomic_files import reason
 from evaluation.system.inert_text import for_terminal
+from evaluation.system.plain_output import PLAIN
 from evaluation.system.redaction import hide
 
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # the codes that shells use
@@ -141,7 +142,7 @@ def _lossy(number: int) -> io.TextIOWrapper:
     return _Output(
         io.BufferedWriter(file),
         encoding=before.encoding if before else "utf-8",
-        errors="backslashreplace",
+        errors=PLAIN,
         line_buffering=number == 2 or file.isatty(),
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Any, TextIO, cast
 
+from evaluation.system.plain_output import PLAIN
 from evaluation.system.redaction import hide
 
 
@@ -63,6 +65,9 @@ def protect_display() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
     sys.stdout = sys.stdout or _null_stream()  # None where it was closed before Python started
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=PLAIN)
     sys.stderr = cast(TextIO, LosableStream(sys.stderr or _null_stream()))
 
 

@@ -181,7 +181,8 @@ class Encoder:
     def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
         try:
             shard = self._encode_tokens(tokens)
-            check_vectors(shard.vectors, texts, allow_zero=isinstance(self._model, LibraryModel))
+            allow_zero = isinstance(self._model, LibraryModel)
+            check_vectors(shard.vectors, texts, allow_zero=allow_zero, dtype=self.settings.dtype)
             self.checkpoint.verify_not_overwritten()
         except BaseException:
             if self._cache is not None:

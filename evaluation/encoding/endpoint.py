@@ -210,7 +210,10 @@ class EndpointEncoder:
             if n_lost == self._n_lost and time.monotonic() - self._proved_at < _PROVE_EVERY_S:
                 return
             now = self._send_probes(stopped)
-            if self._probe_vectors is None or not are_same(now, self._probe_vectors):
+            is_same = self._probe_vectors is not None and are_same(now, self._probe_vectors)
+            if self._store is not None:
+                self._store.prove(is_same=is_same)
+            if not is_same:
                 raise EncodingError(
                     f"the endpoint {self._client.url} serves another model by now: a probe text gets another vector "
                     "than at the start of the run. Start the same run again, so that one model scores the whole job."

@@ -101,6 +101,7 @@ class EndpointClient:
                 break
             pause = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S) if outcome.pause_s is None else outcome.pause_s
             if time.monotonic() + pause > ends:
+                self.answered = False  # the next job does not wait as long for a server that is gone
                 wanted = "" if outcome.pause_s is None else f", and asks for a pause of {pause:g} s"
                 raise ModelError(
                     f"the endpoint {self.url} {outcome.reason}{wanted}; endpoint.patience_s ({patience:g} s) does not "

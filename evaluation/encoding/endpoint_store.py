@@ -69,6 +69,7 @@ class EndpointStore:
         self._identity, self._max_bytes = dict(identity), max_bytes
         self._batches = ""  # the identity of the folder with the batches
         self._is_writable = True
+        self._unproved: list[Path] = []
 
     def open(self, probe_vectors: NDArray[np.float32]) -> None:
         """Chooses the batches that the server of these probe vectors has answered.
@@ -95,6 +96,14 @@ class EndpointStore:
         """Stores a batch. If the cache can't be written, batches are not kept, and one warning says so."""
         assert self._batches, "opened before the first batch"
         self._write(self._batches, hashes, batch)
+        self._unproved.append(_file(self._batches, hashes))
+
+    def prove(self, *, is_same: bool) -> None:
+        """Keeps what was stored since the last call if the server is still the same, else drops it."""
+        while self._unproved:
+            file = self._unproved.pop()
+            if not is_same:
+                file.unlink(missing_ok=True)
 
     def prune(self) -> None:
         """Drops what has been unused for longest until the cache fits into its limit."""

@@ -13,7 +13,17 @@ TINY_NORM = 1e-20
 """A vector this short, but not zero, has no direction in float32: the squares of its values are zero or nearly so."""
 
 
-def check_vectors(vectors: NDArray[np.float32], texts: Sequence[str], *, allow_zero: bool = False) -> int:
+_UNKNOWN = "Check the model's files and the precision that it runs in."
+_REMEDIES = {
+    "float16": "The forward pass ran in float16, which holds no number above 65,504: set dtype: bfloat16 or float32.",
+    "bfloat16": "The forward pass ran in bfloat16: set dtype: float32.",
+    "float32": "The forward pass ran in float32, so check the model's files; they may be damaged.",
+}
+
+
+def check_vectors(
+    vectors: NDArray[np.float32], texts: Sequence[str], *, allow_zero: bool = False, dtype: str | None = None
+) -> int:
     """Check raw pooled vectors before anything normalises them.
 
     Args:
@@ -21,6 +31,7 @@ def check_vectors(vectors: NDArray[np.float32], texts: Sequence[str], *, allow_z
         texts: The U texts, for messages.
         allow_zero: Keep vectors that are exactly zero, where the reference library gives them too (a StaticEmbedding of
             an empty text).
+        dtype: The precision of the forward pass, for messages; None where it is not known.
 
     Returns:
         How many vectors are exactly zero.
@@ -44,6 +55,6 @@ def check_vectors(vectors: NDArray[np.float32], texts: Sequence[str], *, allow_z
             first = texts[int(np.flatnonzero(bad)[0])][:80]
             raise EncodingError(
                 f"{int(bad.sum())} of {len(texts)} vectors can't be used: the one of {first!r} is {kind}. "
-                "Check the model's weights and dtype; no score is made of such vectors."
+                f"No score is made of such vectors. {_REMEDIES.get(dtype or '', _UNKNOWN)}"
             )
     return int(is_zero.sum())

@@ -13,9 +13,6 @@ from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import IDENTITY_VERSION, Job
-from evaluation.models.proof_store import Proof
-from evaluation.records.job_audit import JobAudit
-from evaluation.records.job_audit import Proof as StoredProof
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import DatasetProvenance, Hardware, ModelProvenance, ModelSettings, Provenance
 from evaluation.system.atomic_files import reason
@@ -75,18 +72,13 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         state="done",
         main_score=result.main_score,
         scores=result.scores,
-        audit=_with_proof(result.audit, model.resolved.proof),
+        audit=result.audit.model_copy(update={"proof": model.resolved.proof}),
         warnings=tuple(result.warnings),
         counts=result.counts,
         timing=result.timing,
         provenance=_provenance(job, model, result.dataset_content),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
-
-
-def _with_proof(audit: JobAudit, proof: Proof | None) -> JobAudit:
-    stored = None if proof is None else StoredProof.model_validate(proof.as_dict())
-    return audit.model_copy(update={"proof": stored})
 
 
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:

@@ -89,7 +89,9 @@ class LocalExecutor:
         if isinstance(resolved, EvaluationError):
             raise resolved
         if model.backend == "openai":
-            return self._served.setdefault(model.label, self._endpoint(model, resolved))
+            if model.label not in self._served:
+                self._served[model.label] = self._endpoint(model, resolved)
+            return self._served[model.label]
         loaded = self._encoder
         if loaded is None or (loaded.checkpoint, loaded.settings) != (resolved.checkpoint, resolved.settings):
             self._encoder = None  # free the old model before the next is loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from evaluation.jobs import Job
 from evaluation.records.job_record import JobRecord
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class RunOutcome:
     """What a run leaves behind.
 
@@ -28,10 +29,32 @@ class RunOutcome:
     n_executed: int = 0
     is_part: bool = False
 
+    def __repr__(self) -> str:
+        """One line: how many jobs have a score, and where they are stored."""
+        done = len(self.records) - len(self.failed)
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        scored = f"{done} of {len(self.records)} jobs have a score{failed}"
+        return f"RunOutcome({scored}; {self.n_executed} ran now: {self.folder})"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: a row per job."""
+        rows = [
+            f"<tr><td>{escape(r.label)}</td><td>{escape(r.task)}</td><td>{_score_or_error(r)}</td></tr>"
+            for r in self.records
+        ]
+        head = "<tr><th>Model</th><th>Task</th><th>Score</th></tr>"
+        return f"<table><caption>{escape(repr(self))}</caption>{head}{''.join(rows)}</table>"
+
     @property
     def failed(self) -> list[JobRecord]:
         """Records of jobs that have an error instead of a score."""
         return [record for record in self.records if record.state == "failed"]
+
+
+def _score_or_error(record: JobRecord) -> str:
+    if record.main_score is not None:
+        return f"{100 * record.main_score:.2f} {escape(record.metric)}"
+    return escape(f"failed: {record.error.message}" if record.error else "no score")
 
 
 class WorkerProgress(NamedTuple):

@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
 from evaluation.errors import FolderInUseError, UnwritableError, UsageError
 from evaluation.planning.parts import Part
 from evaluation.system.atomic_files import make_folder, reason, write_json
+from evaluation.system.file_locks import open_lock
 
 _LOG = logging.getLogger(__name__)
 LOCK_FILE, HOLDER_FILE, PARTS_FOLDER = ".lock", ".holder.json", ".parts"
@@ -60,7 +61,7 @@ def hold(folder: Path, *, part: Part | None = None, wait: bool = False) -> Itera
     own = _place(folder, part)
     try:
         make_folder(own.lock.parent)
-        lock = FileLock(own.lock)
+        lock = open_lock(own.lock)
         _acquire(lock, folder, part, wait=wait)
     except OSError as error:
         kind = UnwritableError if error.errno in _FULL else UsageError
@@ -76,7 +77,7 @@ def hold(folder: Path, *, part: Part | None = None, wait: bool = False) -> Itera
         lock.release()
 
 
-def _acquire(lock: FileLock, folder: Path, part: Part | None, *, wait: bool) -> None:
+def _acquire(lock: BaseFileLock, folder: Path, part: Part | None, *, wait: bool) -> None:
     """Takes the own lock, then looks at those that exclude it; of two processes, one at least sees the other's."""
     is_told = False
     while True:
@@ -94,7 +95,7 @@ def _acquire(lock: FileLock, folder: Path, part: Part | None, *, wait: bool) -> 
         time.sleep(random.uniform(*_WAIT_S))  # so that two that wait for each other don't do so in step
 
 
-def _try_to_acquire(lock: FileLock, folder: Path, part: Part | None) -> Path | None:
+def _try_to_acquire(lock: BaseFileLock, folder: Path, part: Part | None) -> Path | None:
     """Takes the lock; if another process is in the way, returns the file that names it, and holds nothing."""
     own = _place(folder, part)
     try:
@@ -103,7 +104,7 @@ def _try_to_acquire(lock: FileLock, folder: Path, part: Part | None) -> Path | N
         return own.holder
     for other in _excluding(folder, part):
         try:
-            with FileLock(other.lock).acquire(timeout=_GLANCE_S):
+            with open_lock(other.lock).acquire(timeout=_GLANCE_S):
                 pass
         except Timeout:
             lock.release()

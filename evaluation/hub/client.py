@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation.hub.cache import HubError, Kind, hub_cache, is_offline, matches
+from evaluation.hub.transport import limit_transport
 from evaluation.system.retries import can_pass, with_retries
+from evaluation.system.threads import call_with_deadline
 
 Result = TypeVar("Result")
 
+_DESCRIBING_S, _FETCHING_S = 180.0, 30 * 86_400.0
 _NETWORK_ERRORS = frozenset({"ConnectError", "ConnectionError", "ConnectTimeout", "NetworkError", "TransportError"})
 
 
@@ -60,7 +63,7 @@ def describe(kind: Kind, name: str, revision: str | None) -> Repository:
         licence = getattr(info.card_data, "license", None) if info.card_data else None
         return Repository(kind, name, str(info.sha), None if licence is None else str(licence), files)
 
-    return _persistent(kind, name, revision, ask)
+    return _persistent(kind, name, revision, ask, _DESCRIBING_S)
 
 
 def fetch(kind: Kind, name: str, revision: str | None, patterns: Sequence[str], *, ignored: Sequence[str] = ()) -> Path:
@@ -91,7 +94,7 @@ def fetch(kind: Kind, name: str, revision: str | None, patterns: Sequence[str], 
         )
         return Path(found)
 
-    return _persistent(kind, name, revision, download)
+    return _persistent(kind, name, revision, download, _FETCHING_S)
 
 
 def exactly(name: str) -> str:
@@ -99,18 +102,27 @@ def exactly(name: str) -> str:
     return glob.escape(name)
 
 
-def _persistent(kind: Kind, name: str, revision: str | None, act: Callable[[], Result]) -> Result:
-    """Call, again a few times where it fails for a reason that can pass, and say in a sentence what went wrong."""
+def _persistent(kind: Kind, name: str, revision: str | None, act: Callable[[], Result], seconds: float) -> Result:
+    """Calls, again a few times where it fails for a reason that can pass, and says in a sentence what went wrong.
+
+    The work is done in a thread that Ctrl-C leaves behind, because the library waits for its own threads.
+    """
+    limit_transport()
 
     def direct() -> Result:
         try:
-            return act()
+            return call_with_deadline(act, seconds)
         except FileNotFoundError as error:  # the library looked into its cache after the network had failed
             raise (error.__cause__ if isinstance(error.__cause__, Exception) else error) from None
 
     try:
         return with_retries(direct, f"{kind} {name}")
+    except HubError:
+        raise
     except Exception as error:  # the library's transport, whichever it is, has exceptions of its own
+        if isinstance(error, TypeError | LookupError | AttributeError):  # from an answer of another shape
+            what = f"{kind} {name!r}: the Hub's answer can't be understood"
+            raise HubError(f"{what} ({type(error).__name__}: {error}); check HF_ENDPOINT and the network.") from error
         if not isinstance(error, OSError | ValueError) and not can_pass(error) and not _is_network_error(error):
             raise
         raise HubError(_sentence(kind, name, revision, error)) from error

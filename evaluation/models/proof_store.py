@@ -23,7 +23,7 @@ _LIBRARIES = ("torch", "transformers", "sentence-transformers", "tokenizers", "p
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What came of the comparison.
+    """What came of the comparison of our forward pass with the library's.
 
     Attributes:
         outcome: Which forward pass runs the model.
@@ -48,7 +48,7 @@ class Proof:
     seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Returns JSON values."""
         return {**asdict(self), "versions": dict(self.versions)}
 
 
@@ -61,7 +61,7 @@ class Proven(NamedTuple):
 
 @cache
 def library_versions() -> Mapping[str, str]:
-    """Installed versions of the libraries that decide an embedding."""
+    """Returns the installed versions of the libraries that decide an embedding."""
     found = {}
     for name in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -70,7 +70,7 @@ def library_versions() -> Mapping[str, str]:
 
 
 def read_proof(key: Mapping[str, Any]) -> Proven | None:
-    """The stored proof of a checkpoint under a key; None where there is none, or a damaged one."""
+    """Returns the stored proof of a checkpoint under a key; None where there is none, or a damaged one."""
     file = _proof_file(key)
     try:
         stored = read_sealed_json(file)
@@ -83,7 +83,7 @@ def read_proof(key: Mapping[str, Any]) -> Proven | None:
 
 
 def write_proof(key: Mapping[str, Any], proven: Proven) -> None:
-    """Store a proof; where the cache can't be written, it is made again next time."""
+    """Stores a proof; where the cache can't be written, it is made again next time."""
     content = {"key": dict(key), "facts": proven.facts.as_dict(), "proof": proven.proof.as_dict()}
     with contextlib.suppress(StoreError):
         write_sealed_json(_proof_file(key), content)

@@ -143,6 +143,7 @@ class _RunEstimate:
         self._config, self._calibration, self._shapes = config, calibration, shapes
         self._place = place_name(config.runtime.device)
         self._groups: dict[tuple[object, ...], list[TextGroup] | None] = {}
+        self._kept: dict[tuple[int, int, float, int], tuple[float, float]] = {}
         self._encoded: dict[tuple[str, ...], _EncodedTexts] = {}
         self._fetched: set[tuple[str, str]] = set()
         self._cache_bytes = 0.0
@@ -206,8 +207,8 @@ class _RunEstimate:
         for group in groups:
             prefix = job.rules.prefix(group.side)
             ratio = self._calibration.characters_per_token(shape.tokenizer, group.script, task)
-            kept = np.minimum(SPECIAL_TOKENS + (group.characters + len(prefix)) / ratio, max_length)
-            tokens, mean = float(kept.mean()) * group.unique, float((kept * kept).mean() / kept.mean())
+            per_text, mean = self._lengths(group, len(prefix), ratio, max_length)
+            tokens = per_text * group.unique
             totals.tokens += tokens
             if self._is_encoded(job.model, shape, prefix, group):
                 continue
@@ -216,6 +217,15 @@ class _RunEstimate:
             totals.flops += shape.flops(tokens, mean)
             totals.encoding_s += tokens * shape.layers * _at_length(speed, mean) if speed else 0.0
         return totals
+
+    def _lengths(self, group: TextGroup, prefix: int, ratio: float, max_length: int) -> tuple[float, float]:
+        """Returns the mean number of tokens per text, and of the text that a token is in; models share the result."""
+        key = (id(group), prefix, ratio, max_length)  # groups are kept as long as this object
+        if key not in self._kept:
+            kept = np.minimum(SPECIAL_TOKENS + (group.characters + prefix) / ratio, max_length)
+            total = float(kept.sum())
+            self._kept[key] = total / len(kept), float(kept @ kept) / total
+        return self._kept[key]
 
     def _is_encoded(self, model: ModelConfig, shape: ModelShape, prefix: str, group: TextGroup) -> bool:
         """Returns whether an earlier job encodes the group; if not, it counts as encoded from now on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from evaluation.models.proof_store import Proof
 from evaluation.protocols import Side, TaskRules
 from evaluation.records.sealed_models import StoredModel
 
@@ -59,31 +60,6 @@ class VectorRules(StoredModel):
     """Precision of weights and activations."""
     truncate_dim: int | None = None
     """Dimensions kept of a vector; None: all."""
-
-
-class Proof(StoredModel):
-    """The comparison of our forward pass with the checkpoint's own library on probe texts."""
-
-    outcome: Literal["fast", "library"]
-    """Which forward pass ran the model: ours, or the library's."""
-    reason: str
-    """Why, as a sentence."""
-    reference: str
-    """The library and the precision that vectors were compared with."""
-    n_texts: int
-    """Probe texts."""
-    cosine_distance: float | None
-    """The largest found; None where nothing was compared."""
-    length_difference: float | None
-    """The largest relative difference of vector lengths; None where nothing was compared."""
-    cosine_limit: float | None
-    """The largest distance allowed."""
-    length_limit: float | None
-    """The largest relative difference allowed."""
-    versions: dict[str, str]
-    """Of the libraries."""
-    seconds: float
-    """That the proof took when it was made."""
 
 
 class JobAudit(StoredModel):

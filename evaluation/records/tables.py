@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
-from evaluation.system.atomic_files import check_file, write_atomically
+from evaluation.system.atomic_files import read_checked, write_atomically
 from evaluation.system.parquet_files import check_expansion
 from evaluation.system.redaction import HIDDEN, secret_forms
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SENTENCE_HASHES: Final = ("sentence1_hash", "sentence2_hash")
+"""Columns of the samples of tasks on pairs: pairs with the same hash share a sentence."""
 
 
 def write_tables(folder: Path, tables: Mapping[str, pa.Table]) -> list[str]:
@@ -72,13 +75,22 @@ def stored_file(folder: Path, record: JobRecord, name: str) -> Path | None:
         DamagedFileError: The file is missing, or is not what was written.
         StoreError: The file can't be read.
     """
+    return None if stored_bytes(folder, record, name) is None else folder / name
+
+
+def stored_bytes(folder: Path, record: JobRecord, name: str) -> bytes | None:
+    """Reads one of the files beside a record and checks it; None where the job stored no such file.
+
+    Raises:
+        DamagedFileError: The file is missing, or is not what was written.
+        StoreError: The file can't be read, or is a table that stands for gigabytes.
+    """
     if name not in record.files:
         return None
-    file = folder / name
-    check_file(file, record.files[name])
-    if file.suffix == ".parquet":
-        _check_table(file, file.read_bytes())
-    return file
+    data = read_checked(folder / name, record.files[name])
+    if name.endswith(".parquet"):
+        _check_table(folder / name, data)
+    return data
 
 
 def _check_table(file: Path, data: bytes) -> None:
@@ -92,4 +104,4 @@ def _check_table(file: Path, data: bytes) -> None:
     try:
         check_expansion(data)
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise StoreError(f"{file} can't be read: {error}.") from error
+        raise StoreError(f"{file} can't be read: {str(error).rstrip('.')}.") from error

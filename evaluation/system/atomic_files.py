@@ -10,11 +10,12 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from evaluation.errors import DamagedFileError, StoreError, UnwritableError
 from evaluation.system.limited_reading import parse_json
 from evaluation.system.redaction import hide, redactor
 
+_LOG = logging.getLogger(__name__)
+_unsynced: set[int | None] = set()
 DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
 _SEAL = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
@@ -63,18 +66,41 @@ def read_sealed_json(file: Path) -> dict[str, Any]:
 
 
 def check_file(file: Path, sha256: str) -> None:
-    """Compare a file with the checksum that was noted when it was written.
+    """Compares a file with the checksum that was noted when it was written.
 
     Raises:
         DamagedFileError: It is another one, or gone.
         StoreError: It can't be read.
     """
-    try:
+    with _read_faults(file):
         digest = sha256_of(file)
+    _compare(file, digest, sha256)
+
+
+def read_checked(file: Path, sha256: str) -> bytes:
+    """Reads a file and compares it with the checksum that was noted when it was written.
+
+    Raises:
+        DamagedFileError: It is another one, or gone.
+        StoreError: It can't be read.
+    """
+    with _read_faults(file):
+        data = file.read_bytes()
+    _compare(file, hashlib.sha256(data).hexdigest(), sha256)
+    return data
+
+
+@contextlib.contextmanager
+def _read_faults(file: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise DamagedFileError(file, "it is missing") from None
     except OSError as error:
         raise StoreError(f"{file} can't be read: {reason(error)}.") from error
+
+
+def _compare(file: Path, digest: str, sha256: str) -> None:
     if digest != sha256:
         raise DamagedFileError(file, "its checksum is not that of what was written")
 
@@ -151,13 +177,22 @@ def reason(error: OSError) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the system can do that for folders."""
-    with contextlib.suppress(OSError):
+    """Makes the names in a folder survive a power cut; where the system can't, a warning says so, once per reason."""
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno not in _unsynced:
+            _unsynced.add(error.errno)
+            _LOG.warning(
+                "%s can't be synced (%s): after a power cut, files that were just written may be gone; the same "
+                "command makes them again.",
+                folder,
+                reason(error),
+            )
 
 
 def json_text(content: Mapping[str, Any]) -> str:

@@ -20,20 +20,21 @@ def parse_json(content: bytes | str) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-        ValueError: It is not JSON in UTF-8, holds more than five million values, or is nested too deeply.
+        ValueError: It is not JSON in UTF-8, holds more than five million values or half a character, or is nested too
+            deeply.
     """
-    if len(content) > _MAX_JSON_VALUES and _count_marks(content) > _MAX_JSON_VALUES:
+    text = content if isinstance(content, str) else content.decode("utf-8")
+    if len(text) > _MAX_JSON_VALUES and sum(text.count(mark) for mark in ",[{") > _MAX_JSON_VALUES:
         raise ValueError(f"it holds more than {_MAX_JSON_VALUES:,} values")
     try:
-        return json.loads(content)
+        value = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-
-
-def _count_marks(content: bytes | str) -> int:
-    if isinstance(content, str):
-        return sum(content.count(mark) for mark in ",[{")
-    return sum(content.count(mark) for mark in (b",", b"[", b"{"))
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character (a lone surrogate)") from None
+    return value
 
 
 def compose_yaml(text: str, *, max_characters: int = 1 << 24, max_values: int = 2_000_000) -> yaml.Node | None:

@@ -34,11 +34,16 @@ def check_expansion(data: bytes | pa.Buffer, names: Sequence[str] | None = None)
     limit = max(_MAX_BYTES, _MAX_RATIO * buffer.size)
     with parquet.ParquetFile(pa.BufferReader(buffer)) as file:
         wanted = [name for name in file.schema_arrow.names if names is None or name in names]
-        leaves = _leaves(file.metadata, wanted)
-    _check(sum(max(leaf.total_uncompressed_size, leaf.num_values) for leaf in leaves), limit)
-    if sum(leaf.num_values * (leaf.total_uncompressed_size + 8) for leaf in leaves) <= limit:
-        return  # even if each value were all that its column holds
-    texts = sorted({leaf.path_in_schema for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"})
+        leaves = [file.schema.column(number) for number in range(len(file.schema))]
+        # of groups only: pyarrow ends the process when it is asked for the metadata of a damaged column
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        sizes = [(group.num_rows * len(wanted), max(group.total_byte_size, 0)) for group in groups]
+    leaves = [leaf for leaf in leaves if leaf.path.partition(".")[0] in wanted]
+    _check(sum(max(size) for size in sizes), limit)
+    flat = all(leaf.max_repetition_level == 0 for leaf in leaves)
+    if flat and sum(n_values * (n_bytes + 8) for n_values, n_bytes in sizes) <= limit:
+        return  # even if each value were all that its group holds
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     n_bytes = 0
     with parquet.ParquetFile(pa.BufferReader(buffer), read_dictionary=texts) as file:  # each text once
         for number in range(file.num_row_groups):
@@ -50,13 +55,6 @@ def check_expansion(data: bytes | pa.Buffer, names: Sequence[str] | None = None)
 def _check(n_bytes: int, limit: int) -> None:
     if n_bytes > limit:
         raise ValueError(f"it stands for {n_bytes:,} bytes, more than {_MAX_RATIO} times what it holds")
-
-
-def _leaves(metadata: Any, wanted: Sequence[str]) -> list[Any]:
-    """Returns the metadata of all chunks of the wanted columns."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
-    return [chunk for chunk in chunks if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in wanted)]
 
 
 def _size(array: Any) -> int:

@@ -366,7 +366,8 @@ def test_all_faults_of_a_config_are_counted_and_said_at_once(
     monkeypatch.chdir(tmp_path)
     said = call(["c.yaml", "--model", "b"], monkeypatch, capsys)
     assert said.code == 2
-    first, *sentences = said.error.splitlines()
+    reading, first, *sentences = said.error.splitlines()
+    assert reading == "run-benchmark: reading c.yaml ..."
     assert first == "run-benchmark: 4 faults:"
     assert len(sentences) == 4
 

@@ -29,6 +29,7 @@ def command(tmp_path: Path) -> Run:
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "80"},
             capture_output=True,
             text=True,
+            encoding=os.environ.get("PYTHONIOENCODING", "utf-8"),
             check=False,
             timeout=120,
         )
@@ -55,6 +56,18 @@ def test_table_on_standard_output(command: Run, table: Path) -> None:
     done = command(table, "--model", "a s", "--baseline", "a s")
     assert (done.returncode, done.stderr) == (0, "")
     assert "SciFact" in done.stdout and "50.00" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_table_on_a_terminal_of_any_encoding(command: Run, table: Path, encoding: str, monkeypatch) -> None:
+    signs = table.read_text(encoding="utf-8").replace("org/b", "org/β¹–中")
+    table.write_text(signs, encoding="utf-8")
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    done = command(table, "--mixed", "--format", "markdown")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "75.00" in done.stdout
+    assert command(table, "--mixed").returncode == 0
 
 
 def test_protocols_are_refused_together_with_exit_code_2(command: Run, table: Path) -> None:

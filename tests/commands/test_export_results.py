@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from support.fake_runs import retrieval, write_run
 
+from evaluation.analysis.handover.exports import write_trec
 from evaluation.commands.export_results import main
+from evaluation.errors import UsageError
 from evaluation.system.atomic_files import read_sealed_json, write_sealed_json
 
 CALL = "import sys; from evaluation.commands.export_results import main; sys.argv[0] = 'export-results'; main()"
@@ -53,6 +55,20 @@ def test_forged_label_writes_nothing(
     assert ended.value.code in {2, 3}
     assert "can't be the name of a" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_trec_export_of_ids_with_spaces_writes_nothing(tmp_path: Path) -> None:
+    """One of two jobs can be written, the other can't: a part of an export must not be left behind."""
+    run = write_run(tmp_path / "run", [retrieval(np.ones(3), task="A"), retrieval(np.ones(3), task="B")])
+    for file, query in zip(sorted(run.rglob("record.json")), ["q", "q 1"], strict=True):
+        ranking = file.with_name("run.parquet")
+        columns = {"split": "test", "subset": "default", "query_id": query, "corpus_id": "d", "rank": 1, "score": 0.5}
+        pq.write_table(pa.table({name: [value] for name, value in columns.items()}), ranking)
+        hashes = {**read_sealed_json(file)["files"], "run.parquet": hashlib.sha256(ranking.read_bytes()).hexdigest()}
+        write_sealed_json(file, {**read_sealed_json(file), "files": hashes})
+    with pytest.raises(UsageError, match="can't hold ids with spaces"):
+        write_trec(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_that_can_not_be_written_is_wrong_usage(

@@ -15,10 +15,11 @@ from support.fake_runs import job_record
 from evaluation import run
 from evaluation.commands.run_benchmark.plan import fitting, plan_run
 from evaluation.config.models import EndpointConfig, RunConfig
+from evaluation.errors import UsageError
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.jobs import build_jobs
 from evaluation.planning.calibration import Calibration
-from evaluation.planning.estimate import find_shape, speed_name
+from evaluation.planning.estimate import JobCost, RunCost, find_shape, speed_name
 from evaluation.records.store import RunStore
 from evaluation.system.machine import place_name
 
@@ -110,6 +111,16 @@ def test_stored_jobs_of_a_served_model_are_done(on_hub: RunConfig) -> None:
     assert note == f"{model.label} is served by http://127.0.0.1:9/v1; its tokens and time are not known here."
 
 
+def test_hours_of_a_named_device_are_those_of_the_device() -> None:
+    """Two jobs of 1.4e17 operations take 25 min each on an A100, and one hour there holds both; here they take 50 h."""
+    jobs = [JobCost("m", task, "waiting", flops=1.4e17, seconds=180_000.0) for task in ("A", "B")]
+    cost = RunCost(jobs, {}, [])
+    assert fitting(cost, 1, ("a100", None)) == {("m", "A"), ("m", "B")}
+    assert len(fitting(cost, 0.6, ("a100", None))) == 1
+    with pytest.raises(UsageError, match="the shortest takes about 50.00 h"):
+        fitting(cost, 1)
+
+
 @pytest.mark.parametrize("option", ["--plan", "--on=a100"])
 def test_plan_and_lock_do_not_go_together(tmp_path: Path, option: str) -> None:
     done = subprocess.run(
@@ -121,3 +132,13 @@ def test_plan_and_lock_do_not_go_together(tmp_path: Path, option: str) -> None:
     assert done.returncode == 2
     assert "--locked holds a run to its lock" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_first_line_says_what_is_read(tmp_path: Path) -> None:
+    """Before any library is loaded: a plan or run shows something at once."""
+    call = [sys.executable, "-c", CALL, "none.yaml"]
+    said = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False).stderr
+    assert said.splitlines()[0] == "run-benchmark: reading none.yaml ..."
+    assert subprocess.run([*call, "--quiet"], cwd=tmp_path, capture_output=True, text=True, check=False).stderr == (
+        "run-benchmark: none.yaml: there is no such file.\n"
+    )

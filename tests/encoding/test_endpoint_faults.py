@@ -137,6 +137,31 @@ def test_a_server_that_comes_back_with_other_weights_is_refused(
     assert encoder(server, keep=True).encode(TEXTS).vectors.tolist() == vectors_of(*TEXTS), "nothing of it was stored"
 
 
+def test_what_another_model_answered_unnoticed_is_dropped(
+    server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server whose connections survive, such as one behind a balancer, is found out by the next look at it."""
+    under_test = encoder(server, keep=True)
+    under_test.encode(["a text"])
+    server.model = "another"
+    under_test.encode(TEXTS[:8])
+    monkeypatch.setattr(endpoint, "_PROVE_EVERY_S", 0.0)
+    with pytest.raises(EncodingError, match="serves another model by now"):
+        under_test.encode(TEXTS)
+    server.model = "m"
+    assert encoder(server, keep=True).encode(TEXTS).vectors.tolist() == vectors_of(*TEXTS)
+
+
+def test_a_server_that_stays_away_does_not_hold_up_the_next_job(server: EmbeddingServer) -> None:
+    under_test = encoder(server, patience_s=0.3)
+    under_test.encode(["a text"])
+    server.stop()
+    with pytest.raises(ModelError, match=r"refused or cut the connection; endpoint.patience_s \(0.3 s\)"):
+        under_test.encode(["b"])
+    with pytest.raises(ModelError, match="can't be reached"):
+        under_test.encode(["b"])
+
+
 def test_a_page_of_a_proxy_in_mid_run_is_not_the_end(server: EmbeddingServer) -> None:
     under_test = encoder(server)
     under_test.encode(["a text"])

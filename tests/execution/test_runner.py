@@ -431,19 +431,21 @@ def test_prefixed_data_is_accepted_where_the_protocol_says_so(tiny_checkpoint: P
     assert any("already begin with" in warning for warning in record.warnings)
 
 
-def damage_weights(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes(b"no weights")
+def change_sizes(folder: Path) -> None:
+    """A folder check, which loads nothing, finds no fault in it."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 7}), encoding="utf-8")
 
 
 def empty_config(folder: Path) -> None:
     (folder / "config.json").write_text("[]", encoding="utf-8")
 
 
-def unlink_tokenizer(folder: Path) -> None:
-    (folder / "tokenizer.json").unlink()
+def empty_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
 
 
-@pytest.mark.parametrize("damage", [damage_weights, empty_config, unlink_tokenizer])
+@pytest.mark.parametrize("damage", [change_sizes, empty_config, empty_tokenizer])
 def test_model_that_can_not_be_loaded_fails_its_own_jobs_only(
     tiny_checkpoint: Path, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

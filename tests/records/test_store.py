@@ -15,8 +15,8 @@ from support.fake_runs import query_record
 from support.record_parts import hardware, job_audit, manifest, side_audit
 
 from evaluation.errors import DamagedFileError, SchemaVersionError, StoreError
+from evaluation.models.proof_store import Proof
 from evaluation.protocols import TaskRules
-from evaluation.records.job_audit import Proof
 from evaluation.records.job_record import JobError, JobRecord, SubsetScores
 from evaluation.records.run_manifest import Cost, ListedJob, PlanAndTruth
 from evaluation.records.store import RunStore

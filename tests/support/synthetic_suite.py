@@ -12,7 +12,7 @@ import pyarrow as pa
 from support.fake_runs import job_record, write_manifest
 from support.record_parts import EDGES, hardware, job_audit, side_audit, subset_scores, timing
 
-from evaluation.analysis.statistics.sample_reading import read_samples
+from evaluation.analysis.statistics.sample_reading import SampleReader
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.protocols import TaskRules
 from evaluation.records.job_audit import JobAudit, TokenLengths
@@ -165,7 +165,7 @@ def _job(
 def _with_true_score(store: RunStore, record: JobRecord, tables: Mapping[str, pa.Table]) -> JobRecord:
     """Store a record whose score is what its samples say."""
     saved = store.save(record, tables)
-    found = read_samples(store.job_folder(record.label, record.task, record.fingerprint), saved)
+    found = SampleReader().read(store.job_folder(record.label, record.task, record.fingerprint), saved)
     assert found is not None, record.task
     parts = tuple(UnitPart(*part) for part in found.parts)
     units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)

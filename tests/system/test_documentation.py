@@ -23,6 +23,7 @@ from jsonschema.validators import validator_for
 from ruamel.yaml import YAML
 from support.documentation import REPOSITORY, Block, anchors, blocks, links, pages, prose
 
+from evaluation import run
 from evaluation.config.loading import load_config
 from evaluation.config.models import RunConfig
 
@@ -41,6 +42,10 @@ FOREIGN_OPTIONS = {"--no-deps", "--editable", "--nodes", "--gpus-per-node"}
 ROWS = 12
 """Pairs of the small quickstart that the Python blocks and the action run on."""
 
+READ_ONLY = {"compare-results", "check-regression", "write-report"}
+READABLE = {"results/quickstart", "results/baselines/quickstart.json"}
+"""What commands of `READ_ONLY` read in the small quickstart."""
+
 BLOCKS = [block for page in pages() for block in blocks(page)]
 YAML_BLOCKS = [block for block in BLOCKS if block.language == "yaml"]
 COMMAND_LINES = [
@@ -55,6 +60,12 @@ PYTHON_PAGES = sorted({block.page for block in BLOCKS if block.language == "pyth
 
 def name(block: Block | tuple[Block, str]) -> str:
     return block.place if isinstance(block, Block) else f"{block[0].place} {block[1].split(' ')[0]}"
+
+
+def is_cheap(line: str) -> bool:
+    """Whether a command only reads what the small quickstart has, so that it can be run and not only parsed."""
+    program, *arguments = shlex.split(line, comments=True)
+    return program in READ_ONLY and {word for word in arguments if word.startswith("results/")} <= READABLE
 
 
 def test_readme_takes_a_minute() -> None:
@@ -116,7 +127,7 @@ def test_options_that_pages_name_exist() -> None:
         f"{page.relative_to(REPOSITORY)}: {option}"
         for page in pages()
         if page.parent.name != "benchmarks"
-        for option in re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", prose(page))
+        for option in re.findall(r"`(?:[^`\n]*?\s)?(--[a-z][a-z-]+)", prose(page))
         if option not in known
     }
     assert unknown == set()
@@ -278,8 +289,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "configs" / data / "test.jsonl").write_text("".join(lines[:ROWS]), encoding="utf-8")
     shutil.copytree(REPOSITORY / "results" / "published", root / "results" / "published")
     (root / "results" / "baselines").mkdir()
-    shell(root, "run-benchmark configs/quickstart.yaml --quiet")
-    shell(root, "check-regression results/quickstart --baseline results/baselines/quickstart.json --update-baseline")
+    update = ["results/quickstart", "--baseline", "results/baselines/quickstart.json", "--update-baseline"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert run(load_config("configs/quickstart.yaml")).failed == []
+        command("check-regression").main(update, standalone_mode=False)
     return root
 
 
@@ -298,6 +312,15 @@ def shell(root: Path, script: str, **environment: str) -> subprocess.CompletedPr
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.mark.parametrize("shown", [shown for shown in COMMAND_LINES if is_cheap(shown[1])], ids=name)
+def test_commands_that_read_the_quickstarts_run_succeed(
+    shown: tuple[Block, str], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace)
+    program, *arguments = shlex.split(shown[1], comments=True)
+    assert command(program).main(arguments, prog_name=program, standalone_mode=False) in (None, 0)
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

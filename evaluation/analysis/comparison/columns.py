@@ -6,7 +6,6 @@ import fnmatch
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from evaluation.errors import ComparisonError, DamagedFileError, SchemaVersionEr
 from evaluation.records.job_record import JobRecord
 from evaluation.records.origin import ModelProvenance
 from evaluation.records.store import RUN_FILE
+from evaluation.system.nearest_names import nearest_hint
 
 _SOURCE_NAMES = {"MTEB results repository": "MTEB", "model card": "card"}
 _FILTERS = ("types", "languages", "only", "exclude")
@@ -243,9 +243,7 @@ def _with_unique_labels(models: Sequence[ScoredModel]) -> list[ScoredModel]:
 
 
 def _unknown(option: str, value: str, labels: Sequence[str]) -> str:
-    near = get_close_matches(value, labels, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{option} {value!r}: no column has this label.{hint} Labels: {', '.join(labels)}."
+    return f"{option} {value!r}: no column has this label{nearest_hint(value, labels)} (labels: {', '.join(labels)})."
 
 
 def _speed(records: Sequence[JobRecord]) -> Speed:

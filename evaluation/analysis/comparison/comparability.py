@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 from evaluation.analysis.comparison.columns import ScoredModel
-from evaluation.analysis.run_view import differing
 
 _ASPECTS: Mapping[str, tuple[str, ...]] = {
     "protocol": ("protocol",),
@@ -35,7 +33,11 @@ def differences(models: Sequence[ScoredModel], task: str) -> dict[str, dict[str,
         for model in models
         if task in model.tasks and model.tasks[task].score is not None
     }
-    names = {name for first, second in combinations(known.values(), 2) for name in _names(first, second)}
+    first: dict[str, Any] = {}
+    names = set()
+    for conditions in known.values():
+        names |= _names(first, conditions)
+        first = {**conditions, **first}
     found: dict[str, dict[str, list[str]]] = {}
     for aspect in _ASPECTS:
         own = [name for name in _of(aspect, names) if name == aspect or aspect not in names]
@@ -75,8 +77,7 @@ def marks(reference: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[str, ..
 
 def _names(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[str]:
     """The conditions that both know and in which they differ."""
-    shared = [name for name in first if name in second]
-    return set(differing({name: first[name] for name in shared}, {name: second[name] for name in shared}))
+    return {name for name, value in first.items() if name in second and value != second[name]}
 
 
 def _of(aspect: str, names: set[str]) -> list[str]:

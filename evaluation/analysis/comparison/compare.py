@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.analysis.comparison.columns import ScoredModel, chosen, column, position_of, read_columns
 from evaluation.analysis.comparison.comparability import differences, faults, marks
-from evaluation.analysis.comparison.evidence import Evidence
+from evaluation.analysis.comparison.evidence import Evidence, Finding
 from evaluation.analysis.comparison.field import place_among
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
@@ -134,7 +134,7 @@ def compare_models(
     sentences = faults(models, tasks)
     if sentences and not mixed:
         raise ComparisonError("\n".join([*sentences[:-1], f"{sentences[-1]} {_REMEDY}"]))
-    evidence = Evidence(options)
+    evidence = Evidence(models, position, options)
     rows = _adjusted([_row(models, task, position, evidence, published) for task in tasks], options.alpha)
     benchmark, aggregates = summarize(models, rows, position, evidence, published)
     comparison = Comparison(
@@ -196,11 +196,11 @@ def _row(
     conditions = [task.conditions if task is not None else {} for task in tasks]
     first = next((own for own in conditions if own), {})
     reference = (conditions[baseline] if baseline is not None else None) or first
+    against = models[baseline].tasks.get(name) if baseline is not None else None
     cells = []
-    for model, own in zip(models, conditions, strict=True):
-        against = models[baseline] if baseline is not None and model is not models[baseline] else None
-        cell = _cell(model, name, against, evidence, published)
-        cells.append(replace(cell, marks=marks(reference, own)))
+    for at, (model, finding) in enumerate(zip(models, evidence.row(name), strict=True)):
+        cell = _cell(model, name, against if at != baseline else None, finding, published)
+        cells.append(replace(cell, marks=marks(reference, conditions[at])))
     known = [task for task in tasks if task is not None]
     shown = next((task for task in known if task.score is not None), known[0])
     return Row(
@@ -214,7 +214,7 @@ def _row(
 
 
 def _cell(
-    model: ScoredModel, name: str, baseline: ScoredModel | None, evidence: Evidence, published: PublishedScores | None
+    model: ScoredModel, name: str, baseline: TaskScore | None, finding: Finding, published: PublishedScores | None
 ) -> Cell:
     task = model.tasks.get(name)
     if task is None:
@@ -222,22 +222,17 @@ def _cell(
     trained = _trained(model.model, task)
     if task.points is None:
         return Cell(note=task.note, stored=task, trained=trained)
-    theirs = baseline.tasks.get(name) if baseline else None
-    interval, note = evidence.interval(model, name)
-    difference = None
-    if baseline is not None and theirs is not None and theirs.score is not None:
-        difference, why = evidence.difference(model, baseline, name)
-        note = note or why
-    matches = published.matches(model.model, model.protocol, task, interval) if published and model.view else ()
     return Cell(
         score=task.points,
-        interval=interval,
-        delta=task.points - theirs.points if theirs is not None and theirs.points is not None else None,
-        difference=difference,
+        interval=finding.interval,
+        delta=task.points - baseline.points if baseline is not None and baseline.points is not None else None,
+        difference=finding.difference,
         trained=trained,
-        note=note,
+        note=finding.note,
         stored=task,
-        published=matches,
+        published=published.matches(model.model, model.protocol, task, finding.interval)
+        if published is not None and model.view is not None
+        else (),
     )
 
 

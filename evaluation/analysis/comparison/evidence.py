@@ -1,10 +1,10 @@
-"""Intervals and tests of a comparison, in points, from stored samples. Loads and jackknifes each sample once."""
+"""Intervals and tests of a comparison, in points, from stored samples. Reads and jackknifes each sample once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.comparability import marks
@@ -20,64 +20,63 @@ if TYPE_CHECKING:
 ALGORITHM = "algorithm"
 
 
+class Finding(NamedTuple):
+    """What the samples of one model on one task say, in points.
+
+    Attributes:
+        interval: Of the score; None where `note` says why.
+        difference: To the baseline; None where there is no test.
+        note: Why something is missing, or what it means.
+    """
+
+    interval: Interval | None = None
+    difference: Difference | None = None
+    note: str = ""
+
+
 class Evidence:
-    """Intervals and tests of a comparison's cells; statistics are imported when first asked for.
+    """Intervals and tests of a comparison's rows; statistics are imported when first asked for.
 
     Args:
+        models: The columns.
+        baseline: Position of the column that the others are compared with; None: no differences.
         options: Confidence, resamples, seed, and whether intervals are wanted at all.
     """
 
-    def __init__(self, options: ComparisonOptions) -> None:
+    def __init__(self, models: Sequence[ScoredModel], baseline: int | None, options: ComparisonOptions) -> None:
         self.options = options
-        self._samples: dict[tuple[str, str], Sample | None] = {}
-        self._differences: dict[tuple[str, str, str], Difference] = {}
+        self._models, self._baseline = models, baseline
+        self._samples: dict[str, list[Sample | None]] = {}
+        self._differences: dict[tuple[int, str], Difference] = {}
 
-    def interval(self, source: ScoredModel, task: str) -> tuple[Interval | None, str]:
-        """Returns the interval of a score, in points; or None and the reason."""
-        found, note = self._sample(source, task)
-        if found is None:
-            return None, note
-        from evaluation.analysis.statistics.paired_tests import MIN_UNITS, score_interval
-
-        interval = score_interval(found, confidence=self.options.confidence)
-        if interval is None:
-            return None, f"fewer than {MIN_UNITS} independent units: no interval"
-        return _interval_points(interval), "algorithm noise only" if found.units.kind == ALGORITHM else ""
-
-    def difference(self, first: ScoredModel, second: ScoredModel, task: str) -> tuple[Difference | None, str]:
-        """Returns the difference first - second on a task, in points; or None and the reason.
+    def row(self, task: str) -> list[Finding]:
+        """Returns what the samples of each column say of a task.
 
         Raises:
-            ComparisonError: Both are of the same data, but their samples do not pair.
+            ComparisonError: Two columns are of the same data, but their samples do not pair.
         """
-        (own, note), (other, why) = self._sample(first, task), self._sample(second, task)
-        if own is None or other is None:
-            return None, note or why
-        from evaluation.analysis.statistics.paired_tests import compare
-        from evaluation.analysis.statistics.sign_flips import Resampling
+        notes = self._read(task)
+        intervals, differences = self._intervals(task), self._compare(task)
+        found = []
+        for column, own in enumerate(self._samples[task]):
+            interval, note = intervals.get(column, (None, notes[column]))
+            difference = differences.get(column)
+            if isinstance(difference, ComparisonError):
+                note, difference = note or f"no test: {difference}", None
+            elif difference is not None:
+                self._differences[column, task] = difference
+                note, difference = note or difference.note, _points(difference)
+            elif self._baseline is not None and own is not None and column != self._baseline:
+                note = note or notes[self._baseline]
+            found.append(Finding(interval, difference, note))
+        return found
 
-        options = self.options
-        try:
-            found = compare(
-                own,
-                other,
-                confidence=options.confidence,
-                resampling=Resampling(options.n_resamples, options.seed),
-            )
-        except ComparisonError as error:
-            if _same_data(first.tasks[task], second.tasks[task]):
-                raise
-            return None, f"no test: {error}"
-        self._differences[first.label, second.label, task] = found
-        return _points(found), found.note
+    def suite(self, column: int, tasks: Sequence[str]) -> SuiteDifference | None:
+        """Returns a column's mean difference to the baseline, in points; None with fewer than two tested tasks.
 
-    def suite(self, first: ScoredModel, second: ScoredModel, tasks: Sequence[str]) -> SuiteDifference | None:
-        """Returns the mean difference first - second over tasks, in points; None with fewer than two tested tasks.
-
-        It is made of the tasks' differences: ask for those before.
+        It is made of the tasks' differences: ask for their rows before.
         """
-        keys = [(first.label, second.label, task) for task in tasks]
-        differences = [self._differences[key] for key in keys if key in self._differences]
+        differences = [self._differences[column, task] for task in tasks if (column, task) in self._differences]
         if len(differences) < 2:
             return None
         from evaluation.analysis.statistics.suite_tests import suite_difference
@@ -85,21 +84,63 @@ class Evidence:
         found = suite_difference(differences, confidence=self.options.confidence)
         return self.in_points(found) if found.n_tasks > 1 else None
 
-    def sample(self, source: ScoredModel, task: str) -> Sample | None:
-        """Returns the units of a column's task with their contributions; None where there are none."""
-        return self._sample(source, task)[0]
+    def samples(self, task: str) -> list[Sample | None]:
+        """Returns each column's units of a task with their contributions, once its row was asked for."""
+        return self._samples[task]
 
-    def _sample(self, source: ScoredModel, task: str) -> tuple[Sample | None, str]:
-        """The sample of a column's task, an aggregate's parts together, or None and the reason."""
-        found = source.tasks.get(task)
-        if not self.options.intervals or source.view is None or found is None or found.score is None:
-            return None, ""
-        key = (source.label, task)
-        if key not in self._samples:
-            from evaluation.analysis.statistics.paired_tests import sample
+    def _read(self, task: str) -> list[str]:
+        """Reads the samples of a task, an aggregate's parts together. Returns why a column has none."""
+        samples: list[Sample | None] = []
+        notes: list[str] = []
+        known: Sample | None = None
+        for model in self._models:
+            found, note = model.tasks.get(task), ""
+            own = None
+            if self.options.intervals and model.view is not None and found is not None and found.score is not None:
+                from evaluation.analysis.statistics.paired_tests import sample
 
-            self._samples[key] = None if found.units is None else sample(found.units)
-        return self._samples[key], found.why_no_units
+                units, note = found.load_units()
+                own = None if units is None else sample(units, known)
+            known = known or own
+            samples.append(own)
+            notes.append(note)
+        self._samples[task] = samples
+        return notes
+
+    def _intervals(self, task: str) -> dict[int, tuple[Interval | None, str]]:
+        """Column -> the interval of its score, in points, or None; and the reason, or what it means."""
+        samples = {column: own for column, own in enumerate(self._samples[task]) if own is not None}
+        if not samples:
+            return {}
+        from evaluation.analysis.statistics.paired_tests import MIN_UNITS, score_intervals
+
+        found: dict[int, tuple[Interval | None, str]] = {}
+        intervals = score_intervals(list(samples.values()), confidence=self.options.confidence)
+        for (column, own), interval in zip(samples.items(), intervals, strict=True):
+            note = "algorithm noise only" if own.units.kind == ALGORITHM else ""
+            if interval is None:
+                found[column] = None, f"fewer than {MIN_UNITS} independent units: no interval"
+            else:
+                found[column] = _interval_points(interval), note
+        return found
+
+    def _compare(self, task: str) -> dict[int, Difference | ComparisonError]:
+        """Column -> its difference to the baseline, 0-1; or why samples of other data do not pair."""
+        samples = self._samples[task]
+        baseline = samples[self._baseline] if self._baseline is not None else None
+        if self._baseline is None or baseline is None:
+            return {}
+        from evaluation.analysis.statistics.paired_tests import compare_pairs
+        from evaluation.analysis.statistics.sign_flips import Resampling
+
+        pairs = {at: (own, baseline) for at, own in enumerate(samples) if own is not None and at != self._baseline}
+        options, reference = self.options, self._models[self._baseline].tasks[task]
+        resampling = Resampling(options.n_resamples, options.seed)
+        found = compare_pairs(list(pairs.values()), confidence=options.confidence, resampling=resampling)
+        for column, difference in zip(pairs, found, strict=True):
+            if isinstance(difference, ComparisonError) and _same_data(self._models[column].tasks[task], reference):
+                raise difference
+        return dict(zip(pairs, found, strict=True))
 
     @staticmethod
     def in_points(found: SuiteDifference, sign: int = 1) -> SuiteDifference:

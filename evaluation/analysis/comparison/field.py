@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from evaluation.analysis.comparison.columns import ScoredModel
-from evaluation.analysis.comparison.evidence import Evidence
+from evaluation.analysis.comparison.evidence import ALGORITHM, Evidence
 from evaluation.analysis.comparison.results_repository import ModelScores, RepositoryOrigin, ResultsRepository
 from evaluation.analysis.comparison.types import Row
 from evaluation.analysis.run_view import TaskScore, mteb_name
@@ -19,6 +19,7 @@ from evaluation.models.names import original_name
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.intervals import Interval
+    from evaluation.analysis.statistics.paired_tests import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +108,17 @@ def place_among(
     n_tested: dict[str, int] = {}
     for model in ranked:
         field = others[model.label]
-        places += [_task_place(model, task, field[task], evidence) for task in field]
+        at = models.index(model)
+        for row in rows:
+            if row.task in field:
+                interval = row.cells[at].interval if _sample(evidence, at, row.task) is not None else None
+                points = model.tasks[row.task].points or 0.0
+                places.append(_place(model.label, row.task, points, interval, field[row.task]))
         whole = sorted(set.intersection(*(set(field[task]) for task in common))) if common else []
         if len(common) > 1 and whole:
             means = {name: fmean(field[task][name] for task in common) for name in whole}
             value = fmean(model.tasks[task].points or 0.0 for task in common)
-            interval, n_tested[model.label] = _interval_of_mean(model, common, value, evidence)
+            interval, n_tested[model.label] = _interval_of_mean(at, common, value, evidence)
             places.append(_place(model.label, None, value, interval, means))
     revisions = {task: _our_revisions(ranked, task) for task in names}
     local = tuple(task for task in names if any(revision.startswith("local-") for revision in revisions[task]))
@@ -139,9 +145,10 @@ def _comparable(task: TaskScore, stored: Mapping[str, ModelScores], our_name: st
     }
 
 
-def _task_place(model: ScoredModel, task: str, theirs: Mapping[str, float], evidence: Evidence) -> Place:
-    interval, note = evidence.interval(model, task)
-    return _place(model.label, task, model.tasks[task].points or 0.0, None if note else interval, theirs)
+def _sample(evidence: Evidence, column: int, task: str) -> Sample | None:
+    """Our units of a task; None for clustering, whose units show the algorithm's chance only."""
+    found = evidence.samples(task)[column]
+    return None if found is None or found.units.kind == ALGORITHM else found
 
 
 def _place(
@@ -162,26 +169,29 @@ def _place(
 
 
 def _interval_of_mean(
-    model: ScoredModel, tasks: Sequence[str], value: float, evidence: Evidence
+    column: int, tasks: Sequence[str], value: float, evidence: Evidence
 ) -> tuple[Interval | None, int]:
     """The interval of our mean, with tasks without samples taken as they are, and the number of tasks with samples."""
+    import numpy as np
+
     from evaluation.analysis.statistics.contributions import estimate
     from evaluation.analysis.statistics.intervals import t_interval
-    from evaluation.analysis.statistics.suite_tests import TaskError, mean_difference
+    from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences
 
     errors = []
     for task in tasks:
-        sample = evidence.sample(model, task)
-        if sample is None or sample.units.kind == "algorithm":
+        sample = _sample(evidence, column, task)
+        if sample is None:
             continue
         own = estimate(sample.contributions)
-        unit_ids = tuple(part.ids for part in sample.units.parts)
-        errors.append(TaskError(own.point, own.error, own.df, own.n_clusters, own.residuals, unit_ids))
+        point, error, df, n = (np.atleast_1d(number) for number in (own.point, own.error, own.df, own.n_changed))
+        ids = sample.contributions.clusters.ids
+        errors.append(TaskErrors(point, error, df, n, np.atleast_2d(own.residuals), ids))
     if not errors:
         return None, 0
-    found = mean_difference(errors, confidence=evidence.options.confidence)
-    error = 100 * found.error * len(errors) / len(tasks)
-    return (t_interval(value, error, found.df, evidence.options.confidence) if error else None), len(errors)
+    (found,) = mean_differences(errors, confidence=evidence.options.confidence)
+    of_mean = 100 * found.error * len(errors) / len(tasks)
+    return (t_interval(value, of_mean, found.df, evidence.options.confidence) if of_mean else None), len(errors)
 
 
 def _our_revisions(ranked: Sequence[ScoredModel], task: str) -> set[str]:

@@ -14,7 +14,7 @@ from evaluation.errors import ComparisonError
 
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.evidence import Evidence
-    from evaluation.analysis.statistics.suite_tests import SuiteDifference, TaskError
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 Floats = NDArray[np.float64]
 
@@ -35,10 +35,10 @@ def common_tasks(sources: Sequence[ScoredModel], rows: Sequence[Row], aggregates
 
 def compare_all_pairs(sources: Sequence[ScoredModel], tasks: Sequence[str], evidence: Evidence) -> Standings | None:
     """Tests every pair of runs; None with fewer than two of them, or where no task can be tested for all."""
-    runs = [source for source in sources if source.view is not None]
-    if len(runs) < 2 or not tasks or not evidence.options.intervals:
+    columns = [column for column, source in enumerate(sources) if source.view is not None]
+    if len(columns) < 2 or not tasks or not evidence.options.intervals:
         return None
-    found = _test_pairs(runs, tasks, evidence)
+    runs, found = [sources[column] for column in columns], _test_pairs(columns, tasks, evidence)
     if found is None:
         return None
     from evaluation.analysis.statistics.rank_tests import borda_tests, corrected_pairs, groups, rank_intervals
@@ -94,34 +94,37 @@ class _Tests(NamedTuple):
     n_tested: int
 
 
-def _test_pairs(runs: Sequence[ScoredModel], tasks: Sequence[str], evidence: Evidence) -> _Tests | None:
+def _test_pairs(columns: Sequence[int], tasks: Sequence[str], evidence: Evidence) -> _Tests | None:
     """None where no task can be tested for all models."""
-    from evaluation.analysis.statistics.contributions import score_covariance
-    from evaluation.analysis.statistics.paired_tests import paired_estimate
-    from evaluation.analysis.statistics.suite_tests import TaskError, mean_difference
+    from evaluation.analysis.statistics.contributions import Contributions, estimate, score_covariance, stacked
+    from evaluation.analysis.statistics.paired_tests import matched_contributions
+    from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences
 
-    k = len(runs)
-    errors: dict[tuple[int, int], list[TaskError]] = {(i, j): [] for i in range(k) for j in range(i + 1, k)}
-    covariances, n_tested = [np.zeros((k, k)) for _ in tasks], 0
+    k = len(columns)
+    tested: list[Contributions] = []
+    covariances = [np.zeros((k, k)) for _ in tasks]
     for at, task in enumerate(tasks):
-        samples = [evidence.sample(source, task) for source in runs]
+        samples = [evidence.samples(task)[column] for column in columns]
         known = [own for own in samples if own is not None and own.units.kind != "algorithm"]
         if len(known) < k:
             continue
         try:
-            estimates = {(i, j): paired_estimate(known[i], known[j]) for i, j in errors}
+            tested.append(stacked([matched_contributions(known[0], own) for own in known]))
         except ComparisonError:
             continue  # other data under `--mixed`: the cells say so
-        n_tested += 1
-        unit_ids = tuple(part.ids for part in known[0].units.parts)
-        for pair, own in estimates.items():
-            errors[pair].append(TaskError(own.point, own.error, own.df, own.n_changed, own.residuals, unit_ids))
-        covariances[at] = 1e4 * score_covariance([own.contributions for own in known])
-    if not n_tested:
+        covariances[at] = 1e4 * score_covariance(tested[-1])
+    if not tested:
         return None
-    suites = {pair: mean_difference(own, confidence=evidence.options.confidence) for pair, own in errors.items()}
+    suites: dict[tuple[int, int], SuiteDifference] = {}
     differences, p = np.zeros((k, k)), np.full((k, k), np.nan)
-    for (i, j), suite in suites.items():
-        differences[i, j], differences[j, i] = suite.value, -suite.value
-        p[i, j] = p[j, i] = suite.p_two_sided
-    return _Tests(suites, differences, p, covariances, n_tested)
+    for i in range(k - 1):
+        errors = []
+        for task_values in tested:
+            own = estimate(task_values[i] - task_values[i + 1 :])
+            ids = task_values.clusters.ids
+            errors.append(TaskErrors(own.point, own.error, own.df, own.n_changed, own.residuals, ids))
+        for j, suite in enumerate(mean_differences(errors, confidence=evidence.options.confidence), i + 1):
+            suites[i, j] = suite
+            differences[i, j], differences[j, i] = suite.value, -suite.value
+            p[i, j] = p[j, i] = suite.p_two_sided
+    return _Tests(suites, differences, p, covariances, len(tested))

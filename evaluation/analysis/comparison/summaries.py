@@ -110,7 +110,7 @@ class _Builder:
             source, difference, matches = self._sources[column], None, cell.published
             if cell.delta is not None and self._baseline is not None:
                 own = [self._tasks[task] for task in tasks if task in self._tasks and task not in cell.missing]
-                difference = evidence.suite(source, self._sources[self._baseline], own)
+                difference = evidence.suite(column, own)
             limited = any(record.limit for record in source.records)
             if published and source.view and not limited and not cell.missing and cell.value is not None:
                 names = [mteb_name(task) for task in tasks]

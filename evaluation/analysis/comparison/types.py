@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -306,6 +307,24 @@ class Comparison:
     runs: tuple[RunView, ...] = ()
     standings: Standings | None = None
     field: Field | None = None
+
+    def __repr__(self) -> str:
+        """One line: what is compared."""
+        labels = ", ".join(column.label for column in self.columns)
+        return f"Comparison({self.name}: {labels}; {len(self.rows)} tasks, baseline {self.baseline})"
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: a row per task and aggregate, a column per model, in points."""
+        head = "".join(f"<th>{escape(column.label)}</th>" for column in self.columns)
+        scored = [(row.task, [cell.score for cell in row.cells]) for row in self.rows]
+        scored += [(aggregate.name, [cell.value for cell in aggregate.cells]) for aggregate in self.aggregates]
+        rows = [
+            f"<tr><th>{escape(name)}</th>"
+            + "".join(f"<td>{'' if score is None else f'{score:.2f}'}</td>" for score in scores)
+            + "</tr>"
+            for name, scores in scored
+        ]
+        return f"<table><caption>{escape(repr(self))}</caption><tr><th></th>{head}</tr>{''.join(rows)}</table>"
 
     def column(self, label: str) -> int:
         """The position of a label; KeyError if no column has it."""

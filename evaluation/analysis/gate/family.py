@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from evaluation.analysis.gate.matching import Case
 from evaluation.analysis.statistics.corrections import holm_in_families
-from evaluation.analysis.statistics.paired_tests import Difference, compare_units
+from evaluation.analysis.statistics.paired_tests import Difference, Sample, compare_pairs, sample
 from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.suite_tests import SuiteDifference, suite_difference
 from evaluation.errors import ComparisonError
@@ -47,14 +47,17 @@ def compare_all(cases: Sequence[Case], n_resamples: int) -> Family:
     """
     tasks: dict[Key, Difference] = {}
     mismatched: dict[Key, str] = {}
+    by_task: dict[str, list[Case]] = {}
     for case in cases:
-        if case.units is None:
-            continue
-        key = (case.label, case.task)
-        try:
-            tasks[key] = compare_units(*case.units, confidence=CONFIDENCE, resampling=Resampling(n_resamples))
-        except ComparisonError as error:
-            mismatched[key] = str(error)
+        if case.units is not None:
+            by_task.setdefault(case.task, []).append(case)
+    for own in by_task.values():
+        for case, found in zip(own, _compare(own, n_resamples), strict=True):
+            if isinstance(found, ComparisonError):
+                mismatched[case.label, case.task] = str(found)
+            else:
+                tasks[case.label, case.task] = found
+    tasks = {key: tasks[key] for case in cases if (key := (case.label, case.task)) in tasks}
     suites: dict[Key, SuiteDifference] = {}
     for label in dict.fromkeys(label for label, _ in tasks):
         members = [found for key, found in tasks.items() if key[0] == label and found.p_drop is not None]
@@ -73,3 +76,13 @@ def compare_all(cases: Sequence[Case], n_resamples: int) -> Family:
     }
     n_tested = sum(p is not None for p in drops[0].values())
     return Family(tasks, suites, mismatched, p_drop, n_tested * (2 if suites else 1))
+
+
+def _compare(cases: Sequence[Case], n_resamples: int) -> list[Difference | ComparisonError]:
+    """Tests the cases of one task together: their models were scored on the same units."""
+    pairs: list[tuple[Sample, Sample]] = []
+    for case in cases:
+        assert case.units is not None, case
+        run = sample(case.units[0], pairs[0][0] if pairs else None)
+        pairs.append((run, sample(case.units[1], run)))
+    return compare_pairs(pairs, confidence=CONFIDENCE, resampling=Resampling(n_resamples))

@@ -72,8 +72,9 @@ def _case(label: str, task: str, before: Sequence[ScoredJob], now: Sequence[Scor
     fault = _fault(before, now, known)
     baseline, run = (TaskScore(task, tuple(jobs)) if jobs else None for jobs in (before, now))
     units = None
-    if fault is None and run is not None and baseline is not None and run.units is not None:
-        units = (run.units, baseline.units) if baseline.units is not None else None
+    if fault is None and run is not None and baseline is not None:
+        theirs, ours = (one.load_units()[0] for one in (baseline, run))
+        units = (ours, theirs) if ours is not None and theirs is not None else None
     scores = [one.score if one is not None else None for one in (baseline, run)]
     return Case(label, task, scores[0], scores[1], units, fault)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from evaluation.analysis.gate.rule import GateRule
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.run_view import ScoredJob
-from evaluation.analysis.statistics.clusters import cluster_numbers
+from evaluation.analysis.statistics.clusters import clusters_of
 from evaluation.analysis.statistics.paired_tests import compare_units
 from evaluation.analysis.statistics.power import examples_for, spread_of_changes, visible_drop
 from evaluation.analysis.statistics.units import Units
@@ -128,4 +128,4 @@ def _has_examples(job: ScoredJob) -> bool:
 
 
 def _independent(units: Units) -> int:
-    return len({number for own in cluster_numbers(units) for number in own.tolist()})
+    return len(clusters_of(units).weights)

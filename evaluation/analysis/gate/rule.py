@@ -67,7 +67,8 @@ class GateRule:
             f"corrected after Holm over all tasks of this gate, is below {alpha}. A mean over tasks may not drop at "
             f"all: more than {NEGLIGIBLE:g} points with such a p is a regression, as small drops everywhere add up.",
             f"A drop by more than {drop} that cannot be tested fails as well: fewer than {MIN_UNITS} independent "
-            "examples, or nothing but the score is stored.",
+            "examples (of pairs: of the rarer kind), too few for this gate's number of tests, or nothing but the score "
+            "is stored. So does a collapse: the loss of two thirds of what the baseline had above a worthless model.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
             "Inconclusive, "
             + ("fails (--require-conclusive)" if self.require_conclusive else "passes (--require-conclusive fails it)")

@@ -15,9 +15,11 @@ from evaluation.analysis.gate.rule import NEGLIGIBLE, NOISE_ERRORS, Check, GateR
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.number_formats import p_equation
 from evaluation.analysis.run_view import differing
+from evaluation.analysis.statistics.collapse import has_collapsed, n_deciding
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.statistics.paired_tests import MIN_UNITS, Difference
 from evaluation.analysis.statistics.power import examples_to_rule_out
+from evaluation.analysis.statistics.units import Units
 
 MIN_RUNS = 5
 """Clustering: the standard error of fewer runs of the algorithm says nothing."""
@@ -63,7 +65,7 @@ def _task_check(case: Case, family: Family, rule: GateRule) -> Check:
         return Check(case.label, case.task, verdict, baseline, score, change, reason=reason)
     if key in family.p_drop:
         assert case.units is not None, case
-        verdict, reason = _tested_verdict(key, _unit_name(case.units[0].type), family, rule)
+        verdict, reason = _tested_verdict(key, case.units[1], family, rule)
     else:
         verdict, reason = _clustering_verdict(difference, rule)
     return Check(
@@ -101,8 +103,8 @@ def _clustering_verdict(difference: Difference, rule: GateRule) -> tuple[Verdict
     return Verdict.INCONCLUSIVE, f"its {difference.n_units} runs of the algorithm vary too much to decide"
 
 
-def _tested_verdict(key: Key, unit: str, family: Family, rule: GateRule) -> tuple[Verdict, str]:
-    difference, p = family.tasks[key], family.p_drop[key]
+def _tested_verdict(key: Key, baseline: Units, family: Family, rule: GateRule) -> tuple[Verdict, str]:
+    difference, p, unit = family.tasks[key], family.p_drop[key], _unit_name(baseline.type)
     drop, n = -100 * difference.value, difference.n_clusters
     if difference.n_changed == 0:
         return Verdict.NO_DROP, ""
@@ -110,14 +112,13 @@ def _tested_verdict(key: Key, unit: str, family: Family, rule: GateRule) -> tupl
     if drop > rule.max_drop:
         if significant:
             return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, {_p(p)}"
-        if difference.n_effective < MIN_UNITS:
-            few = f"it has {n} independent {unit}"
-            if n >= MIN_UNITS:
-                few = f"a few of its {n} {unit} carry most of the score"
+        if few := _too_few(difference, baseline, family.task_factor, rule):
             return _untested_verdict(drop, few, rule)
-        if family.task_factor * 2.0**-n >= rule.alpha:
-            tests = f"{n} {unit} are too few for this gate's number of tests"
-            return _untested_verdict(drop, tests, rule)
+        if has_collapsed(baseline, -difference.value):
+            return (
+                Verdict.REGRESSION,
+                f"collapsed: dropped {drop:.2f} points, most of what it had above a worthless model",
+            )
         return Verdict.INCONCLUSIVE, f"dropped {_more_than(drop, rule)}, {_p(p)}; {_missing(difference, unit, rule)}"
     if difference.lower_bound is None:
         return _untested_verdict(drop, f"it has {n} independent {unit}", rule)
@@ -127,6 +128,20 @@ def _tested_verdict(key: Key, unit: str, family: Family, rule: GateRule) -> tupl
             return Verdict.NO_DROP, f"dropped {drop:.2f} points, no more than {rule.max_drop:.2f}, {_p(p)}"
         return Verdict.NO_DROP, f"rose {-drop:.2f} points, by more than chance" if low > NEGLIGIBLE else ""
     return Verdict.INCONCLUSIVE, _missing(difference, unit, rule)
+
+
+def _too_few(difference: Difference, baseline: Units, factor: int, rule: GateRule) -> str:
+    """Why a task's units cannot show a collapse; empty where they can."""
+    unit, n, deciding = _unit_name(baseline.type), difference.n_clusters, n_deciding(baseline)
+    if n < MIN_UNITS:
+        return f"it has {n} independent {unit}"
+    if difference.n_effective < MIN_UNITS:
+        return f"a few of its {n} {unit} carry most of the score"
+    if deciding < MIN_UNITS:
+        return f"it has {deciding} {unit} of the rarer kind, matches or others"
+    if factor * 2.0 ** -min(n, deciding) >= rule.alpha:
+        return f"{min(n, deciding)} {unit} are too few for this gate's number of tests"
+    return ""
 
 
 def _missing(difference: Difference, unit: str, rule: GateRule) -> str:

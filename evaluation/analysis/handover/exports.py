@@ -27,28 +27,37 @@ def write_trec(run: Path, output: Path) -> list[Path]:
         The files.
 
     Raises:
-        UsageError: No job has a ranking, the run is limited, or an id holds a space, which the format can't express.
+        UsageError: No job has a ranking, the run is limited, or an id holds a space, which the format can't express;
+            then nothing is written.
         DamagedFileError: A stored file is missing or is not what was written.
 
     Example:
         >>> write_trec(Path("results/quickstart"), Path("trec"))
     """
-    store, written = RunStore(run), []
+    store, texts, faults = RunStore(run), dict[Path, str](), list[str]()
     for record in store.current_records():
         _refuse_limited(record, run)
         folder = store.job_folder(record.label, record.task, record.fingerprint)
         file = stored_file(folder, record, "run.parquet")
         if record.state == "done" and file is not None:
-            written += _write_rankings(record, file, output)
-    if not written:
+            try:
+                texts |= _rankings(record, file, output)
+            except UsageError as error:
+                faults.append(str(error))
+    if faults:
+        raise UsageError("\n".join(dict.fromkeys(faults)))
+    if not texts:
         raise UsageError(f"{run} holds no ranking: none of its jobs is retrieval or reranking.")
-    return written
+    for target, text in texts.items():
+        write_text(target, text)
+    return list(texts)
 
 
-def _write_rankings(record: JobRecord, file: Path, output: Path) -> list[Path]:
+def _rankings(record: JobRecord, file: Path, output: Path) -> dict[Path, str]:
+    """Returns the text of each file of a job."""
     import pyarrow.parquet as pq
 
-    written, tag = [], _SPACE.sub("_", record.label)
+    texts, tag = dict[Path, str](), _SPACE.sub("_", record.label)
     rankings: dict[tuple[str, str], list[str]] = {}
     for row in pq.read_table(file).to_pylist():
         query, document = row["query_id"], row["corpus_id"]
@@ -58,10 +67,8 @@ def _write_rankings(record: JobRecord, file: Path, output: Path) -> list[Path]:
         rankings.setdefault((row["split"], row["subset"]), []).append(line)
     for (split, subset), lines in rankings.items():
         name = f"{record.task}.{split}" + ("" if subset == "default" else f".{subset}")
-        target = output / _file_name(record.label) / _file_name(f"{name.replace('/', '__')}.run")
-        written.append(target)
-        write_text(written[-1], "".join(lines))
-    return written
+        texts[output / _file_name(record.label) / _file_name(f"{name.replace('/', '__')}.run")] = "".join(lines)
+    return texts
 
 
 def _file_name(name: str) -> str:

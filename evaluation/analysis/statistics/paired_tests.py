@@ -13,7 +13,14 @@ from typing import Final
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
 
-from evaluation.analysis.statistics.contributions import Contributions, Estimate, Floats, contributions, estimate
+from evaluation.analysis.statistics.contributions import (
+    Contributions,
+    Estimate,
+    Floats,
+    contributions,
+    estimate,
+    stacked,
+)
 from evaluation.analysis.statistics.intervals import (
     Interval,
     t_interval,
@@ -22,13 +29,15 @@ from evaluation.analysis.statistics.intervals import (
     wilson_interval,
 )
 from evaluation.analysis.statistics.scorers import RANKING
-from evaluation.analysis.statistics.shared_documents import CLUSTER
-from evaluation.analysis.statistics.sign_flips import EXACT_CLUSTERS, Resampling, exact_p_drop, flip_test
+from evaluation.analysis.statistics.shared_texts import CLUSTER
+from evaluation.analysis.statistics.sign_flips import EXACT_CLUSTERS, FlipTest, Resampling, exact_p_drop, flip_tests
 from evaluation.analysis.statistics.units import UnitPart, Units, score
 from evaluation.errors import ComparisonError
 
 MIN_UNITS: Final = 10
 """With fewer independent units, or fewer units that changed, there is no interval."""
+MIN_CORRELATED: Final = 50
+"""With fewer independent units the difference of two correlations has no interval: the jackknife's is too wide."""
 MIN_CLUSTERINGS: Final = 3
 MANY_UNITS: Final = 200
 """Above so many independent units Student's t takes the place of random signs; the two then agree."""
@@ -49,7 +58,7 @@ class Difference:
     """What two models' units of one task say about the difference of their scores, first - second.
 
     Attributes:
-        interval: None where fewer than `MIN_UNITS` units differ; `note` says so.
+        interval: None where fewer than `MIN_UNITS` units differ, or `MIN_CORRELATED` are correlated; `note` says so.
         p_two_sided: Of the paired test; None where no test applies.
         p_drop: One-sided: the chance of so low a difference if the first model were no worse than the second.
         n_units: Pairs of queries, examples or texts.
@@ -82,24 +91,51 @@ class Difference:
     unit_ids: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
 
 
-def sample(units: Units) -> Sample:
-    """Returns the units together with what each contributes to the score."""
-    return Sample(units, contributions(units))
+def sample(units: Units, known: Sample | None = None) -> Sample:
+    """Returns the units together with what each contributes to the score.
+
+    Args:
+        units: The units.
+        known: Another model's sample of the same task, whose clusters are taken over where the units are the same.
+    """
+    return Sample(units, contributions(units, known.contributions if known is not None else None))
 
 
-def score_interval(units: Units | Sample, *, confidence: float = 0.95) -> Interval | None:
+def score_interval(units: Units, *, confidence: float = 0.95) -> Interval | None:
     """Returns the interval of a task's score over its units; None with fewer than `MIN_UNITS` of them.
 
-    Wilson's interval: it stays within the score's limits and is no single point at them.
+    Wilson's interval: it stays within the score's limits and is not a single point at them.
     """
-    found = units if isinstance(units, Sample) else sample(units)
-    whole, kind = estimate(found.contributions), found.units.kind
+    return score_intervals([sample(units)], confidence=confidence)[0]
+
+
+def score_intervals(samples: Sequence[Sample], *, confidence: float = 0.95) -> list[Interval | None]:
+    """Does what `score_interval` does for several models."""
+    found: list[Interval | None] = [None] * len(samples)
+    for members in _together([own.contributions for own in samples]):
+        estimates = estimate(stacked([samples[at].contributions for at in members]))
+        for row, at in enumerate(members):
+            found[at] = _score_interval(samples[at], estimates[row], confidence)
+    return found
+
+
+def _score_interval(found: Sample, whole: Estimate, confidence: float) -> Interval | None:
+    kind = found.units.kind
     if whole.n_clusters < (MIN_CLUSTERINGS if kind == "algorithm" else MIN_UNITS):
         return None
     if kind == "algorithm":
         return t_interval(whole.point, whole.error, whole.df, confidence)
     quantile = _quantile(found.contributions, whole, confidence)
     return wilson_interval(whole.point, whole.error, whole.n_clusters, quantile, _limits(found))
+
+
+def _together(found: Sequence[Contributions]) -> list[list[int]]:
+    """The positions of contributions with the same clusters and numbers of experiments."""
+    groups: dict[object, list[int]] = {}
+    for at, own in enumerate(found):
+        alike = id(own.clusters), tuple(len(deviations) for deviations in own.experiments)
+        groups.setdefault(alike, []).append(at)
+    return list(groups.values())
 
 
 def compare_units(
@@ -110,53 +146,96 @@ def compare_units(
     Raises:
         ComparisonError: The two do not hold the same units of the same task and metric.
     """
-    return compare(sample(first), sample(second), confidence=confidence, resampling=resampling)
+    own = sample(first)
+    (found,) = compare_pairs([(own, sample(second, own))], confidence=confidence, resampling=resampling)
+    if isinstance(found, ComparisonError):
+        raise found
+    return found
 
 
-def compare(first: Sample, second: Sample, *, confidence: float = 0.95, resampling: Resampling = DEFAULT) -> Difference:
-    """Does what `compare_units` does, for samples that are made already."""
-    found = paired_estimate(first, second)
-    plain = Difference(
-        score(first.units) - score(second.units),
-        None,
-        None,
-        None,
-        first.units.n_units,
+def compare_pairs(
+    pairs: Sequence[tuple[Sample, Sample]], *, confidence: float = 0.95, resampling: Resampling = DEFAULT
+) -> list[Difference | ComparisonError]:
+    """Does what `compare_units` does for several pairs of samples; those on the same units are tested together.
+
+    Returns:
+        For each pair its difference, or why it has none.
+    """
+    found: dict[int, Difference | ComparisonError] = {}
+    places: list[int] = []
+    paired: list[Contributions] = []
+    for at, (first, second) in enumerate(pairs):
+        try:
+            paired.append(first.contributions - matched_contributions(first, second))
+            places.append(at)
+        except ComparisonError as error:
+            found[at] = error
+    for members in _together(paired):
+        estimates = estimate(stacked([paired[at] for at in members]))
+        rows = [estimates[row] for row in range(len(members))]
+        by_flips = [row for row, own in enumerate(rows) if _flips_decide(own)]
+        tests = flip_tests(estimates.added[by_flips], estimates.weights, confidence, resampling) if by_flips else []
+        flips = dict(zip(by_flips, tests, strict=True))
+        for row, at in enumerate(members):
+            place = places[at]
+            found[place] = _difference(*pairs[place], rows[row], confidence, flips.get(row))
+    return [found[at] for at in range(len(pairs))]
+
+
+def _difference(
+    first: Sample, second: Sample, found: Estimate, confidence: float, flips: FlipTest | None
+) -> Difference:
+    interval: Interval | None = None
+    p_two_sided: float | None = None
+    p_drop: float | None = None
+    lower_bound: float | None = None
+    note = ""
+    if first.units.kind == "algorithm":
+        note = "algorithm noise only"
+        if found.n_clusters >= MIN_CLUSTERINGS:
+            interval = t_interval(found.point, found.error, found.df, confidence)
+            lower_bound = interval.low
+    elif found.n_changed == 0 and not found.experiments_differ:
+        p_two_sided, p_drop, lower_bound, note = 1.0, 1.0, 0.0, "no unit differs"
+    else:
+        tested, p_drop, p_rise = _tested(found, confidence, flips)
+        p_two_sided = min(1.0, 2 * min(p_drop, p_rise))
+        if found.n_clusters < MIN_UNITS:
+            note = f"only {found.n_clusters} independent units: no interval"
+        elif found.n_changed < MIN_UNITS:
+            note = f"only {found.n_changed} of {found.n_clusters} units differ: no interval"
+            lower_bound = _bound_of_few(found, confidence)
+        elif found.n_clusters < MIN_CORRELATED and first.units.statistic in _CORRELATIONS:
+            lower_bound = tested.low
+            note = f"only {found.n_clusters} units: too few for the interval of a correlation's difference"
+        else:
+            interval, lower_bound = tested, tested.low
+    return Difference(
+        value=score(first.units) - score(second.units),
+        interval=interval,
+        p_two_sided=p_two_sided,
+        p_drop=p_drop,
+        n_units=first.units.n_units,
+        note=note,
         n_changed=found.n_changed,
         error=found.error,
         df=found.df,
         n_clusters=found.n_clusters,
         n_effective=found.n_effective,
+        lower_bound=lower_bound,
         residuals=found.residuals,
-        unit_ids=tuple(part.ids for part in first.units.parts),
+        unit_ids=first.contributions.clusters.ids,
     )
-    if first.units.kind == "algorithm":
-        plain = replace(plain, note="algorithm noise only")
-        if found.n_clusters < MIN_CLUSTERINGS:
-            return plain
-        interval = t_interval(found.point, found.error, found.df, confidence)
-        return replace(plain, interval=interval, lower_bound=interval.low)
-    if found.n_changed == 0 and not found.experiments_differ:
-        return replace(plain, p_two_sided=1.0, p_drop=1.0, lower_bound=0.0, note="no unit differs")
-    interval, p_drop, p_rise = _tested(found, confidence, resampling)
-    tested = replace(plain, p_two_sided=min(1.0, 2 * min(p_drop, p_rise)), p_drop=p_drop)
-    if found.n_clusters < MIN_UNITS:
-        return replace(tested, note=f"only {found.n_clusters} independent units: no interval")
-    if found.n_changed < MIN_UNITS:
-        note = f"only {found.n_changed} of {found.n_clusters} units differ: no interval"
-        return replace(tested, lower_bound=_bound_of_few(found, confidence), note=note)
-    return replace(tested, interval=interval, lower_bound=interval.low)
 
 
-def paired_estimate(first: Sample, second: Sample) -> Estimate:
-    """Returns the difference first - second with its standard error, without a test.
+def matched_contributions(first: Sample, second: Sample) -> Contributions:
+    """Returns the second sample's contributions in the order of the first one's units.
 
     Raises:
         ComparisonError: The two do not hold the same units of the same task and metric.
     """
     matched = matched_units(first.units, second.units)
-    others = second.contributions if matched is second.units else contributions(matched)
-    return estimate(first.contributions - others)
+    return second.contributions if matched is second.units else contributions(matched, first.contributions)
 
 
 def _bound_of_few(found: Estimate, confidence: float) -> float:
@@ -169,27 +248,27 @@ def _bound_of_few(found: Estimate, confidence: float) -> float:
     return -share * n * float(np.abs(found.added).max())
 
 
-def _tested(found: Estimate, confidence: float, resampling: Resampling) -> tuple[Interval, float, float]:
+def _flips_decide(found: Estimate) -> bool:
+    """Whether a difference is tested by random signs, and not by Student's t."""
+    many_or_sparse = found.n_clusters > MANY_UNITS or found.n_changed < MIN_UNITS
+    return not (found.uniform or found.experiments_differ or many_or_sparse)
+
+
+def _tested(found: Estimate, confidence: float, flips: FlipTest | None) -> tuple[Interval, float, float]:
     """The interval, and p of a drop and of a rise."""
     if found.uniform:
         p = max(2.0**-found.n_changed, np.finfo(float).tiny)
         p_drop, p_rise = (p, 1.0) if found.point < 0 else (1.0, p)
         return uniform_change_interval(found.point, found.n_changed, confidence), p_drop, p_rise
-    by_t = t_interval(found.point, found.error, found.df, confidence)
-    p_t = t_p_drop(found.point, found.error, found.df), t_p_drop(-found.point, found.error, found.df)
-    if found.experiments_differ or found.n_clusters > MANY_UNITS and found.n_changed > EXACT_CLUSTERS:
-        return by_t, *p_t
-    exact = None
-    if found.n_changed <= EXACT_CLUSTERS:
-        exact = exact_p_drop(found.added), exact_p_drop(-found.added)
-    if found.n_clusters > MANY_UNITS or found.n_changed < MIN_UNITS:
-        assert exact is not None
-        return by_t, *exact
-    flips = flip_test(found.added, found.weights, confidence, resampling)
-    beyond = exact or p_t  # what random signs do not resolve
-    p_drop = beyond[0] if flips.p_drop is None else flips.p_drop
-    p_rise = beyond[1] if flips.p_rise is None else flips.p_rise
-    return flips.interval, p_drop, p_rise
+    interval = t_interval(found.point, found.error, found.df, confidence)
+    p_drop, p_rise = t_p_drop(found.point, found.error, found.df), t_p_drop(-found.point, found.error, found.df)
+    if found.n_changed <= EXACT_CLUSTERS and not found.experiments_differ:
+        p_drop, p_rise = exact_p_drop(found.added), exact_p_drop(-found.added)
+    if flips is None:
+        return interval, p_drop, p_rise
+    # What random signs do not resolve stays as it is.
+    p_drop = p_drop if flips.p_drop is None else flips.p_drop
+    return flips.interval, p_drop, p_rise if flips.p_rise is None else flips.p_rise
 
 
 def _quantile(found: Contributions, whole: Estimate, confidence: float) -> float:

@@ -55,10 +55,15 @@ def groups(order: Sequence[int], p: Floats, alpha: float) -> list[list[int]]:
 
 
 def borda_points(scores: Floats) -> Floats:
-    """Returns (..., K) Borda points of (..., K, tasks) scores: models beaten on each task, a tie counting half."""
-    above = (scores[..., :, None, :] > scores[..., None, :, :]).sum(axis=(-2, -1))
-    equal = (scores[..., :, None, :] == scores[..., None, :, :]).sum(axis=(-2, -1)) - scores.shape[-1]
-    return np.asarray(above + equal / 2.0)
+    """Returns (..., K) Borda points of K models' scores on a task: models beaten, a tie counting half."""
+    order = np.argsort(scores, axis=-1)
+    ascending = np.take_along_axis(scores, order, axis=-1)
+    found = np.empty_like(ascending)
+    np.put_along_axis(found, order, np.broadcast_to(np.arange(scores.shape[-1], dtype=float), scores.shape), axis=-1)
+    for row in np.argwhere((np.diff(ascending, axis=-1) == 0).any(axis=-1)):  # ties share their mean
+        own = scores[*row]
+        found[*row] = ((own[:, None] > own).sum(axis=1) + (own[:, None] >= own).sum(axis=1) - 1) / 2
+    return found
 
 
 def borda_tests(scores: Floats, covariances: Sequence[Floats], seed: int) -> tuple[Floats, Floats]:
@@ -71,16 +76,15 @@ def borda_tests(scores: Floats, covariances: Sequence[Floats], seed: int) -> tup
         covariances: For each task (K, K); zeros where a task's uncertainty is not known.
         seed: Of the draws.
     """
-    rng = np.random.default_rng(seed)
-    drawn = np.empty((_DRAWS, *scores.shape))
-    for task, covariance in enumerate(covariances):
+    rng, k = np.random.default_rng(seed), len(scores)
+    points, observed = np.zeros((_DRAWS, k)), np.zeros(k)
+    for own, covariance in zip(scores.T, covariances, strict=True):
+        observed += borda_points(own)
         values, vectors = np.linalg.eigh(covariance)
-        noise = rng.standard_normal((_DRAWS, len(values))) * np.sqrt(np.clip(values, 0.0, None))
-        drawn[:, :, task] = scores[:, task] + noise @ vectors.T
-    points, observed = np.zeros(drawn.shape[:2]), borda_points(scores)
-    for block in np.array_split(np.arange(scores.shape[1]), max(scores.shape[1] // 8, 1)):
-        points += borda_points(drawn[:, :, block])
-    differences = observed[:, None] - observed[None]
+        noise = rng.standard_normal((_DRAWS, k)) * np.sqrt(np.clip(values, 0.0, None))
+        if covariance.any():
+            points += borda_points(own + noise @ vectors.T)
+    differences = observed[:, None] - observed
     errors = _standard_deviation_of_pairs(points)
     with np.errstate(divide="ignore", invalid="ignore"):
         p = np.where(errors > 0, 2 * ndtr(-np.abs(differences) / errors), np.where(differences == 0, 1.0, 0.0))

@@ -1,13 +1,12 @@
 """Scores that depend on the order of all examples: Spearman's correlation, average precision, best accuracy and F1.
 
-Computes each score on many resamples at once, from how often each resample contains each example: the jackknife's leave
-out one. Nothing is sorted again: one pass over the examples in their order sums, for all resamples together, what came
-so far. All numbers except the precisions are integers below 2**53, so their sums are exact.
+Each is computed once on all examples and, for its jackknife, without each of them. Nothing is sorted again: what an
+example's absence changes follows from sums over the examples in their order. Sums of ranks are integers, so exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,159 +14,178 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 Floats = NDArray[np.float64]
-Drawn = Sequence[Floats]
-"""For each of N examples (B,) how often each of B resamples contains it."""
+Integers = NDArray[np.int64]
 
 
-class _Order(NamedTuple):
-    """Examples by ascending key."""
-
-    order: NDArray[np.intp]  # (N,) position -> example
-    ends: NDArray[np.intp]  # (K,) last position of each group of equal keys
-    group: NDArray[np.intp]  # (N,) example -> its group
-
-    def ranks(self) -> Floats:
-        """(N,) twice the distance of each example's mean rank from the middle, which is an integer."""
-        of_group = 2.0 * (self.ends + 1) - np.diff(self.ends, prepend=-1) - len(self.order)
-        return np.asarray(of_group[self.group])
-
-    def groups(self) -> list[list[int]]:
-        """The examples of each group."""
-        order, ends = self.order.tolist(), (self.ends + 1).tolist()
-        return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _ordered(keys: NDArray[Any]) -> _Order:
-    _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
-    return _Order(np.argsort(group, kind="stable"), np.cumsum(sizes) - 1, group.astype(np.intp))
-
-
-class RankingScore:
-    """A ranking score, ready to be computed on resamples. An undefined score is 0.
+def ranking_score(statistic: str, arrays: Arrays) -> float:
+    """Returns the score of all examples; an undefined score is 0.
 
     Args:
         statistic: "spearman", "ap", "pair accuracy" or "pair f1".
         arrays: "gold" (N,), and "prediction" (N,) or (columns, N), higher is more similar. The best of several columns
             counts, as in mteb's max_ap.
     """
-
-    def __init__(self, statistic: str, arrays: Arrays) -> None:
-        gold = np.asarray(arrays["gold"])
-        self._statistic = statistic
-        self._by_gold = _ordered(gold)
-        self._positive = gold == 1
-        self._columns = [_ordered(column) for column in np.atleast_2d(arrays["prediction"])]
-
-    def whole(self) -> float:
-        """Returns the score of all examples, each counted once."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if self._statistic == "spearman":
-                score = _correlation(self._columns[0].ranks(), self._by_gold.ranks())
-            else:
-                score = np.max([self._of_all_pairs(column) for column in self._columns])
-        return float(np.nan_to_num(score, nan=0.0))
-
-    def on(self, drawn: Drawn) -> Floats:
-        """Returns (B,) the score of each resample."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if self._statistic == "spearman":
-                scores = _correlations(drawn, self._by_gold, self._columns[0])
-            else:
-                scores = np.max([self._of_pairs(drawn, column) for column in self._columns], axis=0)
-        return np.asarray(np.nan_to_num(scores, nan=0.0))
-
-    def _of_all_pairs(self, column: _Order) -> float:
-        hits = np.cumsum(self._positive[column.order[::-1]])
-        ends = len(hits) - 1 - np.concatenate([[0], column.ends[:-1] + 1])[::-1]  # of each group, from the top
-        above, hits = ends + 1.0, hits[ends]
-        n, n_positive = above[-1], hits[-1]
-        if self._statistic == "ap":
-            return float(np.sum(np.diff(hits, prepend=0) * (hits / above)) / n_positive)
-        above, hits = above[:-1], hits[:-1]  # mteb tries no threshold below all examples
-        if self._statistic == "pair f1":
-            return float(np.max(2.0 * hits / (above + n_positive), initial=0.0))
-        return float(np.max((2.0 * hits - above + n - n_positive) / n, initial=0.0))
-
-    def _of_pairs(self, drawn: Drawn, column: _Order) -> Floats:
-        """(B,) a score of the thresholds that lie between groups of equal similarity."""
-        groups = column.groups()[::-1]
-        matching = [[example for example in examples if self._positive[example]] for examples in groups]
-        above, hits = np.zeros_like(drawn[0]), np.zeros_like(drawn[0])
-        if self._statistic == "ap":
-            precisions = np.zeros_like(above)
-            for examples, matches in zip(groups, matching, strict=True):
-                _add_drawn(above, drawn, examples)
-                if matches:  # a group without a match adds nothing
-                    gained = sum_drawn(drawn, matches)
-                    hits += gained
-                    precisions += gained * (hits / np.maximum(above, 1.0))
-            return np.asarray(precisions / hits)
-        best = np.zeros_like(above)
-        n = sum_drawn(drawn, range(len(drawn)))
-        n_positive = _add_drawn(np.zeros_like(above), drawn, np.flatnonzero(self._positive))
-        for examples, matches in zip(groups[:-1], matching, strict=False):
-            _add_drawn(above, drawn, examples)
-            _add_drawn(hits, drawn, matches)
-            if self._statistic == "pair f1":
-                np.maximum(best, 2.0 * hits / (above + n_positive), out=best)
-            else:
-                np.maximum(best, (2.0 * hits - above + n - n_positive) / n, out=best)
-        return best
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if statistic == "spearman":
+            gold, prediction = ranked(arrays["gold"]), ranked(_only_column(arrays))
+            scores = _correlation(*(_dot(*own) for own in ((gold, prediction), (gold, gold), (prediction, prediction))))
+        else:
+            scores = np.max([_of_pairs(statistic, arrays["gold"], column) for column in _columns(arrays)])
+    return float(np.nan_to_num(scores, nan=0.0))
 
 
-def _correlation(ranks: Floats, gold: Floats) -> float:
-    return float(ranks @ gold / np.sqrt((ranks @ ranks) * (gold @ gold)))
+def leave_one_out(statistic: str, arrays: Arrays) -> Floats:
+    """Returns (N,) the score without each example; the arguments of `ranking_score`."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if statistic == "spearman":
+            gold, prediction = ranked(arrays["gold"]), ranked(_only_column(arrays))
+            mixed = _dots_without(gold, prediction, concordance(gold, prediction))
+            squares = (_dots_without(own, own, len(own.codes) - own.sizes) for own in (gold, prediction))
+            scores = _correlation(mixed, *squares)
+        else:
+            scores = np.max([_pairs_without(statistic, arrays["gold"], own) for own in _columns(arrays)], axis=0)
+    return np.asarray(np.nan_to_num(scores, nan=0.0))
 
 
-def _correlations(drawn: Drawn, by_gold: _Order, by_prediction: _Order) -> Floats:
-    """(B,) Spearman's correlation."""
-    n_drawn = sum_drawn(drawn, range(len(drawn)))
-    gold = np.empty((len(by_gold.ends), len(n_drawn)))  # (K, B)
-    for row, (_, rank) in zip(gold, _mean_ranks(drawn, by_gold, n_drawn), strict=True):
-        row[:] = rank
-    of_example = [gold[group] for group in by_gold.group.tolist()]
-    products, product = np.zeros_like(n_drawn), np.empty_like(n_drawn)
-    for examples, rank in _mean_ranks(drawn, by_prediction, n_drawn):
-        for example in examples:
-            np.multiply(drawn[example], rank, out=product)
-            product *= of_example[example]
-            products += product
-    squares = [_sum_of_squares(drawn, by, n_drawn) for by in (by_gold, by_prediction)]
-    return np.asarray(products / np.sqrt(squares[0] * squares[1]))
+def _columns(arrays: Arrays) -> NDArray[Any]:
+    return np.atleast_2d(arrays["prediction"])
 
 
-def _mean_ranks(drawn: Drawn, by: _Order, n_drawn: Floats) -> Iterator[tuple[list[int], Floats]]:
-    """Yields for each group of equal keys its examples, and (B,) twice the distance of their mean rank from the middle.
+def _only_column(arrays: Arrays) -> NDArray[Any]:
+    column: NDArray[Any] = _columns(arrays)[0]
+    return column
 
-    The array is the same for every group and is overwritten.
+
+# ---------------------------------------------------------------------------------------------------------- correlation
+
+
+class Ranked(NamedTuple):
+    """Values by their place in ascending order, all (N,).
+
+    Attributes:
+        codes: Number of the group of equal values, from 0.
+        sizes: Examples with the same value, the example itself included.
+        lower: Examples with a lower value.
     """
-    reached, rank = -n_drawn, np.empty_like(n_drawn)
-    for examples in by.groups():
-        number = sum_drawn(drawn, examples)
-        np.add(reached, number, out=rank)
-        yield examples, rank
-        np.add(rank, number, out=reached)
+
+    codes: Integers
+    sizes: Integers
+    lower: Integers
+
+    @property
+    def centred(self) -> Integers:
+        """Lower less higher examples: twice the distance of the mean rank from the middle."""
+        return 2 * self.lower + self.sizes - len(self.codes)
 
 
-def _sum_of_squares(drawn: Drawn, by: _Order, n_drawn: Floats) -> Floats:
-    """(B,) of those distances, over the examples drawn: (n**3 - n) / 3, minus (t**3 - t) / 3 for each t that tie."""
-    cubes, cube = np.zeros_like(n_drawn), np.empty_like(n_drawn)
-    for examples in by.groups():
-        number = sum_drawn(drawn, examples)
-        np.multiply(number, number, out=cube)
-        cube *= number
-        cubes += cube
-    return np.asarray((n_drawn**3 - cubes) / 3.0)
+def ranked(values: NDArray[Any]) -> Ranked:
+    """Returns the places of values."""
+    _, codes, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    return Ranked(codes, sizes[codes], (np.cumsum(sizes) - sizes)[codes])
 
 
-def sum_drawn(drawn: Drawn, examples: Iterable[int]) -> Floats:
-    """Returns (B,) how often any of the examples was drawn; for a single one its own row, which must not be changed."""
-    first, *others = examples
-    return _add_drawn(drawn[first].copy(), drawn, others) if others else drawn[first]
+def concordance(first: Ranked, second: Ranked) -> Integers:
+    """Returns (N,) for each example, how many others both rankings order alike, less those that they order oppositely.
+
+    A tie in either ranking counts as neither.
+    """
+    n = len(first.codes)
+    order = np.lexsort((second.codes, first.codes))
+    inner, lower = second.codes[order], second.lower[order]
+    place = np.empty(n, np.int64)  # in the second ranking, of equal ones in this order
+    place[np.argsort(inner, kind="stable")] = np.arange(n)
+    equal_before = place - lower
+    # An example's predecessors are not higher in the first ranking, its successors not lower.
+    alike = 4 * _lower_before(place) - 2 * equal_before - 2 * np.arange(n) - second.centred[order]
+    starts = np.flatnonzero(np.diff(first.codes[order], prepend=-1) | np.diff(inner, prepend=-1))
+    same = np.diff(starts, append=n)  # equal in both rankings
+    alike -= first.sizes[order] - np.repeat(same, same)  # ties in the first ranking, sorted by the second
+    found = np.empty(n, np.int64)
+    found[order] = alike
+    return found
 
 
-def _add_drawn(total: Floats, drawn: Drawn, examples: Iterable[int]) -> Floats:
-    """Adds to (B,) in place how often each example was drawn."""
-    for example in examples:
-        total += drawn[example]
-    return total
+def _lower_before(permutation: Integers) -> Integers:
+    """(N,) how many entries before each are lower; from the highest bit down, keeping the order within equal bits."""
+    n = len(permutation)
+    counts, order, place = np.zeros(n, np.int64), np.arange(n), np.arange(n)
+    for bit in range((n - 1).bit_length() - 1, -1, -1):
+        entries = permutation[order]
+        start = entries >> bit + 1 << bit + 1  # of the entries with the same higher bits
+        upper = (entries >> bit & 1).astype(bool)
+        n_lower = np.cumsum(~upper)
+        n_lower -= np.concatenate([[0], n_lower])[start]
+        counts[order[upper]] += n_lower[upper]
+        moved = np.empty(n, np.int64)
+        moved[np.where(upper, (1 << bit) + place - n_lower, start + n_lower - 1)] = order
+        order = moved
+    return counts
+
+
+def _dot(first: Ranked, second: Ranked) -> Any:
+    return first.centred @ second.centred
+
+
+def _dots_without(first: Ranked, second: Ranked, alike: Integers) -> Integers:
+    """(N,) the product of both rankings without each example, whose absence moves the rank of all but ties by one."""
+    own, other = first.centred, second.centred
+    return own @ other - own * other - _above_less_below(second, own) - _above_less_below(first, other) + alike
+
+
+def _above_less_below(ranks: Ranked, values: Integers) -> Integers:
+    """(N,) the sum of values that sum to 0 over examples ranked higher, less the sum over those ranked lower."""
+    sums = np.bincount(ranks.codes, values).astype(np.int64)
+    return (sums - 2 * np.cumsum(sums))[ranks.codes]
+
+
+def _correlation(products: Any, first: Any, second: Any) -> Any:
+    return products / np.sqrt(np.multiply(first, second, dtype=np.float64))
+
+
+# --------------------------------------------------------------------------------------------- matching pairs of texts
+
+
+def _of_pairs(statistic: str, gold: NDArray[Any], column: NDArray[Any]) -> float:
+    sizes, matches, _ = _from_the_top(gold, column)
+    above, hits = np.cumsum(sizes), np.cumsum(matches)
+    values = _of_thresholds(statistic, above, hits, int(above[-1]), int(hits[-1]))
+    if statistic == "ap":
+        return float(matches @ values)
+    return float(np.max(values[:-1], initial=0.0))  # mteb tries no threshold below all examples
+
+
+def _pairs_without(statistic: str, gold: NDArray[Any], column: NDArray[Any]) -> Floats:
+    """(N,) the score without each example, which moves the thresholds below it."""
+    sizes, matches, group = _from_the_top(gold, column)
+    above, hits = np.cumsum(sizes), np.cumsum(matches)
+    n, n_matches = len(group), int(hits[-1])
+    found = np.empty(n)
+    for match in (0, 1):
+        before = _of_thresholds(statistic, above, hits, n - 1, n_matches - match)
+        after = _of_thresholds(statistic, above - 1, hits - match, n - 1, n_matches - match)
+        if statistic == "ap":
+            gained, kept = np.cumsum(matches * before) - matches * before, matches * after
+            scores = gained + np.cumsum(kept[::-1])[::-1] - match * after
+        else:
+            best_before = np.maximum.accumulate(np.concatenate([[0.0], before[:-1]]))
+            best_after = np.maximum.accumulate(np.concatenate([[0.0], after[-2::-1]]))[::-1]
+            scores = np.maximum(best_before, best_after)
+        members = (gold == 1) == bool(match)
+        found[members] = scores[group[members]]
+    return found
+
+
+def _from_the_top(gold: NDArray[Any], column: NDArray[Any]) -> tuple[Integers, Integers, Integers]:
+    """Groups of equal similarity, the most similar first: their examples, matches among them, and (N,) each's group."""
+    codes = np.unique(column, return_inverse=True)[1]
+    group = codes.max() - codes
+    return np.bincount(group), np.bincount(group[gold == 1], minlength=int(group.max()) + 1), group
+
+
+def _of_thresholds(statistic: str, above: Integers, hits: Integers, n: int, n_matches: int) -> Floats:
+    """The score of the threshold below each group; for average precision what each match in the group adds."""
+    if statistic == "ap":
+        return np.asarray(hits / np.maximum(above, 1) / n_matches)
+    if statistic == "pair f1":
+        return np.asarray(2.0 * hits / (above + n_matches))
+    return np.asarray((2.0 * hits - above + n - n_matches) / n)

@@ -14,18 +14,18 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.statistics.ranking_scores import Arrays, Floats, RankingScore
+from evaluation.analysis.statistics.ranking_scores import Arrays, Floats, concordance, ranked, ranking_score
 
 Statistic = Literal[
     "mean", "rounded mean", "spearman", "ap", "pair accuracy", "pair f1",
     "bitext f1", "macro f1", "weighted f1", "multilabel f1", "kendalltau",
 ]  # fmt: skip
-RANKING: Final = frozenset({"spearman", "ap", "pair accuracy", "pair f1"})
+PAIRS: Final = frozenset({"ap", "pair accuracy", "pair f1"})
+RANKING: Final = PAIRS | {"spearman"}
 
 MTEB_DECIMALS: Final = 5
 """Decimals to which mteb rounds the means of ndcg, map, recall, precision and hit rate
 (mteb/_evaluators/retrieval_metrics.py, `parse_metrics_from_scores`)."""
-_PAIR_BLOCK: Final = 1 << 22
 
 
 def score_part(statistic: Statistic, arrays: Arrays) -> float:
@@ -37,7 +37,7 @@ def score_part(statistic: Statistic, arrays: Arrays) -> float:
         case "mean":
             return float(np.mean(arrays["value"].astype(np.float64)))
         case "spearman" | "ap" | "pair accuracy" | "pair f1":
-            return RankingScore(statistic, arrays).whole()
+            return ranking_score(statistic, arrays)
         case _:
             return float(np.mean(_SMOOTH[statistic](arrays)[0]))
 
@@ -115,35 +115,21 @@ def _multilabel_f1(arrays: Arrays) -> tuple[Floats, Floats]:
 
 def _kendalltau(arrays: Arrays) -> tuple[Floats, Floats]:
     """Kendall's tau-b (scipy's default), leaving one example out at a time."""
-    gold = arrays["gold"]
+    gold = ranked(arrays["gold"])
+    n = len(gold.codes)
     scores, deviations = [], []
-    for prediction in arrays["prediction"]:
-        concordance, ties_gold, ties_prediction = _pair_sums(gold, prediction)
-        n = len(gold)
+    for prediction in map(ranked, arrays["prediction"]):
+        own = [concordance(gold, prediction), gold.sizes - 1, prediction.sizes - 1]  # (N,) over all others
 
         def tau(pairs: Any, concordant: Any, tied_gold: Any, tied_prediction: Any) -> Any:
             return concordant / np.sqrt((pairs - tied_gold) * (pairs - tied_prediction))
 
-        sums = [concordance.sum() / 2, ties_gold.sum() / 2, ties_prediction.sum() / 2]
+        sums = [each.sum() / 2 for each in own]
         score = tau(n * (n - 1) / 2, *sums)
-        rest = [total - own for total, own in zip(sums, (concordance, ties_gold, ties_prediction), strict=True)]
+        rest = [total - each for total, each in zip(sums, own, strict=True)]
         scores.append(float(score))
         deviations.append((n - 1) * (score - tau((n - 1) * (n - 2) / 2, *rest)))
     return np.array(scores), np.array(deviations)
-
-
-def _pair_sums(gold: NDArray[Any], prediction: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
-    """(N,) for each example over all others: concordant less discordant, ties in gold, ties in prediction."""
-    n = len(gold)
-    sums = np.empty((3, n))
-    for start in range(0, n, block := max(1, _PAIR_BLOCK // n)):
-        rows = slice(start, start + block)
-        by_gold = np.sign(gold[rows, None] - gold[None]).astype(np.float32)
-        by_prediction = np.sign(prediction[rows, None] - prediction[None]).astype(np.float32)
-        sums[0, rows] = np.einsum("ij,ij->i", by_gold, by_prediction)
-        sums[1, rows] = (by_gold == 0).sum(axis=1) - 1
-        sums[2, rows] = (by_prediction == 0).sum(axis=1) - 1
-    return sums[0], sums[1], sums[2]
 
 
 _SMOOTH: Final[Mapping[str, Callable[[Arrays], tuple[Floats, Floats]]]] = {

@@ -21,6 +21,8 @@ EXACT_CLUSTERS: Final = 16
 """With no more changed clusters every pattern of signs is tried."""
 RESOLVED_DRAWS: Final = 20
 """With fewer draws beyond the observed value their number no longer resolves p (its relative error exceeds 20 %)."""
+_BLOCK: Final = 16
+"""Differences tested at once, so that their sums stay small in memory."""
 _TIE: Final = 1e-12
 """A sum this close to the observed one, relative to all contributions, counts as equal: sums are rounded."""
 
@@ -56,34 +58,37 @@ class FlipTest:
     interval: Interval
 
 
-def flip_test(contributions: Floats, weights: Floats, confidence: float, resampling: Resampling) -> FlipTest:
-    """Tests a weighted mean against 0 and inverts the test.
+def flip_tests(contributions: Floats, weights: Floats, confidence: float, resampling: Resampling) -> list[FlipTest]:
+    """Tests weighted means against 0 and inverts the tests; all of them with the same patterns of signs.
 
     Args:
-        contributions: (K,) what each cluster adds to the mean.
+        contributions: (P, K) what each cluster adds to each mean.
         weights: (K,) what it would add if each of its values were 1; they sum to 1.
         confidence: Such as 0.95.
         resampling: How many patterns are drawn.
     """
-    subsets = _subsets(len(contributions), resampling.n_resamples, resampling.seed)
-    sums, shares = (subsets @ np.stack([contributions, weights], axis=1)).T
-    # A sum with these signs flipped is no higher than the observed one where what is flipped sums to at least 0.
-    slack = _slack(contributions)
-    sums[np.abs(sums) <= slack] = 0.0
+    subsets = _subsets(len(weights), resampling.n_resamples, resampling.seed)
     n = len(subsets) + 1  # the observed signs are one of the patterns
-    drop, rise = 1 + int(np.count_nonzero(sums >= 0)), 1 + int(np.count_nonzero(sums <= 0))
-    means = np.sort(sums / shares)
     tail = max(int((1.0 - confidence) / 2.0 * n + 1e-9), 1) - 1
-    interval = Interval(float(means[tail]), float(means[-1 - tail]), "sign flips")
-    return FlipTest(_resolved(drop, n), _resolved(rise, n), interval)
+    shares, found = subsets @ weights, []
+    for block in np.array_split(contributions, -(-len(contributions) // _BLOCK)):
+        sums = block @ subsets.T  # (P, B)
+        # A sum with these signs flipped is no higher than the observed one where what is flipped sums to at least 0.
+        sums[np.abs(sums) <= _slack(block)] = 0.0
+        drops, rises = 1 + np.count_nonzero(sums >= 0, axis=1), 1 + np.count_nonzero(sums <= 0, axis=1)
+        means = np.partition(sums / shares, [tail, len(subsets) - 1 - tail], axis=1)
+        for drop, rise, own in zip(drops.tolist(), rises.tolist(), means, strict=True):
+            interval = Interval(float(own[tail]), float(own[-1 - tail]), "sign flips")
+            found.append(FlipTest(_resolved(drop, n), _resolved(rise, n), interval))
+    return found
 
 
 def _resolved(hits: int, n: int) -> float | None:
     return hits / n if hits >= RESOLVED_DRAWS else None
 
 
-def _slack(contributions: Floats) -> float:
-    return _TIE * float(np.abs(contributions).sum())
+def _slack(contributions: Floats) -> Floats:
+    return np.asarray(_TIE * np.abs(contributions).sum(axis=-1, keepdims=True))
 
 
 @lru_cache(maxsize=4)

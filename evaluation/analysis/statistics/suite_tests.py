@@ -7,11 +7,12 @@ Student's t over their differences, never with fewer than `MIN_TASKS` (Demsar 20
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.analysis.statistics.contributions import Floats, variance
 from evaluation.analysis.statistics.intervals import Interval, t_interval, t_p_drop, uniform_change_interval
@@ -62,21 +63,22 @@ class SuiteDifference:
     lower_bound: float = 0.0
 
 
-class TaskError(NamedTuple):
-    """One task's difference as far as the mean over tasks needs it.
+class TaskErrors(NamedTuple):
+    """One task's differences of P pairs of models, as far as the means over tasks need them.
 
     Attributes:
-        residuals: (K,) see `Estimate`.
+        values, errors, df, n_changed: (P,) see `Difference`.
+        residuals: (P, K) see `Estimate`; None where they are not known.
         unit_ids: Tasks with equal ids are taken to have the same units: the sentences of two tasks on one data set.
             If they are different units after all, that costs nothing but degrees of freedom.
     """
 
-    value: float
-    error: float
-    df: float
-    n_changed: int
-    residuals: Floats
-    unit_ids: tuple[tuple[str, ...], ...]
+    values: Floats
+    errors: Floats
+    df: Floats
+    n_changed: NDArray[np.int64]
+    residuals: Floats | None
+    unit_ids: Hashable
 
 
 def suite_difference(differences: Sequence[Difference], *, confidence: float = 0.95) -> SuiteDifference:
@@ -84,28 +86,33 @@ def suite_difference(differences: Sequence[Difference], *, confidence: float = 0
     counted = [difference for difference in differences if difference.p_drop is not None]
     if not counted:
         return SuiteDifference(0.0, None, None, None, 0)
-    return mean_difference(
-        [
-            TaskError(
-                found.value,
-                found.error or 0.0,
-                found.df,
-                found.n_changed,
-                np.zeros(0) if found.residuals is None else found.residuals,
-                found.unit_ids,
-            )
-            for found in counted
-        ],
-        confidence=confidence,
-    )
+    tasks = [
+        TaskErrors(
+            np.array([found.value]),
+            np.array([found.error or 0.0]),
+            np.array([found.df]),
+            np.array([found.n_changed]),
+            None if found.residuals is None else found.residuals[None],
+            found.unit_ids,
+        )
+        for found in counted
+    ]
+    return mean_differences(tasks, confidence=confidence)[0]
 
 
-def mean_difference(tasks: Sequence[TaskError], *, confidence: float = 0.95) -> SuiteDifference:
-    """Returns the mean of at least one task's difference, on these tasks and on tasks like these."""
-    n_tasks, values = len(tasks), np.array([task.value for task in tasks])
-    n_changed = sum(task.n_changed for task in tasks)
-    value, others = float(values.mean()), _other_tasks(values, confidence)
-    error, df = _error_of_mean(tasks)
+def mean_differences(tasks: Sequence[TaskErrors], *, confidence: float = 0.95) -> list[SuiteDifference]:
+    """Returns for each pair of models the mean of at least one task's difference."""
+    values = np.stack([task.values for task in tasks])  # (tasks, P)
+    n_changed = np.sum([task.n_changed for task in tasks], axis=0)
+    errors, df = _errors_of_means(tasks)
+    return [
+        _mean_difference(own, float(error), float(df_), int(n), confidence)
+        for own, error, df_, n in zip(values.T, errors, df, n_changed, strict=True)
+    ]
+
+
+def _mean_difference(values: Floats, error: float, df: float, n_changed: int, confidence: float) -> SuiteDifference:
+    n_tasks, value, others = len(values), float(values.mean()), _other_tasks(values, confidence)
     if error == 0.0 and (value == 0.0 or not n_changed):
         return SuiteDifference(value, None, 1.0, 1.0, n_tasks, others)
     if error == 0.0:
@@ -120,28 +127,25 @@ def mean_difference(tasks: Sequence[TaskError], *, confidence: float = 0.95) -> 
     return SuiteDifference(value, shown, p_two_sided, p_drop, n_tasks, others, error, df, interval.low)
 
 
-def _error_of_mean(tasks: Sequence[TaskError]) -> tuple[float, float]:
-    """Standard error of the mean over tasks and its degrees of freedom (Satterthwaite 1946)."""
-    together: dict[tuple[tuple[str, ...], ...], list[TaskError]] = {}
-    sources: list[tuple[float, float]] = []  # variances of sums over tasks, with their degrees of freedom
-    for task in tasks:
-        if task.unit_ids and len(task.residuals):
-            together.setdefault(task.unit_ids, []).append(task)
-        else:
-            sources.append((task.error**2, task.df))
+def _errors_of_means(tasks: Sequence[TaskErrors]) -> tuple[Floats, Floats]:
+    """(P,) standard errors of the means over tasks and their degrees of freedom (Satterthwaite 1946)."""
+    together: dict[Hashable, list[TaskErrors]] = {}
+    for at, task in enumerate(tasks):
+        together.setdefault(task.unit_ids or at, []).append(task)
+    total, parts = np.zeros_like(tasks[0].errors), np.zeros_like(tasks[0].errors)
     for group in together.values():
-        if len(group) == 1 or len({len(task.residuals) for task in group}) > 1:
-            sources += [(task.error**2, task.df) for task in group]
-            continue
-        shared, df = variance(np.sum([task.residuals for task in group], axis=0))
-        sources.append((shared, df))
-        luck = [max(task.error**2 - variance(task.residuals)[0], 0.0) for task in group]  # of experiments
-        sources += [(own, task.df) for own, task in zip(luck, group, strict=True)]
-    total = sum(own for own, _ in sources)
-    if total == 0.0:
-        return 0.0, np.inf
-    df = total**2 / sum(own**2 / df for own, df in sources)
-    return float(np.sqrt(total)) / len(tasks), float(df)
+        residuals = [task.residuals for task in group if task.residuals is not None]
+        sources = [(task.errors**2, task.df) for task in group]
+        if len(group) > 1 and len({own.shape for own in residuals}) == 1 and len(residuals) == len(group):
+            shared = variance(np.sum(residuals, axis=0))
+            alone = [variance(own)[0] for own in residuals]  # the rest is the luck of experiments
+            luck = [np.maximum(task.errors**2 - own, 0.0) for task, own in zip(group, alone, strict=True)]
+            sources = [shared, *zip(luck, (task.df for task in group), strict=True)]
+        for own, df in sources:
+            total = total + own
+            parts = parts + own**2 / df
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(total) / len(tasks), np.where(total > 0, total**2 / parts, np.inf)
 
 
 def _other_tasks(values: Floats, confidence: float) -> OtherTasks | None:

@@ -16,8 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.analysis.statistics.sample_reading import Kind, read_samples
+from evaluation.analysis.statistics.sample_columns import Kind
+from evaluation.analysis.statistics.sample_reading import SampleReader
 from evaluation.analysis.statistics.scorers import Statistic, score_part
+from evaluation.analysis.statistics.shared_texts import CLUSTER
 from evaluation.errors import ComparisonError, StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.system.limited_reading import decompress, parse_json
@@ -37,8 +39,8 @@ class UnitPart:
         ids: (N,) unique ids by which two models' units are paired, in stored order.
         arrays: Numbers by name, each with N as its last dimension: "value" (N,) or (E, N) where the score is a mean
             (E experiments); otherwise "gold" (N,) and "prediction" (N,), (E, N) or (columns, N), with labels and
-            similarities as codes or ranks, which are all that the score depends on. "cluster" (N,), where present,
-            numbers the cluster of each unit.
+            similarities as codes or ranks, which are all that the score depends on. "cluster", where present: see
+            `shared_texts.CLUSTER`.
     """
 
     split: str
@@ -71,12 +73,13 @@ class Units:
         return sum(len(part.ids) for part in self.parts)
 
 
-def load_units(folder: Path, record: JobRecord) -> Units | None:
+def load_units(folder: Path, record: JobRecord, reader: SampleReader | None = None) -> Units | None:
     """Reads the units of a stored job.
 
     Args:
         folder: The job's folder (`RunStore.job_folder`), which holds samples.parquet.
         record: Its record.
+        reader: Holds what the jobs of several models have in common.
 
     Returns:
         None where the recorded score cannot be recomputed from the stored samples: the job failed, there are no
@@ -85,8 +88,8 @@ def load_units(folder: Path, record: JobRecord) -> Units | None:
     Raises:
         StoreError: samples.parquet cannot be read.
     """
-    found = read_samples(folder, record)
-    if found is None or record.main_score is None:
+    found = (reader or SampleReader()).read(folder, record)
+    if found is None or not found.parts or record.main_score is None:
         return None
     parts = tuple(UnitPart(*part) for part in found.parts)
     units = Units(record.task, record.type, record.metric, found.statistic, found.kind, parts)
@@ -115,8 +118,12 @@ def aggregate_units(task: str, members: Sequence[Units]) -> Units:
             part,
             subset=f"{units.task}/{part.subset}",
             ids=tuple(f"{units.task}/{id_}" for id_ in part.ids),  # the same id in two tasks is two queries
+            arrays={
+                name: array + (at << 32) if name == CLUSTER else array  # likewise documents
+                for name, array in part.arrays.items()
+            },
         )
-        for units in sorted(members, key=lambda units: units.task)
+        for at, units in enumerate(sorted(members, key=lambda units: units.task))
         for part in units.parts
     ]
     return replace(members[0], task=task, parts=tuple(parts))
@@ -164,7 +171,7 @@ def units_from_bytes(data: bytes) -> Units:
             ids = _numbers(part["n"]) if part["ids"] is None else tuple(part["ids"])
             parts.append(UnitPart(part["split"], part["subset"], ids, arrays))
         return Units(**fields, parts=tuple(parts))
-    except (zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (zlib.error, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise StoreError(f"stored units are damaged: {error}.") from error
 
 

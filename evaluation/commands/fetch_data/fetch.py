@@ -56,7 +56,7 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     found: list[Found] = [result for result in results if isinstance(result, Found)]
     faults = [str(result) for result in results if isinstance(result, EvaluationError)]
     _print_sizes(console, found)
-    if sizes_only or not results:
+    if sizes_only:
         _refuse(faults)
         return
     with _progress(console) as progress:
@@ -98,8 +98,17 @@ def fetch_published(folder: Path) -> None:
 
 
 def _refuse(faults: list[str]) -> None:
-    if faults:
-        raise HubError("\n".join(faults))
+    """Raises all faults; those of a network that is not there are one sentence, with the names of what they concern."""
+    by_reason: dict[str, list[str]] = {}
+    for fault in faults:
+        name, separator, reason = fault.partition(": ")
+        by_reason.setdefault(reason if separator else "", []).append(name)
+    told = [
+        "\n".join(names) if not reason else f"{', '.join(dict.fromkeys(names))}: {reason}"
+        for reason, names in by_reason.items()
+    ]
+    if told:
+        raise HubError("\n".join(told))
 
 
 def _progress(console: Console) -> Progress:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import Version, check_output, command_app, command_line
+from evaluation.commands.console import Version, check_output, command_app, command_line, shown
 from evaluation.errors import Interrupted, UsageError
 
 app = command_app()
@@ -52,6 +52,8 @@ def run_benchmark(
     """
     if locked and (plan or on is not None):
         raise UsageError("--locked holds a run to its lock, and --plan and --on run nothing: leave one of them out.")
+    if not quiet:
+        typer.echo(shown(f"run-benchmark: reading {config} ..."), err=True)
     from evaluation.config.loading import load_config
 
     overrides = list(set_ or [])
@@ -72,11 +74,13 @@ def run_benchmark(
 
         device = None if on is None else parse_device(on)
         cost = plan_run(loaded, jobs, fresh=fresh)
-        chosen = None if max_hours is None else fitting(cost, max_hours)
+        chosen = None if max_hours is None else fitting(cost, max_hours, device)
         if plan or on is not None:
             print_plan(cost, device, chosen)
             check_output()
             return
+    if not quiet:
+        typer.echo("run-benchmark: loading libraries, then the models ...", err=True)
     try:
         from evaluation.commands.run_benchmark.run import run_and_report
         from evaluation.execution.runner import RunOptions

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from evaluation.planning.calibration import Calibration
 from evaluation.planning.devices import DEVICES, UTILISATION, seconds_on
 from evaluation.planning.estimate import JobCost, RunCost, estimate, find_shape, jobs_that_fit, speed_name
 from evaluation.system.machine import place_name
+from evaluation.system.nearest_names import nearest_hint
 
 _MOST_SUBSETS = 20
 _HEADS = ("Task", "State", "Texts", "Distinct", "Tokens", "New tokens", "TFLOP", "Download", "Memory", "Disk", "Time")
@@ -57,15 +57,18 @@ def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:
     return lines
 
 
-def fitting(cost: RunCost, hours: float) -> frozenset[tuple[str, str]]:
-    """Returns (label, task) of the jobs that fit into some hours.
+def fitting(cost: RunCost, hours: float, device: tuple[str, float | None] | None = None) -> frozenset[tuple[str, str]]:
+    """Returns (label, task) of the jobs that fit into some hours of this machine, or of a device of `parse_device`.
 
     Raises:
         UsageError: No job fits.
     """
-    chosen = jobs_that_fit(cost.jobs, hours)
+    jobs = cost.jobs
+    if device is not None:
+        jobs = [replace(job, seconds=None if job.flops is None else seconds_on(device[0], job.flops)) for job in jobs]
+    chosen = jobs_that_fit(jobs, hours)
     if not chosen:
-        known = [job.seconds for job in cost.jobs if job.seconds is not None]
+        known = [job.seconds for job in jobs if job.seconds is not None]
         least = f"the shortest takes about {min(known) / 3_600:.2f} h" if known else "no job's time is known"
         raise UsageError(f"--max-hours {hours:g}: no job fits; {least}.")
     return frozenset(chosen)
@@ -79,8 +82,7 @@ def parse_device(text: str) -> tuple[str, float | None]:
     """
     name, separator, price = text.partition(":")
     if name.lower() not in DEVICES:
-        near = get_close_matches(name.lower(), DEVICES, 1, 0.4)
-        hint = f"; nearest: {near[0]}" if near else ""
+        hint = nearest_hint(name, DEVICES)
         raise UsageError(f"--on {text!r}: unknown device {name!r}{hint} (known: {', '.join(DEVICES)}).")
     try:
         return name.lower(), float(price) if separator else None

@@ -17,6 +17,7 @@ from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.statistics.paired_tests import score_interval
+from evaluation.analysis.statistics.sample_reading import SampleReader
 from evaluation.analysis.statistics.units import Units, aggregate_units, load_units
 from evaluation.errors import ComparisonError, DamagedFileError
 from evaluation.protocols import TaskRules
@@ -140,14 +141,27 @@ def test_stored_files_that_are_gone_are_refused_by_name(
     assert f"{file} is damaged: it is missing" in str(caught.value)
 
 
+@pytest.mark.parametrize("seeds", [(42, 43), (42, 42)])
+def test_two_seeds_are_said_to_be_mixed_and_one_is_not(write_run: Write, seeds: tuple[int, int]) -> None:
+    jobs = []
+    for label, seed in zip("ab", seeds, strict=True):
+        record = query_record(label, "T1", HIGH)
+        origin = record.provenance.model_copy(update={"seed": seed})
+        jobs.append((record.model_copy(update={"provenance": origin}), HIGH))
+    notes = [note for note in compare(write_run("r", jobs)).notes if note.startswith("Seeds")]
+    assert [note.partition(".")[0] for note in notes] == (
+        ["Seeds are mixed: 42 for a; 43 for b"] if seeds[1] == 43 else []
+    )
+
+
 def test_samples_are_read_once(query_run: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     from evaluation.analysis.statistics import units as units_module
 
     read: list[str] = []
 
-    def load(folder: Path, record: JobRecord) -> Units | None:
+    def load(folder: Path, record: JobRecord, reader: SampleReader) -> Units | None:
         read.append(record.label)
-        return load_units(folder, record)
+        return load_units(folder, record, reader)
 
     monkeypatch.setattr(units_module, "load_units", load)
     run = query_run("r", {"a": {"T1": HIGH}, "b": {"T1": LOW}})
@@ -380,7 +394,7 @@ def test_models_and_tasks_are_chosen_by_globs(query_run: Write) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"baseline": "alhpa"}, "--baseline 'alhpa': no column has this label. Did you mean 'alpha'?"),
+        ({"baseline": "alhpa"}, "--baseline 'alhpa': no column has this label; nearest: 'alpha' (labels: "),
         ({"options": ComparisonOptions(models=("x*",))}, "--model 'x*': no column has this label"),
         ({"options": ComparisonOptions(only=("x*",))}, "no task matches x* (tasks: T1)"),
         ({"options": ComparisonOptions(benchmark="BEIRR")}, "--benchmark 'BEIRR': mteb has no benchmark of this name"),

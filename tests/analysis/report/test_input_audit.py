@@ -10,8 +10,11 @@ from support.record_parts import job_audit, vector_rules
 from support.record_parts import side_audit as side
 
 from evaluation.analysis.report.input_audit import audit_tasks, length_rows, warnings_by_sentence
+from evaluation.models.facts import SERVER_POOLING, UNLIMITED
 from evaluation.records.job_audit import SideAudit
 from evaluation.records.job_record import JobRecord
+
+SERVED = {"pooling": SERVER_POOLING, "max_length": UNLIMITED, "normalize": True}
 
 
 def record(
@@ -82,6 +85,16 @@ def test_e5_model_without_prefix_is_named_and_another_model_is_not() -> None:
     bare = side(prefix="", examples=["where is the harbour"])
     assert "An E5 model without a prefix" in warnings(record(query=bare))
     assert warnings(record(query=bare, declared="sentence-transformers/all-MiniLM-L6-v2")) == ""
+
+
+def test_truncation_of_a_served_model_is_the_server_s_affair() -> None:
+    served = job_record("far", "Harbours", audit=job_audit(vectors=vector_rules(**SERVED), query=side()))
+    (audit,) = audit_tasks([served])
+    assert audit.sides[0].settings == ("pooling and truncation are the server's affair, L2-normalised",)
+    cut = side(texts=40, unique_texts=40, truncated=20, truncated_share=0.5)
+    told = warnings(job_record("far", "Harbours", audit=job_audit(vectors=vector_rules(**SERVED), query=cut)))
+    assert "50% of the query side's texts were cut before they were sent." in told
+    assert "1000000" not in told
 
 
 def test_different_maximum_lengths_matter_only_where_something_is_cut() -> None:

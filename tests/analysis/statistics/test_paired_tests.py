@@ -16,7 +16,13 @@ from support.populations import Pair, Rng, codes, units
 from evaluation.analysis.statistics.contributions import contributions, estimate
 from evaluation.analysis.statistics.corrections import holm, holm_in_families
 from evaluation.analysis.statistics.intervals import Interval
-from evaluation.analysis.statistics.paired_tests import compare, compare_units, sample, score_interval
+from evaluation.analysis.statistics.paired_tests import (
+    compare_pairs,
+    compare_units,
+    sample,
+    score_interval,
+    score_intervals,
+)
 from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.units import Units, score
 from evaluation.errors import ComparisonError
@@ -119,7 +125,7 @@ def test_experiments_are_a_source_of_uncertainty() -> None:
     assert interval.high - interval.low > 2 * 1.96 * expected
 
 
-def test_jackknife_of_groups_agrees_with_the_bootstrap_of_a_large_ranking() -> None:
+def test_jackknife_agrees_with_the_bootstrap_of_a_large_ranking() -> None:
     (part,) = populations.graded_pairs(np.random.default_rng(0), 3000)[0].parts
     rng, draws = np.random.default_rng(0), []
     for _ in range(400):
@@ -291,6 +297,17 @@ def test_too_few_units_are_said_to_be_so() -> None:
     assert score_interval(of_values([0.1] * 9)) is None
 
 
+@pytest.mark.parametrize(("make", "n"), [(populations.graded_pairs, 49), (populations.amounts, 49)])
+def test_difference_of_correlations_of_few_units_has_no_interval_but_a_p_and_a_cautious_limit(
+    make: Callable[..., Pair], n: int
+) -> None:
+    found = compare_units(*make(np.random.default_rng(0), n), resampling=FEW)
+    assert found.interval is None and found.p_two_sided is not None
+    assert found.note == "only 49 units: too few for the interval of a correlation's difference"
+    assert found.lower_bound is not None and found.lower_bound < found.value
+    assert compare_units(*make(np.random.default_rng(0), n + 1), resampling=FEW).interval is not None
+
+
 def test_units_in_another_order_are_paired_by_id() -> None:
     first, second = pair()
     part = second.parts[0]
@@ -393,8 +410,9 @@ def simulate(family: str, n_sets: int, n_resamples: int) -> dict[str, float]:
     shares = np.zeros(4)
     for at in range(n_sets):
         first, second = make(rng)
-        interval = score_interval(one := sample(first))
-        found = compare(one, sample(second), resampling=Resampling(n_resamples, at))
+        one = sample(first)
+        (interval,) = score_intervals([one])
+        (found,) = compare_pairs([(one, sample(second, one))], resampling=Resampling(n_resamples, at))
         assert interval is not None and found.interval is not None
         assert found.p_drop is not None and found.p_two_sided is not None
         shares += [

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from evaluation.analysis.statistics.intervals import t_interval, t_p_drop, uniform_change_interval, wilson_interval
-from evaluation.analysis.statistics.sign_flips import Resampling, exact_p_drop, flip_test
+from evaluation.analysis.statistics.sign_flips import FlipTest, Resampling, exact_p_drop, flip_tests
 
 
 def skewed(n: int = 80) -> np.ndarray[Any, Any]:
@@ -18,6 +18,11 @@ def skewed(n: int = 80) -> np.ndarray[Any, Any]:
 
 def mean_difference(first: Any, second: Any, axis: int) -> Any:
     return np.mean(first, axis=axis) - np.mean(second, axis=axis)
+
+
+def flip_test(contributions: Any, weights: Any, confidence: float, resampling: Resampling) -> FlipTest:
+    (found,) = flip_tests(np.asarray(contributions)[None], weights, confidence, resampling)
+    return found
 
 
 def scipys_p(first: Any, second: Any, alternative: Any) -> float:
@@ -100,3 +105,14 @@ def test_change_that_all_units_share_is_at_most_their_own() -> None:
     """Ten of ten: Wilson's lower limit is 10 / (10 + 1.96**2)."""
     found = uniform_change_interval(-0.5, 10, 0.95)
     assert (found.low, found.high) == (-0.5, pytest.approx(-0.5 * 10 / (10 + 1.959964**2)))
+
+
+def test_several_differences_are_tested_as_each_alone() -> None:
+    """More than fit into one block."""
+    several = np.random.default_rng(5).normal(0.0, 1.0, (40, 30)) / 30
+    weights = np.full(30, 1 / 30)
+    together = flip_tests(several, weights, 0.95, Resampling(500))
+    alone = [flip_test(own, weights, 0.95, Resampling(500)) for own in several]
+    assert [(one.p_drop, one.p_rise) for one in together] == [(one.p_drop, one.p_rise) for one in alone]
+    ends = [[(one.interval.low, one.interval.high) for one in found] for found in (together, alone)]
+    assert np.allclose(*ends, rtol=0, atol=1e-12)

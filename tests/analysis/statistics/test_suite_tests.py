@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 from support.populations import units
 
-from evaluation.analysis.statistics.contributions import contributions, score_covariance
+from evaluation.analysis.statistics.contributions import contributions, estimate, score_covariance, stacked
 from evaluation.analysis.statistics.paired_tests import Difference, compare_units
 from evaluation.analysis.statistics.power import examples_for, examples_to_rule_out, spread_of_changes, visible_drop
 from evaluation.analysis.statistics.rank_tests import borda_points, borda_tests, corrected_pairs, groups, rank_intervals
-from evaluation.analysis.statistics.suite_tests import suite_difference
+from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences, suite_difference
 
 
 def difference(value: float, error: float, df: float = 99.0, n: int = 100) -> Difference:
@@ -99,7 +99,7 @@ def test_ranks_and_groups_by_hand() -> None:
 
 def test_borda_points_by_hand() -> None:
     scores = np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]])
-    assert borda_points(scores).tolist() == [2.5, 1.5, 2.0]
+    assert sum(borda_points(task) for task in scores.T).tolist() == [2.5, 1.5, 2.0]
 
 
 def test_borda_test_separates_what_wins_everywhere_and_not_what_is_noise() -> None:
@@ -112,7 +112,7 @@ def test_borda_test_separates_what_wins_everywhere_and_not_what_is_noise() -> No
 def test_covariance_of_scores_is_that_of_paired_means() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, 50)) + rng.normal(size=50)
-    found = score_covariance([contributions(units("mean", "query", {"value": own})) for own in values])
+    found = score_covariance(stacked([contributions(units("mean", "query", {"value": own})) for own in values]))
     assert found == pytest.approx(np.cov(values) / 50)
 
 
@@ -130,3 +130,21 @@ def test_planned_power_is_the_normal_tests() -> None:
 def test_spread_of_changes_is_that_of_answers_that_turn() -> None:
     turned = np.array([1.0] * 5 + [-1.0] * 5 + [0.0] * 90)
     assert spread_of_changes(0.1) == pytest.approx(turned.std())
+
+
+@pytest.mark.full
+def test_nine_equal_models_are_rarely_separated() -> None:
+    """2,000 sets of seven tasks: "X is better than Y" for any of 36 pairs in at most 5 %, up to simulation error."""
+    rng, upper, n_sets = np.random.default_rng(6), np.triu_indices(9, 1), 2_000
+    n_separated = 0
+    for _ in range(n_sets):
+        errors = []
+        for task in range(7):
+            scores = rng.normal(0.5, 0.2, 60) + rng.normal(0.0, 0.2, (9, 60))
+            models = stacked([contributions(units("mean", "query", {"value": own})) for own in scores])
+            own = estimate(models[upper[0]] - models[upper[1]])
+            errors.append(TaskErrors(own.point, own.error, own.df, own.n_changed, own.residuals, task + 1))
+        p = np.full((9, 9), np.nan)
+        p[upper] = [pair.p_two_sided for pair in mean_differences(errors)]
+        n_separated += bool(np.nanmin(corrected_pairs(p)) < 0.05)
+    assert n_separated / n_sets <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n_sets)

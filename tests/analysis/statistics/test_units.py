@@ -236,7 +236,7 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"samples\.parquet is damaged: its checksum"):
         load_units(folder, record)
     seen = record.model_copy(update={"files": {"samples.parquet": hashlib.sha256(broken).hexdigest()}})
-    with pytest.raises(StoreError, match=r"samples\.parquet cannot be read"):
+    with pytest.raises(StoreError, match=r"samples\.parquet can't be read"):
         load_units(folder, seen)
 
 
@@ -334,7 +334,8 @@ def test_aggregate_of_unequal_numbers_of_subsets_is_refused() -> None:
 def test_mean_of_a_correlation_and_its_p_value_is_scipys(other: list[int]) -> None:
     from scipy.stats import spearmanr
 
-    from evaluation.analysis.statistics.sample_reading import _with_p_value
+    from evaluation.analysis.statistics.sample_columns import _with_p_values
 
     found = spearmanr(range(6), other)
-    assert _with_p_value(found.statistic, 6) == pytest.approx((found.statistic + found.pvalue) / 2)
+    (value,) = _with_p_values(np.array([found.statistic]), np.array([6]))
+    assert value == pytest.approx((found.statistic + found.pvalue) / 2)
