@@ -90,7 +90,7 @@ def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
         case "AbsTaskSummarization":
             scores = rows[task.relevancy_column_name][:]
             if all(len(set(row)) < 2 for row in scores):
-                raise DataError([f"{where}: no text has two summaries of different human scores, so nothing to rank."])
+                raise DataError([f"{where}: no text has summaries with different human scores to rank."])
         case "AbsTaskClustering":
             return _check_clusters(task, rows, where)
     return Counter()
@@ -113,7 +113,7 @@ def _check_order(gold: Sequence[float], where: str, what: str) -> None:
     """Refuses gold values that are all alike, with which no correlation is defined."""
     if len(set(gold)) < 2:
         seen = f"all of them are {gold[0]}" if len(gold) > 1 else "there is one row"
-        raise DataError([f"{where}: {what} have no order ({seen}), so that a correlation with them is undefined."])
+        raise DataError([f"{where}: {what} are all equal ({seen}), so a correlation with them is undefined."])
 
 
 def _check_classes(labels: Sequence[Any], where: str, what: str, needs: str) -> None:

@@ -102,7 +102,7 @@ def _clashes(taken: Iterable[tuple[JobRecord, Files]]) -> list[str]:
             before, known = first.setdefault(name, (record, content))
             if known.get("scores") != content.get("scores"):
                 clashes.append(
-                    f"{before.label} and {record.label} differ on {record.task}, but are one file to mteb "
+                    f"{before.label} and {record.label} differ on {record.task}, but mteb stores them in one file "
                     f"(results/{name}); export a run that has only one of them."
                 )
     return clashes

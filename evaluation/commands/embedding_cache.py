@@ -26,7 +26,7 @@ def show() -> None:
     for row in rows:
         settings = ", ".join(str(row.identity.get(key, "?")) for key in ("backend", "pooling", "max_length", "dtype"))
         weights = str(row.identity.get("weights", "?"))[:12]
-        typer.echo(f"{row.n_bytes / 2**20:10.1f} MiB  weights {weights}  {settings}  {row.n_segments} shards")
+        typer.echo(f"{row.n_bytes / 2**20:10.1f} MiB  weights {weights}  {settings}  {row.n_shards} shards")
     typer.echo(f"{sum(row.n_bytes for row in rows) / 2**20:10.1f} MiB  in {embeddings_dir()}")
     with suppress(OutputClosedError):
         check_output()

@@ -269,7 +269,7 @@ def _near(value: str, allowed: Sequence[str]) -> str:
 
 def _plain_message(detail: Any) -> str:
     wanted = {
-        "string_type": "it must be a text (put it in quotes)",
+        "string_type": "it must be a string (put it in quotes)",
         "int_type": "it must be a whole number",
         "bool_type": "it must be true or false",
         "tuple_type": "it must be a list, such as [test]",

@@ -63,7 +63,7 @@ def _collect_keys(node: yaml.MappingNode, path: ConfigPath, lines: dict[ConfigPa
     for key, value in node.value:
         line = key.start_mark.line + 1
         if key.tag not in _KEY_TAGS:
-            faults.append(f"line {line}: a key of {dotted(path) or 'the config'} is not a text; put it in quotes.")
+            faults.append(f"line {line}: a key of {dotted(path) or 'the config'} is not a string; put it in quotes.")
             continue
         if key.value in seen and key.value != "<<":
             faults.append(f"line {line}: key {key.value!r} is given twice (first in line {seen[key.value]}).")

@@ -19,7 +19,7 @@ _BATCHES = 64
 _CHARACTERS_A_TOKEN = 4
 
 _READ_CHARACTERS = 4_096
-"""Of a longer text no more counts: a model of 512 tokens does not read further."""
+"""Longer texts count as this long: a model of 512 tokens does not read further."""
 
 
 class UniqueTexts(NamedTuple):

@@ -154,7 +154,7 @@ class EmbeddingCache:
         """Warn once that the cache can't serve as a checkpoint."""
         if what not in self._warned:
             self._warned.add(what)
-            _LOG.warning("%s: a job that is stopped encodes again what is not there.", what)
+            _LOG.warning("%s: a job that is stopped has to encode the missing vectors again.", what)
 
 
 def _holds(file: Path, text: str) -> bool:

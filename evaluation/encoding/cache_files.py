@@ -1,4 +1,6 @@
-"""The files of the embedding cache: one safetensors file per shard, checked when it is read; sizes, pruning, clearing.
+"""The files of the embedding cache: one safetensors file per shard, checked when it is read.
+
+Counts sizes, evicts the least recently used shards, and clears the cache.
 
 Files are deleted only under names that the cache itself gives, and never through a link: a folder that somebody linked
 into the cache stays as it is.
@@ -44,7 +46,7 @@ class CacheUsage(NamedTuple):
     """What one folder of the cache belongs to (empty where unknown), its shards and their bytes."""
 
     identity: dict[str, Any]
-    n_segments: int
+    n_shards: int
     n_bytes: int
 
 

@@ -215,8 +215,9 @@ class EndpointEncoder:
                 self._store.prove(is_same=is_same)
             if not is_same:
                 raise EncodingError(
-                    f"the endpoint {self._client.url} serves another model by now: a probe text gets another vector "
-                    "than at the start of the run. Start the same run again, so that one model scores the whole job."
+                    f"the endpoint {self._client.url} now serves a different model: a probe text gets a "
+                    "different vector than at the start of the run. Start the same run again, so that one model scores "
+                    "the whole job."
                 )
             self._n_lost, self._proved_at = n_lost, time.monotonic()
 

@@ -75,7 +75,7 @@ class _SameHostSession(requests.Session):
         place = f"{there.scheme}://{there.hostname}{f':{there.port}' if there.port else ''}"
         if (there.scheme, there.hostname, there.port) != (here.scheme, here.hostname, here.port):
             raise ModelError(
-                f"the endpoint {self._url} redirects to another server, {place}, and texts and keys are sent only to "
+                f"the endpoint {self._url} redirects to another server, {place}, but texts and keys are sent only to "
                 "the one that the config names; set endpoint.url to that server if you trust it."
             )
         if resp.status_code not in _KEEPS_THE_REQUEST:

@@ -1,5 +1,6 @@
-"""Sends requests to an embedding server: one deadline per request, a cap on the answer, retries within a patience.
+"""Sends requests to an embedding server.
 
+Each has a deadline and a cap on the size of its answer, and is retried until the patience ends.
 Knows HTTP; knows nothing of batches and vectors.
 """
 
@@ -105,7 +106,7 @@ class EndpointClient:
                 wanted = "" if outcome.pause_s is None else f", and asks for a pause of {pause:g} s"
                 raise ModelError(
                     f"the endpoint {self.url} {outcome.reason}{wanted}; endpoint.patience_s ({patience:g} s) does not "
-                    "allow another try. Start the same run again later, or raise it."
+                    "allow another try. Start the same run again later, or raise endpoint.patience_s."
                 )
             _LOG.warning("the endpoint %s %s; the next try is in %g s.", self.url, outcome.reason, pause)
             if stopped.wait(pause):
@@ -119,7 +120,7 @@ class EndpointClient:
         try:
             received = call_with_deadline(lambda: self._exchange(payload, max_bytes, stopped), seconds)
         except (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError):
-            return _Passing(f"gave no whole answer within {seconds:g} s (endpoint.timeout_s)")
+            return _Passing(f"did not answer completely within {seconds:g} s (endpoint.timeout_s)")
         except requests.exceptions.SSLError as error:
             raise ModelError(f"the endpoint {self.url} has no valid TLS certificate: {error}.") from error
         except _CONNECTION_FAULTS as error:

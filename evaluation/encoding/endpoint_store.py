@@ -81,7 +81,7 @@ class EndpointStore:
         stored = _read(probes, hashes)
         if stored is None or not are_same(stored.vectors, probe_vectors):
             if stored is not None:
-                _LOG.warning("the endpoint gives other vectors than before: batches that it answered are not used.")
+                _LOG.warning("the endpoint returns different vectors than before: its earlier batches are not used.")
             stored = CachedShard(probe_vectors, np.zeros(len(PROBES), np.int64))
             self._write(probes, hashes, stored)
         digest = hashlib.sha256(np.ascontiguousarray(stored.vectors).tobytes()).hexdigest()

@@ -43,7 +43,7 @@ class EncoderSettings:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Of weights and activations; pooling is always float32."""
+        """Precision of weights and activations; pooling is always float32."""
         return cast(torch.dtype, getattr(torch, self.dtype))
 
 

@@ -51,7 +51,7 @@ class Found:
 
     @property
     def total_bytes(self) -> int:
-        """Of all files that will be read."""
+        """Size of all files that will be read."""
         return sum(file.size for file in self.files)
 
 
@@ -282,7 +282,8 @@ def _faults_of(need: Need, entry: dict[str, Any]) -> list[str]:
         return lock.lock_faults(entry, None, ())
     if need.kind == "dataset" and snapshot_folder("dataset", need.name, need.revision) != folder:
         what = f"dataset {need.name} (revision {need.revision})"
-        return [f"{what} is another commit in {cache.hub_cache()} than the locked {entry['revision']}; run fetch-data."]
+        here = cache.hub_cache()
+        return [f"{what} is at a different commit in {here} than the locked {entry['revision']}; run fetch-data."]
     patterns = HUB_FILES if need.kind == "model" else dataset_patterns(need, folder)
     ignored = HUB_IGNORED if need.kind == "model" else ()
     names = [name for name in cache.files_in(folder) if matches(name, patterns) and not matches(name, ignored)]

@@ -1,4 +1,4 @@
-"""Keeps run.json true while a run goes on; several parts of a run keep one run.json together."""
+"""Keeps run.json up to date during a run; several parts of a run keep one run.json together."""
 
 from __future__ import annotations
 

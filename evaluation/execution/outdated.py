@@ -1,4 +1,4 @@
-"""Says which stored jobs run again because their records identify less than records do today."""
+"""Says which stored jobs run again because an earlier release left parts of their identity out."""
 
 from __future__ import annotations
 

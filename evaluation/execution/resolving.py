@@ -1,4 +1,7 @@
-"""A declared model -> its files, proved on this machine, with every `auto` of its settings resolved."""
+"""Finds a declared model's files, proves its forward pass on this machine, and resolves every `auto` setting.
+
+Decides the maximum length: the config's, else what the library says of the checkpoint (`models.reference_libraries`).
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class ResolvedModel:
         }
 
     def on_this_machine(self, found: Checkpoint) -> ResolvedModel:
-        """The same model with the files that were found here, as it was proved elsewhere."""
+        """Returns the model with the files that were found here, as it was proved elsewhere."""
         here = {
             name: getattr(found, name) for name in ("folder", "revision", "weights_hash", "tokenizer_hash", "content")
         }

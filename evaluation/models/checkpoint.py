@@ -98,7 +98,7 @@ def locate(model: str, revision: str | None, base_dir: Path, *, trust_remote_cod
             and belongs to the identity.
 
     Raises:
-        ModelError: Nothing there, a fetch that failed, files missing or not understood.
+        ModelError: It does not exist, its download failed, or files are missing or can't be read.
     """
     if is_builtin(model):
         known = BUILTIN_MODELS[model.removeprefix(BUILTIN_PREFIX)]

@@ -28,7 +28,7 @@ def check_fits(folder: Path, name: str, *, dtype: str, device: str) -> None:
     if dtype != "float32":
         way_out = "use a machine with more memory"
     needed, free = needed_bytes(folder, dtype) / _GIB, (free_bytes(device) or 0) / _GIB
-    raise ModelError(f"{name} needs {needed:.1f} GiB in {dtype}, and {device} has {free:.1f} GiB free; {way_out}.")
+    raise ModelError(f"{name} needs {needed:.1f} GiB in {dtype}, but {device} has only {free:.1f} GiB free; {way_out}.")
 
 
 def fits(folder: Path, *, dtype: str, device: str) -> bool:

@@ -1,4 +1,4 @@
-"""The proof that our own forward pass runs a checkpoint as its library does: probe texts go through both.
+"""Proves that our own forward pass gives the library's vectors for a checkpoint: probe texts go through both.
 
 Token ids must be identical; raw pooled vectors must agree in direction and in length. Where they don't, or where a
 checkpoint has parts that only its library runs, the library's own forward pass is used, and the proof says why. A proof
@@ -197,8 +197,8 @@ def _library_vectors(reference: Reference, texts: list[str], role: TextRole) -> 
     for text, vector in zip(texts, stacked, strict=True):
         if not np.isfinite(vector).all():
             raise ModelError(
-                f"{reference.name}: its own library makes a vector of {text[:40]!r} that is not finite (NaN or "
-                "infinity); set dtype: float32, or choose another checkpoint."
+                f"{reference.name}: its own library returns a vector with NaN or infinity for "
+                f"{text[:40]!r}; set dtype: float32, or choose another checkpoint."
             )
     return stacked
 

@@ -121,7 +121,7 @@ class SentenceTransformersReference:
             encode = self._model.encode_query if role.route == "query" else self._model.encode_document
         if not self._pools:
             raise EncodingError(
-                f"{self.name} has no pooling module, so that it makes no vector of a text; "
+                f"{self.name} has no pooling module, so it can't turn a text into a vector; "
                 "add the one it was trained with."
             )
         with library_errors(self.name, self.library):

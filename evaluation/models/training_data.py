@@ -1,4 +1,4 @@
-"""Which tasks' training data a model has seen: the E5 family and the models it is compared with. A table, no mteb.
+"""Lists the tasks whose training data a model has seen, for the E5 family and the models it is compared with.
 
 Sources: the `training_datasets` of mteb 2.26's model registry with the tasks on the same data that mteb derives from
 them (`ModelMeta.get_training_datasets`; a test compares), and for multilingual E5 two datasets that its technical

@@ -1,4 +1,4 @@
-"""Divides a config's jobs into parts of about equal cost, for processes that share the work without talking.
+"""Divides a config's jobs into parts of about equal cost, for processes that share the work without communicating.
 
 The division is a function of the config and its data alone, in whole numbers: what a machine has cached, stored or
 measured does not count, so that every machine finds the same parts.

@@ -81,7 +81,7 @@ class JobRecord(StoredModel):
     """One job's result. A failed job has an error and no score; scores are 0-1, as mteb gives them."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    """Of the file."""
+    """Version of the file's format."""
     state: Literal["done", "failed"]
     """Whether the job has a score."""
     fingerprint: str

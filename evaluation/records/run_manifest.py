@@ -1,4 +1,7 @@
-"""run.json: what a run was asked to do, where it ran, and the state of each of its jobs. Data only."""
+"""run.json: what a run was asked to do, where it ran, and the state of each of its jobs. Data only.
+
+`execution.ledger` fills it in; `records.store` reads and writes the file.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,7 @@ class RunManifest(StoredModel):
     """Content of run.json."""
 
     schema_version: Literal[2] = SCHEMA_VERSION
-    """Of the file."""
+    """Version of the file's format."""
     name: str
     """The run's name."""
     config: dict[str, Any]

@@ -175,7 +175,7 @@ class RunStore:
         except SchemaVersionError as error:
             _LOG.warning("%s It is replaced now.", error)
         except DamagedFileError as error:
-            _LOG.warning("%s Set aside as *.damaged; jobs that are not chosen now come back once they are.", error)
+            _LOG.warning("%s Set aside as *.damaged; jobs that are not selected now reappear once they are.", error)
             set_aside(error.file)
         return None
 

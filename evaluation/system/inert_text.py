@@ -41,7 +41,7 @@ def for_terminal(text: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """The same with spaces for line ends and tabs: a cell of a table, or a sentence."""
+    """Returns the text on one line, with spaces for line ends and tabs: a cell of a table, or a sentence."""
     return for_terminal(_BREAKS.sub(" ", text))
 
 

@@ -1,4 +1,4 @@
-"""Reads JSON, YAML and compressed bytes that nobody vouches for: values, depth and expansion are limited, size is not.
+"""Reads untrusted JSON, YAML and compressed bytes with limits on values, depth and expansion, but not on size.
 
 A few kilobytes can describe gigabytes: by YAML aliases, by compression, or by nesting. Each function fails with a
 ValueError, whose text ends a sentence, before memory is used for more than a file can hold in earnest.

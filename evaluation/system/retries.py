@@ -1,4 +1,4 @@
-"""Asks again where a network fault can pass: timeouts, cut connections, busy servers. Knows not what is asked."""
+"""Retries calls that fail for transient network reasons: timeouts, cut connections, busy servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives access to a loaded task's tables: the splits of a subset, and columns as plain lists that are read once.
+"""Gives access to a loaded task's tables: the splits of a subset, and columns as plain lists, each read once.
 
 `datasets` returns lazy columns, and making an array of one reads the table row by row. mteb passes them to
 scikit-learn, which makes dozens of arrays per score: on Banking77 that took longer than fitting the classifier.

@@ -1,4 +1,4 @@
-"""Which files of a dataset's repository a task reads, and the folder that holds them. mteb lives here.
+"""Lists which files of a dataset's repository a task reads, and finds the folder that holds them. Imports mteb.
 
 mteb loads a dataset by configs (corpus, queries, qrels ...; or a subset's name); a repository's card says which files
 a config has. Without such a card every file is wanted.

@@ -56,7 +56,7 @@ class IndexLookup:
         entry = self._index.task(name)
         if not entry.is_text:
             kinds = ", ".join(entry.modalities)
-            self._faults.add(path, f"task {name!r} ({entry.type}, {kinds}) is not one that a text encoder can run.")
+            self._faults.add(path, f"task {name!r} ({entry.type}, {kinds}) can't be run by a text encoder.")
             return None
         return entry
 

@@ -1,4 +1,4 @@
-"""Hashes the rows that a task loaded, and refuses other rows than were loaded before under the same revision.
+"""Hashes the rows that a task loaded, and refuses rows that differ from those loaded before under the same revision.
 
 A note of each hash lies in the user's cache folder, one small file per task, revision, splits, subsets and limit. So a
 copy that was cut or edited is noticed even where the Hub's cache keeps no hash of its files; the hash is in the record

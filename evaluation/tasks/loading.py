@@ -197,8 +197,8 @@ def retrieval_counts(data: RetrievalSplitData) -> dict[str, int]:
         "queries without judgements": sum(not qrels.get(query) for query in known),
         "judgements of unknown queries": sum(len(grades) for query, grades in qrels.items() if query not in known),
         "judgements of unknown documents": len(judged) - n_found,
-        "queries whose id came before": len(queries) - len(known),
-        "documents whose id came before": len(documents) - pc.count_distinct(documents).as_py(),
+        "queries with a repeated id": len(queries) - len(known),
+        "documents with a repeated id": len(documents) - pc.count_distinct(documents).as_py(),
     }
     return {what: count for what, count in counts.items() if count}
 

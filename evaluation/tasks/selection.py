@@ -1,4 +1,4 @@
-"""Defines a chosen task: everything that can move its score, resolved; and reads the local folder it names.
+"""Defines a chosen task, with everything that can move its score, and reads the local folder that it names.
 
 `evaluation.tasks.choosing` makes it from a config entry. Imports neither mteb nor torch, and knows no model.
 """

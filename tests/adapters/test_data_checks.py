@@ -56,8 +56,8 @@ def test_hub_data_with_repeated_and_unknown_ids_is_counted() -> None:
         "queries without judgements": 1,
         "judgements of unknown queries": 2,
         "judgements of unknown documents": 2,
-        "queries whose id came before": 1,
-        "documents whose id came before": 1,
+        "queries with a repeated id": 1,
+        "documents with a repeated id": 1,
     }
     data |= {"corpus": corpus.select([0, 1]), "queries": queries.select([0, 1])}
     data["relevant_docs"] = {"q1": {"d1": 1}, "q2": {"d2": 1}}

@@ -105,7 +105,7 @@ def test_damage_to_a_jobs_own_file_is_one_sentence(of_hub: Callable[..., Path], 
 
 def test_two_results_that_are_one_file_to_mteb_are_refused(of_hub: Callable[..., Path], tmp_path: Path) -> None:
     folder = of_hub({"auto": PLACE, "float32": PLACE}, other_score=True)
-    with pytest.raises(UsageError, match="auto and float32 differ on STSBenchmark, but are one file to mteb"):
+    with pytest.raises(UsageError, match="auto and float32 differ on STSBenchmark, but mteb stores them in one file"):
         export_for_mteb(folder, tmp_path / "out", experiment=False)
     assert not (tmp_path / "out").exists()
 

@@ -130,7 +130,7 @@ def test_plan_and_lock_do_not_go_together(tmp_path: Path, option: str) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "--locked holds a run to its lock" in done.stderr
+    assert "--locked can't be combined with --plan or --on" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -314,8 +314,8 @@ def test_wrong_max_tokens_is_one_sentence_with_the_value(tmp_path: Path) -> None
         (MINIMAL + "protocols: {p: {base: e5, instruction: x}}\n", ["base e5 sends no instruction"]),
         (MINIMAL + "protocols: {p: {base: none, tasks: {X: {instruction: x}}}}\n", ["base none sends no instruction"]),
         (MINIMAL + "protocols: {p: {}}\n", ["line 7: protocols.p has no key 'base'"]),
-        (MINIMAL.replace("label: e5", "label: 3"), ["line 3: models[0].label is 3: it must be a text"]),
-        (MINIMAL.replace("label: e5", "label: yes"), ["line 3: models[0].label is true: it must be a text"]),
+        (MINIMAL.replace("label: e5", "label: 3"), ["line 3: models[0].label is 3: it must be a string"]),
+        (MINIMAL.replace("label: e5", "label: yes"), ["line 3: models[0].label is true: it must be a string"]),
     ],
 )
 def test_fault_is_a_sentence(tmp_path: Path, text: str, messages: list[str]) -> None:

@@ -109,7 +109,7 @@ def test_usage_and_clear(tmp_path: Path) -> None:
     open_cache(tmp_path).put(hash_texts(["a"]), shard(["a"]))
     (row,) = usage(tmp_path)
     assert row.identity == IDENTITY
-    assert row.n_segments == 1
+    assert row.n_shards == 1
     assert clear(tmp_path) >= row.n_bytes
     assert usage(tmp_path) == []
 
@@ -146,7 +146,7 @@ def test_files_of_earlier_releases_are_counted_and_dropped(tmp_path: Path) -> No
     folder = tmp_path / ("0" * 24)
     folder.mkdir()
     (folder / f"{'1' * 24}.seg").write_bytes(b"12345")
-    assert [(row.n_segments, row.n_bytes) for row in usage(tmp_path)] == [(1, 5)]
+    assert [(row.n_shards, row.n_bytes) for row in usage(tmp_path)] == [(1, 5)]
     assert prune(0, tmp_path) == 5
 
 

@@ -105,7 +105,7 @@ def test_truncation_is_counted_only_where_texts_are_cut_here(server: EmbeddingSe
     long = "long " * 5_000
     server.tokens_per_text = 4_000
     whole = encoder(server).encode([long, "short"], prefix="q: ")
-    assert whole.n_truncated == 0, "whether the server cut it is the server's affair"
+    assert whole.n_truncated == 0, "whether the server cuts it is not known"
     cut = encoder(server, max_characters=10).encode([long, "short"], prefix="q: ")
     assert cut.vectors.tolist() == vectors_of("q: long long ", "q: short")
     assert (cut.n_truncated, cut.examples, cut.n_characters) == (1, ("q: short",), 13 + 8)

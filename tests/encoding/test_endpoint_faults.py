@@ -131,7 +131,7 @@ def test_a_server_that_comes_back_with_other_weights_is_refused(
     server.stop()
     server.model = "another"
     server.start()
-    with pytest.raises(EncodingError, match="serves another model by now"):
+    with pytest.raises(EncodingError, match="now serves a different model"):
         under_test.encode(TEXTS)
     server.model = "m"
     assert encoder(server, keep=True).encode(TEXTS).vectors.tolist() == vectors_of(*TEXTS), "nothing of it was stored"
@@ -146,7 +146,7 @@ def test_what_another_model_answered_unnoticed_is_dropped(
     server.model = "another"
     under_test.encode(TEXTS[:8])
     monkeypatch.setattr(endpoint, "_PROVE_EVERY_S", 0.0)
-    with pytest.raises(EncodingError, match="serves another model by now"):
+    with pytest.raises(EncodingError, match="now serves a different model"):
         under_test.encode(TEXTS)
     server.model = "m"
     assert encoder(server, keep=True).encode(TEXTS).vectors.tolist() == vectors_of(*TEXTS)
@@ -209,7 +209,7 @@ def test_batches_of_other_weights_are_not_used(server: EmbeddingServer, caplog: 
     with caplog.at_level(logging.WARNING, "evaluation"):
         encoded = encoder(server, keep=True).encode(TEXTS)
     assert encoded.vectors.tolist() == vectors_of(*TEXTS, model="another")
-    assert "gives other vectors than before" in caplog.text
+    assert "returns different vectors than before" in caplog.text
 
 
 @pytest.mark.parametrize(("noise", "is_same"), [(0.002, True), (0.05, False)])

@@ -135,9 +135,7 @@ def test_library_vector_that_is_not_finite_is_refused(copy: Path) -> None:
         return {**weights, name: torch.full_like(weights[name], float("inf"))}
 
     change_weights(copy, spoil)
-    with pytest.raises(
-        ModelError, match=r"its own library makes a vector of .* that is not finite \(NaN or infinity\)"
-    ):
+    with pytest.raises(ModelError, match="its own library returns a vector with NaN or infinity for"):
         proved(copy)
 
 
@@ -147,7 +145,7 @@ def test_library_vector_that_is_not_finite_is_refused(copy: Path) -> None:
 def test_float32_that_does_not_fit_names_the_way_out(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1_000)
     with pytest.raises(
-        ModelError, match=r"model needs 0\.0 GiB in float32, and cpu has 0\.0 GiB free; set dtype: bfloat16"
+        ModelError, match=r"model needs 0\.0 GiB in float32, but cpu has only 0\.0 GiB free; set dtype: bfloat16"
     ):
         proved(model)
 

@@ -44,8 +44,8 @@ __all__ = [
 ]
 
 _REMEDY = (
-    "Choose columns that agree with --model, or add --mixed to see them together, marked; a difference is then not "
-    "of the models alone."
+    "Choose columns that agree with --model, or add --mixed to see them together, marked; a difference then "
+    "reflects more than the models."
 )
 
 

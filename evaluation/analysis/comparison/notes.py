@@ -43,7 +43,7 @@ def _limited(columns: Sequence[Column]) -> Iterator[str]:
 def _protocols(columns: Sequence[Column]) -> Iterator[str]:
     ours = [column for column in columns if not column.is_published]
     protocols = {column.protocol for column in columns}
-    one = f"Protocol: {next(iter(protocols))}." if len(protocols) == 1 else "Protocols stand in brackets."
+    one = f"Protocol: {next(iter(protocols))}." if len(protocols) == 1 else "Protocols are in brackets."
     yield f"Scores in points. {one}"
     if len(ours) < len(columns):
         yield "Published scores: dataset revisions and versions of the metrics are those of their sources, not checked."
@@ -62,7 +62,7 @@ def _missing(comparison: Comparison) -> Iterator[str]:
         missing = whole.cells[position].missing if whole is not None else ()
         others = [row.task for row in comparison.rows if row.task in missing and row.cells[position].score is not None]
         if others:
-            yield f"{column.label}: other subsets than {comparison.benchmark} wants: {listed_briefly(others)}."
+            yield f"{column.label}: different subsets from those of {comparison.benchmark}: {listed_briefly(others)}."
         failed = [
             f"{row.task} ({row.cells[position].note})"
             for row in comparison.rows
@@ -110,10 +110,11 @@ def _standings(comparison: Comparison) -> Iterator[str]:
     leaders = [one.label for one in found.models if one.borda == 1]
     first = found.models[0]
     if first.borda != 1:
-        last = " (the last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
+        last = " (last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
         yield (
-            f"Mean and Borda count disagree: {first.label} has the highest mean, {' and '.join(leaders)}{last} the "
-            "most Borda points. The mean weighs how far a task is won, the Borda count only how many models are beaten."
+            f"Mean and Borda count disagree: {first.label} has the highest mean, but {' and '.join(leaders)}{last} "
+            f"{'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is won, "
+            "the Borda count only how many models are beaten."
         )
 
 

@@ -1,4 +1,4 @@
-"""All models of a comparison against each other on the tasks that all of them have: one correction for every pair."""
+"""Tests every pair of models on the tasks that all models have, with one correction over all pairs."""
 
 from __future__ import annotations
 

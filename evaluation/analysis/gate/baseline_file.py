@@ -115,7 +115,7 @@ def _document(data: bytes, name: str) -> _Document:
             f"{SCHEMA_VERSION}: update it."
         )
     if content.get("checksum") != _checksum(content):
-        raise UsageError(f"{name} is damaged or was edited (its checksum does not fit its content): {_REMEDY}.")
+        raise UsageError(f"{name} is damaged or was edited (its checksum does not match its content): {_REMEDY}.")
     try:
         return _Document.model_validate(content)
     except ValidationError as error:

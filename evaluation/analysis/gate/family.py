@@ -1,4 +1,4 @@
-"""All tests of a gate: each task's, each model's mean over tasks, and p corrected over all of them. Pure.
+"""Runs all tests of a gate (each task's, and each model's mean over tasks) and corrects p over all of them.
 
 `verdicts.py` judges them.
 """

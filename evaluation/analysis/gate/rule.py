@@ -1,4 +1,7 @@
-"""The gate's rule, and what a gate reports: verdicts, checks, the report. Judges nothing; `verdicts.py` does."""
+"""The types of a gate: its rule, the verdicts, the report.
+
+`matching.py` finds what cannot be compared, `verdicts.py` judges.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ class GateRule:
         return (
             "Fails: a task that is missing or failed, or whose protocol, dataset, splits or metric changed.",
             f"Regression, fails: a task dropped by more than {drop}, and chance does not explain it: its one-sided p, "
-            f"corrected after Holm over all tasks of this gate, is below {alpha}. A mean over tasks may not drop at "
+            f"Holm-corrected over all tasks of this gate, is below {alpha}. A mean over tasks may not drop at "
             f"all: more than {NEGLIGIBLE:g} points with such a p is a regression, as small drops everywhere add up.",
             f"A drop by more than {drop} that cannot be tested fails as well: fewer than {MIN_UNITS} independent "
             "examples (of pairs: of the rarer kind), too few for this gate's number of tests, or nothing but the score "
@@ -73,7 +76,7 @@ class GateRule:
             "Inconclusive, "
             + ("fails (--require-conclusive)" if self.require_conclusive else "passes (--require-conclusive fails it)")
             + ": neither is shown; the number of examples that would decide is given.",
-            f"Clustering has no examples but runs of an algorithm: a drop by more than {drop} and by more than "
+            f"Clustering has runs of an algorithm instead of examples: a drop by more than {drop} and by more than "
             f"{NOISE_ERRORS:g} standard errors of its paired runs is a regression. It has no p and is in no mean.",
         )
 

@@ -76,7 +76,7 @@ def check_complete(snapshot: Snapshot, what: str) -> None:
         more = f" and {len(faults) - _NAMED_AT_MOST} more" if len(faults) > _NAMED_AT_MOST else ""
         raise UsageError(
             f"{what} can't be a baseline, because jobs have no score: {'; '.join(faults[:_NAMED_AT_MOST])}"
-            f"{more}. Start its run again, which runs them."
+            f"{more}. Start the run again to run them."
         )
     if not snapshot.jobs:
         raise UsageError(f"{what} can't be a baseline, because it holds no job.")

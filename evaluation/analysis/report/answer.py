@@ -60,7 +60,7 @@ def answer(comparison: Comparison) -> Answer:
     ahead = f"{best.label} is {gap:.2f} points ahead of {other.label}"
     lead = {
         True: f"{best.label} is better than {other.label} by {gap:.2f} points",
-        False: f"{ahead}, which chance explains",
+        False: f"{ahead}, which chance could explain",
         None: ahead,
     }[surely]
     rest = f": {best.value:.2f} against {other.value:.2f} points {where} ({how_sure})"
@@ -157,7 +157,7 @@ def _tested(comparison: Comparison, best: _Standing, other: _Standing) -> _Test 
 def _certainty(found: _Test | None, gap: float, comparison: Comparison) -> tuple[bool | None, str]:
     """Whether chance does not explain the lead (None: unknown), and the figures that say so."""
     if found is None:
-        return None, "how sure that is cannot be said: no samples are stored of two tasks or more"
+        return None, "its certainty is unknown: fewer than two tasks have stored samples"
     difference, sign = found.difference, found.sign
     parts = []
     if abs(difference.value - sign * gap) > 0.005:

@@ -151,7 +151,7 @@ def _example(prefix: str, text: str) -> Example:
 def _settings(vectors: stored.VectorRules) -> str:
     normalised = "L2-normalised" if vectors.normalize else "not normalised"
     if vectors.pooling == SERVER_POOLING:
-        return f"pooling and truncation are the server's affair, {normalised}"
+        return f"pooling and truncation are left to the server, {normalised}"
     return f"{vectors.pooling} pooling, {normalised}, at most {vectors.max_length} tokens, {vectors.dtype}"
 
 

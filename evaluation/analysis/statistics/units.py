@@ -1,4 +1,4 @@
-"""Units: the queries, examples or texts that a task's score can be recomputed from; their score, and files of them.
+"""The units of a task: the queries, examples or texts that its score is computed from. Scores, reads and writes them.
 
 `sample_reading.py` reads them from a job's stored samples. Knows no statistics of uncertainty.
 """

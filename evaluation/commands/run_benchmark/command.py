@@ -51,7 +51,7 @@ def run_benchmark(
     130 interrupted.
     """
     if locked and (plan or on is not None):
-        raise UsageError("--locked holds a run to its lock, and --plan and --on run nothing: leave one of them out.")
+        raise UsageError("--locked can't be combined with --plan or --on, which run nothing.")
     if not quiet:
         typer.echo(shown(f"run-benchmark: reading {config} ..."), err=True)
     from evaluation.config.loading import load_config

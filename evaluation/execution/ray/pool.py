@@ -277,7 +277,7 @@ class WorkerPool:
         for number, work in enumerate(worker.in_hand.values()):
             work.n_deaths += number == 0  # the younger one was not in the model yet
             if work.n_deaths >= _MAX_DEATHS:
-                message = f"{work.n_deaths} workers died of it, the last one with {why}."
+                message = f"it killed {work.n_deaths} workers, the last one with {why}."
                 _resolve(work.future, error=WorkerError(message, "\n".join(worker.state.log)))
             elif not work.future.done():
                 self._redone.append(work.name)

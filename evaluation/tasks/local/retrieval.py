@@ -151,7 +151,7 @@ def _of_known_queries(
         n_unknown = sum(document_id not in corpus.known for document_id in documents)
         found = found or n_unknown < len(documents)
         notes.counts["judgements of unknown documents"] += n_unknown
-        notes.counts["queries with unknown judged documents only"] += n_unknown == len(documents)
+        notes.counts["queries whose judged documents are all unknown"] += n_unknown == len(documents)
         qrels[query_id] = {document_id: judged.score for document_id, judged in documents.items()}
     if judgements and not found:
         names = f"a query of {queries.path.name} and a document of {corpus.path.name}"

@@ -90,7 +90,7 @@ def test_e5_model_without_prefix_is_named_and_another_model_is_not() -> None:
 def test_truncation_of_a_served_model_is_the_server_s_affair() -> None:
     served = job_record("far", "Harbours", audit=job_audit(vectors=vector_rules(**SERVED), query=side()))
     (audit,) = audit_tasks([served])
-    assert audit.sides[0].settings == ("pooling and truncation are the server's affair, L2-normalised",)
+    assert audit.sides[0].settings == ("pooling and truncation are left to the server, L2-normalised",)
     cut = side(texts=40, unique_texts=40, truncated=20, truncated_share=0.5)
     told = warnings(job_record("far", "Harbours", audit=job_audit(vectors=vector_rules(**SERVED), query=cut)))
     assert "50% of the query side's texts were cut before they were sent." in told

@@ -138,7 +138,7 @@ def test_judgements_of_unknown_documents_count_and_those_of_unknown_queries_do_n
     assert data.counts == {
         "judgements of unknown documents": 2,
         "judgements of unknown queries": 2,
-        "queries with unknown judged documents only": 1,
+        "queries whose judged documents are all unknown": 1,
     }
 
 
