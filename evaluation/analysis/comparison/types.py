@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from evaluation.analysis.comparison.means import competition_ranks
 
 if TYPE_CHECKING:
-    from evaluation.analysis.comparison.field import Field
+    from evaluation.analysis.comparison.places import Field
     from evaluation.analysis.comparison.published import PublishedMatch
     from evaluation.analysis.run_view import RunView, TaskScore
     from evaluation.analysis.statistics.intervals import Interval

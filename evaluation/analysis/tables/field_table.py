@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from evaluation.analysis.comparison.field import Field, Place
 from evaluation.analysis.comparison.notes import listed_briefly
+from evaluation.analysis.comparison.places import Field, Place
 from evaluation.analysis.comparison.types import Comparison
 from evaluation.analysis.number_formats import MISSING, brackets, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell

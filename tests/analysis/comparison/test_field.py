@@ -13,7 +13,7 @@ import pytest
 from support.published_results import write_result
 
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare
-from evaluation.analysis.comparison.field import Field
+from evaluation.analysis.comparison.places import Field
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import comparison_json
 from evaluation.errors import ComparisonError
