@@ -1,4 +1,4 @@
-"""The data of a ranking: where models of ours stand among all models of a results repository. All scores are in points."""
+"""The data of a ranking: our models among all models of a results repository. All scores are in points."""
 
 from __future__ import annotations
 
