@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from evaluation.commands.console import Version, check_output, command_app, command_line, writing_to
 from evaluation.errors import UsageError
@@ -17,6 +18,26 @@ if TYPE_CHECKING:
     from evaluation.analysis.tables.comparison_table import Layout
 
 app = command_app()
+_FOLDER_OPTION = "--published-folder"
+
+
+class _WithPublishedFolder(TyperCommand):
+    """Lets --published take a folder: a word after it that is neither an option nor a run nor a table of scores."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the command line with the folder under an option of its own."""
+        arguments: list[str] = []
+        for argument in args:
+            if argument.startswith("--published="):
+                argument = argument.replace("--published", _FOLDER_OPTION, 1)
+            elif arguments[-1:] == ["--published"] and not argument.startswith("-") and not _is_run(Path(argument)):
+                arguments[-1] = _FOLDER_OPTION
+            arguments.append(argument)
+        return super().parse_args(ctx, arguments)
+
+
+def _is_run(path: Path) -> bool:
+    return path.suffix == ".csv" or (path / "run.json").is_file()
 
 
 class Format(StrEnum):
@@ -29,7 +50,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-@app.command()
+@app.command(cls=_WithPublishedFolder)
 def compare_results(
     runs: Annotated[
         list[Path] | None,
@@ -43,9 +64,12 @@ def compare_results(
     published: Annotated[
         bool,
         typer.Option(
-            "--published", help="Show published scores beside the run's; without RUN, compare published scores."
+            "--published",
+            help="Show published scores beside the run's; without RUN, compare published scores. `--published DIR` "
+            "takes mteb's results repository or ResultCache in DIR, and ranks the run's models among all of them.",
         ),
     ] = False,
+    published_folder: Annotated[Path | None, typer.Option(_FOLDER_OPTION, hidden=True)] = None,
     mixed: Annotated[
         bool,
         typer.Option(
@@ -57,7 +81,10 @@ def compare_results(
         Path | None, typer.Option(metavar="FILE", help="Write to this file instead of standard output.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Show only models that match; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB", help="Show only models that match, also among those of --published DIR; repeatable."
+        ),
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Show only tasks that match; repeatable.")
@@ -80,7 +107,7 @@ def compare_results(
 
     Exit codes: 0 done, 2 wrong usage, or models that can't be compared without --mixed.
     """
-    if not runs and not published:
+    if not runs and not published and published_folder is None:
         raise UsageError("name a run folder, such as results/quickstart, or add --published.")
     if cite and (format_ is not Format.TERMINAL or baseline is not None):
         raise UsageError("--cite prints plain lines without differences: leave out --format and --baseline.")
@@ -88,7 +115,7 @@ def compare_results(
     from evaluation.analysis.tables.comparison_table import Layout
 
     options = ComparisonOptions(
-        published=published,
+        published=published if published_folder is None else published_folder,
         models=tuple(model or ()),
         only=tuple(only or ()),
         benchmark=benchmark,

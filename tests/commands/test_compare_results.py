@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.published_results import write_result
 
 REPOSITORY = Path(__file__).parents[2]
 START = "import sys; from evaluation.commands.compare_results import main; sys.argv[0] = 'compare-results'; main()"
@@ -119,6 +120,18 @@ def test_wrong_usage_is_a_sentence_and_exit_code_2(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_published_takes_a_folder_or_nothing(command: Run, table: Path) -> None:
+    write_result(table.parent / "all", "x/one", "SciFact", {("test", "default"): 0.5})
+    for arguments in (["--published", "all"], ["--published=all"]):
+        done = command(*arguments, "--format", "csv")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "x/one" in done.stdout and "org/a" not in done.stdout
+    beside = command("--published", "mine.csv", "--mixed")  # a table is still a RUN
+    assert beside.returncode == 0 and "a s" in beside.stdout
+    lost = command("--published", "nowhere")
+    assert lost.returncode == 2 and "--published nowhere: there is no such folder" in lost.stderr
 
 
 def test_56_tasks_and_13_models_are_compared_without_heavy_imports() -> None:

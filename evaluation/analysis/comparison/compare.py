@@ -10,8 +10,10 @@ from pathlib import Path
 from evaluation.analysis.comparison.columns import ScoredModel, chosen, column, position_of, read_columns
 from evaluation.analysis.comparison.comparability import differences, faults, marks
 from evaluation.analysis.comparison.evidence import Evidence, Finding
+from evaluation.analysis.comparison.field import place_among
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
+from evaluation.analysis.comparison.results_repository import ResultsRepository, read_repository
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
@@ -26,6 +28,7 @@ from evaluation.analysis.comparison.types import (
 )
 from evaluation.analysis.run_view import TaskScore, mteb_name
 from evaluation.errors import ComparisonError
+from evaluation.models.names import original_name
 from evaluation.models.training_data import trained_on
 
 __all__ = [
@@ -72,9 +75,38 @@ def compare(
         >>> [(row.task, row.cells[0].score, row.cells[0].delta) for row in comparison.rows]
     """
     options = options or ComparisonOptions()
+    paths = [runs] if isinstance(runs, str | Path) else runs
+    if isinstance(options.published, Path):
+        return _compare_with_all(paths, options.published, baseline=baseline, mixed=mixed, options=options)
     published = load_published() if options.published else None
-    models = read_columns([runs] if isinstance(runs, str | Path) else runs, published.rows if published else ())
+    models = read_columns(paths, published.rows if published else ())
     return compare_models(models, baseline=baseline, mixed=mixed, options=options, published=published)
+
+
+def _compare_with_all(
+    paths: Sequence[str | Path], folder: Path, *, baseline: str | None, mixed: bool, options: ComparisonOptions
+) -> Comparison:
+    """The comparison with a results repository; a pattern that matches models of it chooses among these."""
+    repository = read_repository(folder)
+    globs = [glob for glob in options.models if fnmatch.filter(repository.models, glob)]
+    repository = repository.among(globs)
+    if not paths:
+        published = PublishedScores(repository.scores())
+        alone = replace(options, models=tuple(glob for glob in options.models if glob not in globs))
+        return compare_models(
+            read_columns([], published.rows), baseline=baseline, mixed=mixed, options=alone, published=published
+        )
+    models = read_columns(paths)
+    own = tuple(glob for glob in options.models if glob not in globs or fnmatch.filter([m.label for m in models], glob))
+    names = {original_name(model.model) for model in models if model.view is not None}
+    return compare_models(
+        models,
+        baseline=baseline,
+        mixed=mixed,
+        options=replace(options, models=own),
+        published=PublishedScores(repository.scores(names)),
+        repository=repository,
+    )
 
 
 def compare_models(
@@ -84,6 +116,7 @@ def compare_models(
     mixed: bool,
     options: ComparisonOptions,
     published: PublishedScores | None = None,
+    repository: ResultsRepository | None = None,
 ) -> Comparison:
     """Compares models that were read already; the arguments and errors of `compare`.
 
@@ -93,6 +126,7 @@ def compare_models(
         mixed: Allows rows whose columns differ in what makes scores comparable.
         options: What to compare, and how.
         published: Published scores to set beside ours.
+        repository: All models among which ours are ranked.
     """
     models = chosen(models, options.models)
     tasks = _tasks(models, options)
@@ -115,6 +149,7 @@ def compare_models(
         notes=(),
         runs=tuple(dict.fromkeys(model.view for model in models if model.view is not None)),
         standings=_standings(models, rows, aggregates, evidence),
+        field=place_among(models, rows, evidence, repository) if repository is not None else None,
     )
     return replace(comparison, notes=comparison_notes(comparison, sentences))
 

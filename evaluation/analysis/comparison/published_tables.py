@@ -22,7 +22,7 @@ PUBLISHED_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PublishedScore:
-    """One row of a published table; `score` is in points."""
+    """One row of a published table; `score` is in points, `dataset_revision` empty where the table does not say."""
 
     model: str
     source: str
@@ -34,6 +34,7 @@ class PublishedScore:
     subset: str
     metric: str
     score: float
+    dataset_revision: str = ""
 
 
 def read_published(files: Iterable[Path]) -> list[PublishedScore]:

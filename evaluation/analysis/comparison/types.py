@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from evaluation.analysis.comparison.means import competition_ranks
 
 if TYPE_CHECKING:
+    from evaluation.analysis.comparison.places import Field
     from evaluation.analysis.comparison.published import PublishedMatch
     from evaluation.analysis.run_view import RunView, TaskScore
     from evaluation.analysis.statistics.intervals import Interval
@@ -26,8 +27,10 @@ class ComparisonOptions:
     """What to compare, and how.
 
     Attributes:
-        published: Sets published scores beside ours; without any run, compares those alone.
-        models: Labels, or globs of labels, to keep, in this order; empty: all.
+        published: Sets published scores beside ours; without any run, compares those alone. A path names a checkout of
+            mteb's results repository or an mteb ResultCache, among whose models ours are then ranked.
+        models: Labels, or globs of labels, to keep, in this order; empty: all. Globs also choose among the models of a
+            results repository, by name.
         only: Globs of tasks to keep; empty: all.
         benchmark: mteb's name of the benchmark that aggregates are made over; None: the one that a run's config names
             unfiltered, or whose tasks are exactly the compared ones, else all compared tasks.
@@ -35,7 +38,7 @@ class ComparisonOptions:
         intervals: Computes intervals and tests, beside scores and deltas.
     """
 
-    published: bool = False
+    published: bool | Path = False
     models: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     benchmark: str | None = None
@@ -289,6 +292,7 @@ class Comparison:
         notes: Sentences to print below: protocols, what is mixed, missing, limited, how intervals were made.
         runs: The stored runs that were compared.
         standings: All models against each other on the tasks that all have; None where that cannot be tested.
+        field: Our models among all of a results repository, where one was named.
     """
 
     name: str
@@ -302,6 +306,7 @@ class Comparison:
     notes: tuple[str, ...]
     runs: tuple[RunView, ...] = ()
     standings: Standings | None = None
+    field: Field | None = None
 
     def __repr__(self) -> str:
         """One line: what is compared."""

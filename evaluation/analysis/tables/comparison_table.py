@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.tables.field_table import field_table
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _Item(NamedTuple):
 
 
 def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> tuple[Table, ...]:
-    """Returns the table of scores and, if published scores were asked for, a table of these beside ours."""
+    """Returns the table of scores and, if published scores were asked for, tables of these beside ours and of ranks."""
     layout = layout or Layout()
     intervals = layout.intervals if layout.intervals is not None else len(comparison.columns) <= _INTERVALS_UP_TO
     items = list(_items(comparison, intervals=intervals, summary=layout.summary))
@@ -66,7 +67,10 @@ def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> t
     legend = tuple(f"{{{mark}}} {LEGEND[mark]}." for mark in LEGEND if used[mark])
     title = f"{comparison.benchmark}: {comparison.name}" if comparison.benchmark else comparison.name
     table = replace(table, title=title, notes=(*legend, *comparison.notes))
-    return (table, published_table(comparison)) if _asked_for_published(comparison) else (table,)
+    others = [published_table(comparison)] if _asked_for_published(comparison) else []
+    if comparison.field is not None:
+        others.append(field_table(comparison.field, comparison))
+    return (table, *others)
 
 
 def _items(comparison: Comparison, *, intervals: bool, summary: bool) -> Iterator[_Item]:
@@ -214,7 +218,7 @@ def _models_as_rows(comparison: Comparison, items: Sequence[_Item], speed: Seque
 
 
 def _asked_for_published(comparison: Comparison) -> bool:
-    return comparison.options.published and any(not column.is_published for column in comparison.columns)
+    return bool(comparison.options.published) and any(not column.is_published for column in comparison.columns)
 
 
 def published_table(comparison: Comparison) -> Table:
@@ -243,13 +247,18 @@ def published_table(comparison: Comparison) -> Table:
         )
         for task, label, match in found
     )
+    n_reproduced = sum(match.verdict == "reproduced" for *_, match in found)
     notes = (
         f"Reproduced: within {TOLERANCE_POINTS:g} points and, where there is one, within our interval. "
-        f"{sum(match.verdict == 'reproduced' for *_, match in found)} of {len(found)} are. Sources: results/published.",
+        f"{n_reproduced} of {len(found)} are. Sources: {_place(comparison)}.",
     )
     if not found:
         notes = ("There are no published scores of these models on these tasks.",)
     return Table("Published scores", tuple(TextCell(name) for name in header), 6, rows, notes)
+
+
+def _place(comparison: Comparison) -> str:
+    return comparison.field.origin.folder if comparison.field is not None else "results/published"
 
 
 def _matches(comparison: Comparison) -> Iterator[tuple[str, str, PublishedMatch]]:

@@ -92,6 +92,7 @@ def comparison_json(comparison: Comparison) -> str:
             }
             for aggregate in comparison.aggregates
         ],
+        "field": asdict(comparison.field) if comparison.field is not None else None,
         "notes": comparison.notes,
     }
     return json.dumps(_finite(content), ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n"

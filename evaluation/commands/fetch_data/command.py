@@ -1,4 +1,4 @@
-"""The options of fetch-data: downloads what a config needs from the Hub, and writes a lock file beside the config."""
+"""The options of fetch-data: downloads what a config needs, with a lock file beside it, and published scores."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from evaluation.commands.console import Version, command_app, command_line
+from evaluation.errors import UsageError
 
 app = command_app()
 
 
 @app.command()
 def fetch_data(
-    config: Annotated[Path, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")],
+    config: Annotated[
+        Path | None, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Fetch only for tasks that match; repeatable.")
     ] = None,
@@ -28,6 +31,13 @@ def fetch_data(
         ),
     ] = None,
     sizes: Annotated[bool, typer.Option("--sizes", help="Print what would be fetched, and fetch nothing.")] = False,
+    published: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Clone mteb's results repository into DIR (needs git), for `compare-results RUN --published DIR`.",
+        ),
+    ] = None,
     version: Version = False,
 ) -> None:
     """Fetch the models and datasets of CONFIG into the Hub's cache (HF_HOME), for machines without a network.
@@ -35,6 +45,14 @@ def fetch_data(
     Fetches only files that a run reads, keeps what is in the cache, and resumes interrupted downloads. Writes revisions
     and file hashes to a lock file, CONFIG's name with .lock.json, which `run-benchmark --locked` enforces.
     """
+    if config is None and published is None:
+        raise UsageError("name a config, such as configs/quickstart.yaml, or add --published DIR.")
+    if published is not None:
+        from evaluation.commands.fetch_data.fetch import fetch_published
+
+        fetch_published(published)
+    if config is None:
+        return
     from evaluation.config.loading import load_config
 
     loaded = load_config(config, overrides=set_ or [])

@@ -80,6 +80,23 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     console.print(where, highlight=False, soft_wrap=True)
 
 
+def fetch_published(folder: Path) -> None:
+    """Clone mteb's results repository, or bring a clone up to date.
+
+    Args:
+        folder: For `compare-results RUN --published FOLDER`.
+
+    Raises:
+        HubError: It could not be fetched.
+    """
+    if is_offline():
+        raise ConfigError(["HF_HUB_OFFLINE is set, so nothing can be fetched; unset it for fetch-data."])
+    from evaluation.adapters.mteb_results import fetch_results
+
+    fetch_results(folder)
+    Console().print(f"Published scores in {folder}.", highlight=False, soft_wrap=True)
+
+
 def _refuse(faults: list[str]) -> None:
     """Raises all faults; those of a network that is not there are one sentence, with the names of what they concern."""
     by_reason: dict[str, list[str]] = {}
