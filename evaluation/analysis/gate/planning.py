@@ -115,12 +115,24 @@ def plan_gate(baseline: Snapshot, rule: GateRule, pilot: Pilot | None, share: fl
         spread = declared if share is not None or pilot is None else pilot.spread.get(job.task, declared)
         variances.append(spread**2 / n)
         needed = examples_for(spread, rule.max_drop, level) if rule.max_drop else None
-        plans.append(TaskPlan(job.task, n, visible_drop(spread / math.sqrt(n), level), needed))
+        drop = visible_drop(spread / math.sqrt(n), level)
+        if spread == declared:
+            drop = _possible_drop(drop, n, level)
+        plans.append(TaskPlan(job.task, n, drop, needed))
     if several:
         error = math.sqrt(sum(variances)) / len(variances)
         drop = visible_drop(error, rule.alpha / 2 / n_labels)
         plans.append(TaskPlan(f"mean of {len(variances)} tasks", 0, drop, None))
     return plans
+
+
+def _possible_drop(drop: float, n_examples: int, level: float) -> float:
+    """The visible drop where a share of examples is declared: a drop of d points changes at least d % of them."""
+    while (
+        wider := visible_drop(100 * spread_of_changes(min(drop / 100, 1)) / math.sqrt(n_examples), level)
+    ) > drop + 0.01:
+        drop = wider
+    return drop
 
 
 def _has_examples(job: ScoredJob) -> bool:

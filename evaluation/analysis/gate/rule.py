@@ -66,12 +66,13 @@ class GateRule:
         drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
         return (
             "Fails: a task that is missing or failed, or whose protocol, dataset, splits or metric changed.",
-            f"Regression, fails: a task dropped by more than {drop}, and chance does not explain it: its one-sided p, "
-            f"Holm-corrected over all tasks of this gate, is below {alpha}. A mean over tasks may not drop at "
-            f"all: more than {NEGLIGIBLE:g} points with such a p is a regression, as small drops everywhere add up.",
+            f"Regression, fails: a task dropped by more than {drop}, and chance does not explain that it dropped: its "
+            f"one-sided p, Holm-corrected over all tasks of this gate, is below {alpha}. A mean over tasks may drop by "
+            f"at most {NEGLIGIBLE:g} points: more, with such a p, is a regression, as small drops everywhere add up.",
             f"A drop by more than {drop} that cannot be tested fails as well: fewer than {MIN_UNITS} independent "
-            "examples (of pairs: of the rarer kind), too few for this gate's number of tests, or nothing but the score "
-            "is stored. So does a collapse: the loss of two thirds of what the baseline had above a worthless model.",
+            "examples (of a pair task: with the rarer label), too few for this gate's number of tests, or nothing but "
+            "the score is stored. So does a collapse: the loss of two thirds of what the baseline had above a model "
+            "that knows nothing.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
             "Inconclusive, "
             + ("fails (--require-conclusive)" if self.require_conclusive else "passes (--require-conclusive fails it)")

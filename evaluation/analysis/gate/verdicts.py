@@ -138,7 +138,7 @@ def _too_few(difference: Difference, baseline: Units, factor: int, rule: GateRul
     if difference.n_effective < MIN_UNITS:
         return f"a few of its {n} {unit} carry most of the score"
     if deciding < MIN_UNITS:
-        return f"it has {deciding} {unit} of the rarer kind, matches or others"
+        return f"it has {deciding} {unit} with the rarer label"
     if factor * 2.0 ** -min(n, deciding) >= rule.alpha:
         return f"{min(n, deciding)} {unit} are too few for this gate's number of tests"
     return ""

@@ -181,7 +181,8 @@ def _other_tasks(found: _Test, best: str) -> str:
         verdict = f"{best} may or may not be ahead"
     else:
         verdict = f"{best} is ahead" if low > 0 else f"{best} is behind"
-    return f"On other tasks like these {verdict}: {span(low, high, signed=True)} (t over {others.n_tasks} tasks)."
+    lead = f"the average lead could be anything from {span(low, high, signed=True)} points"
+    return f"On new tasks like these {verdict}: {lead} (estimated from {others.n_tasks} tasks)."
 
 
 def _tally(comparison: Comparison, best: str, other: str) -> str:

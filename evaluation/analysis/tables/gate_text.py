@@ -44,9 +44,15 @@ def _numbers(check: Check) -> list[str]:
         points(check.baseline),
         points(check.score),
         points(check.change, signed=True),
-        MISSING if check.interval is None else span(*check.interval, signed=True),
+        _interval(check),
         MISSING if check.p is None else p_value(check.p),
     ]
+
+
+def _interval(check: Check) -> str:
+    if check.interval is None:
+        return "unchanged" if check.change == 0 else MISSING
+    return span(*check.interval, signed=True)
 
 
 def remarks(report: GateReport) -> list[str]:

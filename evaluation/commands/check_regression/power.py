@@ -30,7 +30,7 @@ def print_power(baseline: Path, *, max_drop: float, alpha: float, changed: float
     console = Console()
     table = Table(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
     table.add_column("Task", no_wrap=True)
-    for name in ("Examples", "Finds drops from", f"Examples for {max_drop:.2f}", "Missing"):
+    for name in ("Examples", "Drop found 4 times in 5", f"Examples to find {max_drop:.2f}", "More needed"):
         table.add_column(name, justify="right")
     for plan in plans:
         cells = (
@@ -57,7 +57,8 @@ def _explained(rule: GateRule, pilot: Pilot | None, changed: float | None) -> li
             "a pilot with --update-baseline --pilot RUN"
         )
     return [
-        f"A gate with alpha {rule.alpha:g} finds a true drop of this size (points) four times in five.",
-        f"How far examples differ comes from {source}.",
+        f"A gate with alpha {rule.alpha:g} finds a true drop of this size (points) four times in five; smaller ones "
+        "often pass.",
+        f"How far examples differ is not measured by this run: it comes from {source}.",
         "A task without examples (clustering, or nothing but its score stored) has no test.",
     ]
