@@ -62,7 +62,12 @@ def check_judgements(query_ids: Iterable[str], qrels: Qrels, n_documents: int, w
     barren = sum(not any(grade > 0 for grade in grades.values()) for grades in judged)
     if barren == len(judged):
         raise DataError([f"{where}: no judged query has a relevant document (a judgement above 0)."])
-    return Counter({"judged queries without a relevant document": barren})
+    return Counter(
+        {
+            "judged queries without a relevant document": barren,
+            "corpora of a single document, which every model finds": int(n_documents == 1),
+        }
+    )
 
 
 def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
@@ -79,27 +84,35 @@ def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
             learnt = rows if task.is_cross_validation else _check_training(task, parts, where)
             labels = learnt[task.label_column_name][:]
             _check_classes(labels, f"{where}, training rows", "row", "a classifier")
-            return _count_unlearnt(
-                [[label] for label in labels], [[label] for label in rows[task.label_column_name][:]]
-            )
+            return _count_unlearnt(labels, rows[task.label_column_name][:])
         case "AbsTaskMultilabelClassification":
             learnt = _check_training(task, parts, where)[task.label_column_name][:]
             if not any(learnt):
                 raise DataError([f"{where}, training rows: no row has a label, so there is nothing to learn."])
             return _count_unlearnt(learnt, rows[task.label_column_name][:])
         case "AbsTaskSummarization":
-            scores = rows[task.relevancy_column_name][:]
-            if all(len(set(row)) < 2 for row in scores):
-                raise DataError([f"{where}: no text has summaries with different human scores to rank."])
+            _check_summaries(rows[task.relevancy_column_name][:], where)
         case "AbsTaskClustering":
             return _check_clusters(task, rows, where)
+        case "AbsTaskBitextMining":
+            return Counter({"splits of a single sentence pair, which every model finds": int(len(rows) == 1)})
     return Counter()
 
 
-def _count_unlearnt(learnt: Sequence[Sequence[Any]], scored: Sequence[Sequence[Any]]) -> Counter[str]:
+def _count_unlearnt(learnt: Sequence[Any], scored: Sequence[Any]) -> Counter[str]:
     """Counts scored rows with a label that no training row has: no classifier can get them right."""
-    known = {label for labels in learnt for label in labels}
-    return Counter({"rows with a label that no training row has": sum(not known.issuperset(row) for row in scored)})
+    known = {label for row in learnt for label in _labels(row)}
+    unlearnt = sum(not known.issuperset(_labels(row)) for row in scored)
+    return Counter({"rows with a label that no training row has": unlearnt})
+
+
+def _labels(row: Any) -> list[Any]:
+    return row if isinstance(row, list) else [row]
+
+
+def _check_summaries(scores: Sequence[Sequence[float]], where: str) -> None:
+    if all(len(set(row)) < 2 for row in scores):
+        raise DataError([f"{where}: no text has summaries with different human scores to rank."])
 
 
 def _check_training(task: Any, parts: Any, where: str) -> Any:
@@ -122,19 +135,23 @@ def _check_classes(labels: Sequence[Any], where: str, what: str, needs: str) -> 
 
 
 def _check_clusters(task: Any, rows: Any, where: str) -> Counter[str]:
-    """Counts sets and levels with a single label, which every model clusters perfectly; refuses a task of only such."""
+    """Counts degenerate sets and levels: with a single label, or with a label per text; refuses a task of the former.
+
+    Every model clusters a single label perfectly; where no two texts share a label, no cluster is right or wrong.
+    """
     labels = rows[task.label_column_name][:]
     if isinstance(task, AbsTaskClusteringLegacy) and isinstance(labels[0], list):
-        groups, what = labels, "clustering sets with a single label"
+        groups, what = labels, "clustering sets"
     else:
-        levels = [label if isinstance(label, list) else [label] for label in labels]
+        levels = [_labels(label) for label in labels]
         depth = max(map(len, levels))
         groups = [[level[at] for level in levels if len(level) > at and level[at] != -1] for at in range(depth)]
-        what = "clustering levels with a single label"
+        what = "clustering levels"
     single = sum(len(set(group)) < 2 for group in groups)
     if single == len(groups):
         raise DataError([f"{where}: all texts have the same label, so that every model would score 1."])
-    return Counter({what: single})
+    alone = sum(len(set(group)) == len(group) for group in groups)
+    return Counter({f"{what} with a single label": single, f"{what} where no two texts share a label": alone})
 
 
 def _flat(labels: Sequence[Any]) -> Sequence[Any]:

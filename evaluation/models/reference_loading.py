@@ -13,7 +13,7 @@ from typing import Any
 from evaluation.errors import EvaluationError, ModelError
 from evaluation.models.reference import Reference, ReferenceSettings, reason_of
 from evaluation.models.reference_libraries import SentenceTransformersReference, TransformersReference
-from evaluation.models.refusals import check_dense_encoder
+from evaluation.models.refusals import check_dense_encoder, check_trusted_classes
 
 
 def load_reference(folder: Path, name: str, settings: ReferenceSettings) -> Reference:
@@ -28,6 +28,8 @@ def load_reference(folder: Path, name: str, settings: ReferenceSettings) -> Refe
         ModelError: It is not a dense sentence encoder, or the library can't load it.
     """
     check_dense_encoder(folder, name, pooling=settings.pooling)
+    if not settings.trust_remote_code:
+        check_trusted_classes(folder, name)
     own = (folder / "modules.json").is_file()
     kind = SentenceTransformersReference if own else TransformersReference
     missing: list[str] = []

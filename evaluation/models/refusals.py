@@ -35,6 +35,7 @@ _MODULE_KINDS = (
     (re.compile(r"Splade|Sparse|MLMTransformer|CSR"), "SparseEncoder"),
     (re.compile(r"pylate|colbert|multi_vector|MultiVector", re.IGNORECASE), "ColBERT"),
 )
+_TRUSTED_PACKAGES = ("sentence_transformers.", "torch.nn.")
 _ASK = "this harness evaluates dense sentence encoders: choose one"
 
 
@@ -104,6 +105,36 @@ def read_json(file: Path) -> Any:
         raise ModelError(f"{file} can't be read as JSON: {error}.") from error
 
 
+def check_trusted_classes(folder: Path, name: str) -> None:
+    """Refuse a checkpoint whose files name Python classes outside the libraries; for models that are not trusted.
+
+    sentence-transformers 5 imports such classes from the folder itself, or from wherever Python finds them, before it
+    asks for trust.
+
+    Raises:
+        ModelError: The class, and what to do.
+    """
+    configs = [file for file in sorted(folder.rglob("*.json")) if file.name.endswith(("config.json", "modules.json"))]
+    for file in configs:
+        for class_name in _class_names(read_json(file), file.name):
+            if not class_name.startswith(_TRUSTED_PACKAGES):
+                raise ModelError(
+                    f"{name} has Python code of its own ({class_name} in {file.relative_to(folder)}), which runs only "
+                    "with trust_remote_code: true; read it first."
+                )
+
+
+def _class_names(content: Any, file: str) -> Iterator[str]:
+    """Yields the dotted class names that sentence-transformers would import from one of a checkpoint's JSON files."""
+    if file == "modules.json" and isinstance(content, list):
+        yield from (str(module.get("type", "")) for module in content if isinstance(module, dict))
+    elif isinstance(content, dict):
+        types = content.get("types")  # of a Router: module -> class
+        named = [*(types.values() if isinstance(types, dict) else ()), content.get("activation_function")]
+        named.append(content.get("tokenizer_class"))
+        yield from (value for value in named if isinstance(value, str) and "." in value)
+
+
 def check_files(folder: Path, name: str) -> None:
     """Refuse a checkpoint without weights, or with git-lfs pointers in the place of its files.
 
@@ -123,6 +154,11 @@ def check_files(folder: Path, name: str) -> None:
         raise ModelError(
             f"{name} holds an adapter without its base model ({base}); merge the two with peft's merge_and_unload and "
             "save the whole model."
+        )
+    if adapter is not None and not (adapter / "config.json").is_file():
+        raise ModelError(
+            f"{name}: {adapter} holds an adapter without a config.json, so a library would load the base model from "
+            "elsewhere; merge the two with peft's merge_and_unload and save the whole model."
         )
     if not weights:
         hint = " (pickled *.bin weights are not read)" if any(folder.rglob("*.bin")) else ""

@@ -30,6 +30,11 @@ def test_judged_queries_without_a_relevant_document_are_counted() -> None:
     )
 
 
+def test_corpus_of_one_document_is_counted() -> None:
+    found = +check_judgements(["a"], {"a": {"d": 1}}, 1, "x")
+    assert found == {"corpora of a single document, which every model finds": 1}
+
+
 @pytest.mark.parametrize(
     ("qrels", "n_documents", "says"),
     [
@@ -122,6 +127,23 @@ def test_levels_of_a_single_label_are_counted(
     found = run_job({"local": "Levels", "type": "Clustering", "data": folder}, tiny_checkpoint, "e5")
     assert found.counts == {"clustering levels with a single label": 1}
     assert found.scores["test"][0].details["v_measures"]["Level 0"] == [1.0] * 10
+
+
+def test_levels_where_every_label_is_its_own_are_counted(
+    write_data: Callable[..., Any], run_job: Callable[..., Any], tiny_checkpoint: Any
+) -> None:
+    rows = [{"text": text, "label": ["ab"[at % 2], f"own {at}"]} for at, text in enumerate(texts(20))]
+    folder = write_data("levels", {"test.jsonl": rows})
+    found = run_job({"local": "Levels", "type": "Clustering", "data": folder}, tiny_checkpoint, "e5")
+    assert found.counts == {"clustering levels where no two texts share a label": 1}
+
+
+def test_bitext_of_one_pair_is_counted(
+    write_data: Callable[..., Any], run_job: Callable[..., Any], tiny_checkpoint: Any
+) -> None:
+    folder = write_data("pair", {"test.jsonl": [{"sentence1": "river stone", "sentence2": "stone river"}]})
+    found = run_job({"local": "Pair", "type": "BitextMining", "data": folder}, tiny_checkpoint, "e5")
+    assert found.counts == {"splits of a single sentence pair, which every model finds": 1}
 
 
 def test_sets_of_a_single_label_are_counted_in_the_older_kind_of_clustering(

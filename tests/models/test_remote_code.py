@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.checkpoint_variations import change_json, dense, pooling, routed, sentence_model
 from support.hub_server import Hub
+from support.resolved_models import resolve
 from support.tiny_models import write_json, write_tiny_bert
 
 from evaluation import load_config
@@ -191,3 +194,56 @@ def test_code_that_moved_while_the_model_was_loaded_is_refused(offline: Path) ->
     check_code({"other/code": folder})
     with pytest.raises(ModelError, match=f"the code of other/code moved from commit {NEW} to {OLD}"):
         check_code({"other/code": folder.with_name(NEW)})
+
+
+# ------------------------------------------------------------------------- classes that a checkpoint's files name
+
+
+EVIL = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+class Module: ...
+"""
+
+
+def _module_type(folder: Path) -> None:
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules[1]["type"] = "evil.Module"
+    write_json(folder / "modules.json", modules)
+
+
+def _activation(folder: Path) -> None:
+    change_json(next(folder.glob("*_Dense")) / "config.json", activation_function="evil.Module")
+
+
+def _route(folder: Path) -> None:
+    config = next(folder.rglob("router_config.json"))
+    types = json.loads(config.read_text(encoding="utf-8"))["types"]
+    change_json(config, types={**types, next(iter(types)): "evil.Module"})
+
+
+@pytest.mark.parametrize(
+    ("build", "change"),
+    [
+        (sentence_model, _module_type),
+        (partial(sentence_model, parts=[pooling, dense]), _activation),
+        (routed, _route),
+    ],
+    ids=["module", "activation", "route"],
+)
+def test_class_beside_a_checkpoint_is_not_imported_without_trust(
+    build: Callable[[Path], None],
+    change: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """sentence-transformers 5.2 to 5.7 imports them unasked."""
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "model"
+    build(folder)
+    change(folder)
+    (folder / "evil.py").write_text(EVIL, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(folder))
+    with pytest.raises(ModelError, match=r"Python code of its own \(evil.Module in .*trust_remote_code: true"):
+        resolve(folder, tmp_path)
+    assert not (folder / "ran").exists()
