@@ -8,10 +8,11 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from support.small_runs import write_small_run
 
+from evaluation import run
 from evaluation.config.loading import load_config
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
-from evaluation.execution.runner import RunOptions, run
+from evaluation.execution.runner import RunOptions
 
 
 @pytest.fixture
