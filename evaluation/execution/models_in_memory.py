@@ -71,14 +71,16 @@ def _with_folders(config: RunConfig, folders: Mapping[str, Path], cuts: Mapping[
     rows = {model.label: model for model in config.models}
     for label, folder in folders.items():
         try:
-            plain = rows.get(label) or ModelConfig(label=label, model=str(folder))
+            plain = rows.get(label) or ModelConfig.model_validate({"label": label, "model": str(folder)})
         except ValidationError as error:
             raise UsageError(f"models[{label!r}]: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
         if plain.endpoint is not None:
             raise UsageError(f"models[{label!r}]: the config's row of this label is a server; choose another label.")
         cut = cuts[label] if plain.truncate_dim is None else plain.truncate_dim
         rows[label] = plain.model_copy(update={"model": str(folder), "revision": None, "truncate_dim": cut})
-    problems = name_problems([(at, row.label, row.protocol) for at, row in enumerate(rows.values())], config.protocols)
+    problems = name_problems(
+        [(at, row.label, row.protocol) for at, row in enumerate(rows.values())], list(config.protocols)
+    )
     if problems:
         raise UsageError(f"models: {problems[0][1]}.")
     return config.with_models(tuple(rows.values()))
