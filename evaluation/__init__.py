@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from evaluation.analysis.frame import results_frame
     from evaluation.analysis.gate.check import check_regression
     from evaluation.commands.run_benchmark.in_python import run
+    from evaluation.commands.run_benchmark.trainer_callback import EvaluationCallback
     from evaluation.config.loading import load_config
 
-__all__ = ["check_regression", "compare", "load_config", "results_frame", "run"]
+__all__ = ["EvaluationCallback", "check_regression", "compare", "load_config", "results_frame", "run"]
 
 _HOMES = {
+    "EvaluationCallback": "evaluation.commands.run_benchmark.trainer_callback",
     "compare": "evaluation.analysis.comparison.compare",
     "load_config": "evaluation.config.loading",
     "run": "evaluation.commands.run_benchmark.in_python",

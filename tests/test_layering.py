@@ -253,7 +253,14 @@ def test_no_module_is_called_for_nothing_in_particular() -> None:
 
 
 def test_public_names_are_these() -> None:
-    assert sorted(evaluation.__all__) == ["check_regression", "compare", "load_config", "results_frame", "run"]
+    assert sorted(evaluation.__all__) == [
+        "EvaluationCallback",
+        "check_regression",
+        "compare",
+        "load_config",
+        "results_frame",
+        "run",
+    ]
     for name in evaluation.__all__:
         assert callable(getattr(evaluation, name)), name
         assert name in dir(evaluation)

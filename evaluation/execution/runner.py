@@ -13,6 +13,7 @@ from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.ledger import Ledger
 from evaluation.execution.local_executor import LocalExecutor
+from evaluation.execution.models_in_memory import saved
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.ray.address import prepare
@@ -77,7 +78,13 @@ class RunOptions:
         return bool(self.only or self.models) or self.chosen is not None or self.part is not None
 
 
-def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter | None = None) -> RunOutcome:
+def run(
+    config: RunConfig,
+    options: RunOptions | None = None,
+    reporter: Reporter | None = None,
+    *,
+    models: Mapping[str, object] | None = None,
+) -> RunOutcome:
     """Runs all jobs of a config that are not stored yet.
 
     Ctrl-C and SIGTERM stop the current job at once; a write is finished first, and stored results stay.
@@ -86,8 +93,11 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
         config: The config, from `load_config`.
         options: Which part of the config to run.
         reporter: Where progress is shown; by default nowhere.
+        models: Label -> a SentenceTransformer in memory. A label of the config keeps that row's options and gets this
+            model; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
 
     Raises:
+        UsageError: A model in memory is of another kind, or a label is not valid.
         ConfigError: The config has faults; nothing was run.
         FolderInUseError: Another process is writing to the run's folder.
         StoreError: The run's folder can't be written.
@@ -98,6 +108,15 @@ def run(config: RunConfig, options: RunOptions | None = None, reporter: Reporter
     (16, 0)
     """
     options, reporter = options or RunOptions(), reporter or Reporter()
+    if not models:
+        return _run(config, options, reporter)
+    if config.runtime.executor != "local":
+        raise UsageError("models in memory run in this process; set runtime.executor: local.")
+    with saved(config, models) as with_folders:
+        return _run(with_folders, options, reporter)
+
+
+def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutcome:
     if options.part is not None and config.runtime.executor != "local":
         raise UsageError(
             f"--part can't be combined with runtime.executor: {config.runtime.executor}, which divides the jobs among "

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -95,10 +96,7 @@ class ResultsRepository:
     ) -> list[PublishedScore]:
         """Returns the scores of these models on these tasks; None: of all models that count, on all tasks of mteb."""
         index = load_index()
-        columns = self._columns(
-            self.models if models is None else [name for name in models if name in self.models], tasks
-        )
-        entries = {name: index.task(name) for name in set(columns[2]) if name in index}
+        wanted = self.models if models is None else [name for name in models if name in self.models]
         return [
             PublishedScore(
                 model=model,
@@ -106,34 +104,36 @@ class ResultsRepository:
                 revision=revision,
                 protocol="authors" if revision == SELF_REPORTED else "mteb",
                 task=task,
-                type=entries[task].type,
+                type=index.task(task).type,
                 split=split,
                 subset=subset,
-                metric=entries[task].main_score,
+                metric=index.task(task).main_score,
                 score=100 * score,
                 dataset_revision=dataset_revision,
             )
-            for model, revision, task, split, subset, score, dataset_revision, version in zip(*columns, strict=True)
-            if task in entries
+            for model, revision, task, split, subset, score, dataset_revision, version in self._rows(wanted, tasks)
+            if task in index
         ]
 
     def main_scores(self, tasks: Collection[str]) -> dict[str, dict[str, ModelScores]]:
         """Returns task -> model -> scores, for the models that count."""
         found: dict[str, dict[str, ModelScores]] = {}
-        for model, _, task, split, subset, score, revision, _ in zip(*self._columns(self.models, tasks), strict=True):
+        for model, _, task, split, subset, score, revision, _ in self._rows(self.models, tasks):
             own = found.setdefault(task, {}).setdefault(model, ModelScores({}, set()))
             own.points[split, subset] = 100 * score
             own.dataset_revisions.add(revision)
         return found
 
-    def _columns(self, models: Collection[str], tasks: Collection[str] | None) -> list[list[Any]]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    def _rows(self, models: Collection[str], tasks: Collection[str] | None) -> Iterator[tuple[Any, ...]]:
+        """The table's rows of some models and tasks; None: all tasks."""
+        wanted = set(models)
+        for row in zip(*self._columns, strict=True):
+            if row[0] in wanted and (tasks is None or row[2] in tasks):
+                yield row
 
-        table = self._table.filter(pc.is_in(self._table.column("model"), pa.array(list(models), pa.string())))
-        if tasks is not None:
-            table = table.filter(pc.is_in(table.column("task"), pa.array(list(tasks), pa.string())))
-        return [table.column(name).to_pylist() for name in _COLUMNS]
+    @cached_property
+    def _columns(self) -> list[list[Any]]:
+        return [self._table.column(name).to_pylist() for name in _COLUMNS]
 
 
 def read_repository(folder: Path) -> ResultsRepository:

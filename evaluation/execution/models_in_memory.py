@@ -1,0 +1,86 @@
+"""Gives models that are in memory a folder for the time of a run, so that they run, and are identified, as any folder.
+
+The folder is what the model's own `save` writes, so its content is the model's identity: weights, tokenizer, modules.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from evaluation.config.models import ModelConfig, RunConfig, name_problems
+from evaluation.errors import UsageError
+from evaluation.system.atomic_files import make_folder, reason
+from evaluation.system.cache_folder import user_cache_dir
+
+
+@contextmanager
+def saved(config: RunConfig, models: Mapping[str, object]) -> Iterator[RunConfig]:
+    """Saves models below the user's cache folder, and removes them at the end.
+
+    Args:
+        config: The config that will run.
+        models: Label -> SentenceTransformer. A label of the config keeps that row's options; others become new rows.
+
+    Yields:
+        The config with these rows on the saved folders.
+
+    Raises:
+        UsageError: A model is not a SentenceTransformer or can't be saved, or a label is not valid.
+    """
+    for label, model in models.items():
+        _refuse_others(label, model)
+    parent = user_cache_dir() / "in-memory"
+    make_folder(parent)
+    with tempfile.TemporaryDirectory(dir=parent) as place:
+        folders = {label: Path(place) / str(number) / "in-memory" for number, label in enumerate(models)}
+        for label, model in models.items():
+            _save(label, model, folders[label])
+        yield _with_folders(config, folders, {label: _cut(model) for label, model in models.items()})
+
+
+def _refuse_others(label: str, model: object) -> None:
+    library = sys.modules.get("sentence_transformers")  # whoever holds one of its models has imported it
+    if library is None or not isinstance(model, library.SentenceTransformer):
+        raise UsageError(
+            f"models[{label!r}] is a {type(model).__name__}; a model in memory must be a SentenceTransformer, "
+            "whose state can be saved and identified. Save other models as a folder and name it in the config."
+        )
+
+
+def _save(label: str, model: Any, folder: Path) -> None:
+    try:
+        model.save(str(folder), create_model_card=False)
+    except OSError as error:
+        raise UsageError(f"models[{label!r}] can't be saved in {folder.parent.parent}: {reason(error)}.") from error
+
+
+def _cut(model: Any) -> int | None:
+    """The dimensions that the model keeps of a vector, which its saved folder does not say."""
+    kept = getattr(model, "truncate_dim", None)
+    return None if kept is None else int(kept)
+
+
+def _with_folders(config: RunConfig, folders: Mapping[str, Path], cuts: Mapping[str, int | None]) -> RunConfig:
+    rows = {model.label: model for model in config.models}
+    for label, folder in folders.items():
+        try:
+            plain = rows.get(label) or ModelConfig.model_validate({"label": label, "model": str(folder)})
+        except ValidationError as error:
+            raise UsageError(f"models[{label!r}]: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+        if plain.endpoint is not None:
+            raise UsageError(f"models[{label!r}]: the config's row of this label is a server; choose another label.")
+        cut = cuts[label] if plain.truncate_dim is None else plain.truncate_dim
+        rows[label] = plain.model_copy(update={"model": str(folder), "revision": None, "truncate_dim": cut})
+    problems = name_problems(
+        [(at, row.label, row.protocol) for at, row in enumerate(rows.values())], list(config.protocols)
+    )
+    if problems:
+        raise UsageError(f"models: {problems[0][1]}.")
+    return config.with_models(tuple(rows.values()))

@@ -1,0 +1,95 @@
+"""The callback on a real trainer: a series of runs, a significant drop, and training that goes on after a fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+import pytest
+from sentence_transformers import SentenceTransformer
+from support.data import text, write_files
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from evaluation import EvaluationCallback
+from evaluation.config.loading import load_config
+from evaluation.config.models import RunConfig
+
+
+@pytest.fixture
+def config(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """Retrieval of documents by their own text, at which a random model is good and a constant one is not."""
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "cache"))
+    texts = [text(number, 6) for number in range(60)]
+    files = {
+        "corpus.jsonl": [{"_id": f"d{number}", "text": own} for number, own in enumerate(texts)],
+        "queries.jsonl": [{"_id": f"q{number}", "text": own} for number, own in enumerate(texts)],
+        "qrels/test.tsv": [(f"q{number}", f"d{number}", 1) for number in range(60)],
+    }
+    write_files(tmp_path / "data" / "Same", files)
+    document = {
+        "name": "dev",
+        "models": [{"label": "model", "model": str(tiny_checkpoint), "protocol": "none"}],
+        "tasks": [{"local": "Same", "type": "Retrieval", "data": "data/Same"}],
+        "runtime": {"device": "cpu"},
+        "output": str(tmp_path / "results"),
+    }
+    (tmp_path / "dev.yaml").write_text(json.dumps(document), encoding="utf-8")
+    return load_config(tmp_path / "dev.yaml")
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Path) -> SentenceTransformer:
+    return SentenceTransformer(str(tiny_checkpoint), device="cpu")
+
+
+def end_step(callback: EvaluationCallback, model: object, step: int) -> TrainerControl:
+    """What a trainer does at the end of a step; its arguments, which need accelerate, are not read."""
+    state = TrainerState(global_step=step)
+    return callback.on_step_end(cast(TrainingArguments, None), state, TrainerControl(), model=model)
+
+
+def test_trainer_of_five_steps_writes_a_series(config: RunConfig, model: SentenceTransformer, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.losses import CosineSimilarityLoss
+
+    rows = {"sentence1": ["a b"] * 10, "sentence2": ["c d"] * 10, "score": [0.0, 1.0] * 5}
+    settings = {"max_steps": 5, "per_device_train_batch_size": 2, "report_to": "none", "save_strategy": "no"}
+    callback = EvaluationCallback(config, every_steps=2)
+    SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(str(tmp_path / "training"), use_cpu=True, **settings),
+        train_dataset=Dataset.from_dict(rows),
+        loss=CosineSimilarityLoss(model),
+        callbacks=[callback],
+    ).train()
+    assert list(callback.outcomes) == [2, 4, 5]
+    assert [outcome.folder.name for outcome in callback.outcomes.values()] == [
+        "dev-step-00000002",
+        "dev-step-00000004",
+        "dev-step-00000005",
+    ]
+    assert all((outcome.folder / "run.json").is_file() and not outcome.failed for outcome in callback.outcomes.values())
+    weights = {record.provenance.model.weights_sha256 for o in callback.outcomes.values() for record in o.records}
+    assert len(weights) == 3  # every evaluation saw the weights of its step
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_significant_drop_can_stop_the_training(
+    config: RunConfig, model: SentenceTransformer, caplog: pytest.LogCaptureFixture, stop: bool
+) -> None:
+    callback = EvaluationCallback(config, every_steps=1, stop_on_drop=stop)
+    assert not end_step(callback, model, 1).should_training_stop
+    assert not end_step(callback, model, 2).should_training_stop  # nothing changed
+    for weights in model.parameters():
+        weights.data.fill_(0.01)  # every text gets the same vector
+    assert end_step(callback, model, 3).should_training_stop is stop
+    assert "step 3 is significantly worse than step 1." in caplog.text or "than step 2." in caplog.text
+
+
+def test_training_goes_on_where_an_evaluation_fails(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
+    control = end_step(EvaluationCallback(config, every_steps=1), object(), 1)
+    assert not control.should_training_stop
+    assert "step 1 was not evaluated: models['model'] is a object" in caplog.text

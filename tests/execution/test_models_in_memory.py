@@ -1,0 +1,73 @@
+"""Models in memory: they score as their saved folder does, under one identity, and resume; others are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+from support.small_runs import write_small_run
+
+from evaluation import run
+from evaluation.config.loading import load_config
+from evaluation.config.models import RunConfig
+from evaluation.errors import UsageError
+from evaluation.execution.runner import RunOptions
+
+
+@pytest.fixture
+def config(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """STS and classification on the tiny checkpoint, under e5, in the row "folder"."""
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "cache"))
+    saved = tmp_path / "saved"
+    SentenceTransformer(str(tiny_checkpoint), device="cpu").save(str(saved))
+    return load_config(
+        write_small_run(tmp_path, ["Pairs", "Kinds"], {"folder": "e5", "other": "none"}, model=saved, name="memory")
+    )
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Path) -> SentenceTransformer:
+    return SentenceTransformer(str(tiny_checkpoint), device="cpu")
+
+
+def test_model_in_memory_is_its_saved_folder(config: RunConfig, model: SentenceTransformer, tmp_path: Path) -> None:
+    from_folder = run(config, RunOptions(models=("folder",)))
+    in_memory = run(config, RunOptions(models=("folder",)), models={"folder": model})
+    assert (from_folder.n_executed, in_memory.n_executed) == (2, 0)  # one identity: nothing is scored again
+    again = run(config, RunOptions(models=("folder",), fresh=True), models={"folder": model})
+    assert again.n_executed == 2
+    assert [record.main_score for record in again.records] == [record.main_score for record in from_folder.records]
+    assert [record.fingerprint for record in again.records] == [record.fingerprint for record in from_folder.records]
+    assert list((tmp_path / "cache" / "in-memory").iterdir()) == []
+
+
+def test_other_weights_are_another_identity(config: RunConfig, model: SentenceTransformer) -> None:
+    before = run(config, RunOptions(models=("mine",)), models={"mine": model})
+    assert [record.label for record in before.records] == ["mine", "mine"]
+    assert run(config, RunOptions(models=("mine",)), models={"mine": model}).n_executed == 0
+    next(model.parameters()).data.add_(1.0)
+    after = run(config, RunOptions(models=("mine",)), models={"mine": model})
+    assert after.n_executed == 2
+    assert {record.fingerprint for record in after.records}.isdisjoint(record.fingerprint for record in before.records)
+
+
+def test_truncated_dimension_of_the_model_counts(config: RunConfig, tiny_checkpoint: Path) -> None:
+    cut = SentenceTransformer(str(tiny_checkpoint), device="cpu", truncate_dim=8)
+    records = run(config, RunOptions(models=("mine",)), models={"mine": cut}).records
+    assert [record.audit.vectors.truncate_dim for record in records if record.audit] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"mine": object()}, r"models\['mine'\] is a object; a model in memory must be a SentenceTransformer"),
+        ({"a/b": None}, r"models\['a/b'\]"),
+        ({"Folder": None}, "label 'Folder' is used twice"),
+    ],
+)
+def test_what_cannot_run_is_a_sentence(
+    config: RunConfig, model: SentenceTransformer, models: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(config, models={label: value or model for label, value in models.items()})
