@@ -280,7 +280,7 @@ def test_an_answer_is_read_up_to_what_was_asked_for(
 def test_a_request_has_one_deadline(server: EmbeddingServer, attack: Callable[[BaseHTTPRequestHandler], None]) -> None:
     server.raw = attack
     started = time.monotonic()
-    with pytest.raises(ModelError, match=r"no whole answer within 0.5 s \(endpoint.timeout_s\)"):
+    with pytest.raises(ModelError, match=r"did not answer completely within 0.5 s \(endpoint.timeout_s\)"):
         encoder(server, timeout_s=0.5, patience_s=0).encode(["a"])
     assert time.monotonic() - started < 2
 
