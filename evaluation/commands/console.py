@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from evaluation.commands.display import take_closed_descriptors
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
 from evaluation.system.atomic_files import reason
 from evaluation.system.inert_text import for_terminal
@@ -120,15 +121,8 @@ _guarded: list[_LossyFile] = []
 
 
 def _guard_streams() -> None:
-    """Makes standard output and error lossy; those that were closed (`>&-`) lead nowhere.
-
-    A closed descriptor must be taken: the next file to be opened would get its number, and a library's output with it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
+    """Makes standard output and error lossy; those that were closed (`>&-`) lead nowhere."""
+    take_closed_descriptors()
     if sys.stdout is sys.__stdout__:
         sys.stdout = _lossy(1)
         _guarded[:] = [sys.stdout.buffer.raw]  # type: ignore[attr-defined]

@@ -59,16 +59,24 @@ class LosableStream:
 
 def protect_display() -> None:
     """Makes standard error losable, and keeps the numbers of closed standard streams from going to other files."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    take_closed_descriptors()
     sys.stdout = sys.stdout or _null_stream()  # None where it was closed before Python started
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=PLAIN)
     sys.stderr = cast(TextIO, LosableStream(sys.stderr or _null_stream()))
+
+
+def take_closed_descriptors() -> None:
+    """Points standard streams that were closed (`>&-`) to the null device.
+
+    Otherwise the next file to be opened would get their number, and a library's output with it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
 
 
 def _null_stream() -> TextIO:

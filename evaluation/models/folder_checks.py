@@ -5,7 +5,6 @@ Reads small files and the headers of weights; hashes nothing and imports no libr
 
 from __future__ import annotations
 
-import json
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 from evaluation.errors import ModelError
 from evaluation.models.content import INERT_FOLDERS, is_vocabulary
 from evaluation.models.refusals import check_files, check_kind, read_json
+from evaluation.models.weight_headers import read_weight_header
 
-_LENGTH_BYTES = 8  # a safetensors file begins with the length of its header: https://github.com/huggingface/safetensors
-_LONGEST_HEADER = 100_000_000
 _INDEX = "model.safetensors.index.json"
 
 
@@ -63,13 +61,10 @@ def _paths(folder: Path) -> list[str]:
 def _check_weights(file: Path, name: str) -> None:
     """Refuses a weights file that is cut short, or is something else."""
     size = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(_LENGTH_BYTES), "little")
-        header = opened.read(length) if length <= min(size, _LONGEST_HEADER) else b""
     try:
-        tensors = [tensor for key, tensor in json.loads(header).items() if key != "__metadata__"]
-        expected = _LENGTH_BYTES + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError) as error:
+        header = read_weight_header(file)
+        expected = header.data_start + max((entry["data_offsets"][1] for entry in header.tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(f"{name}: {file} is not a safetensors file; copy or download it again.") from error
     if size < expected:
         raise ModelError(f"{name}: {file} is cut short ({size:,} of {expected:,} bytes); copy or download it again.")

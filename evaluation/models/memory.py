@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from pathlib import Path
 
 import torch
 
 from evaluation.errors import ModelError
+from evaluation.models.weight_headers import read_weight_header
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SPARE = 1.1  # for activations and buffers
@@ -65,9 +64,6 @@ def _number(file: Path) -> int | None:
 def _count(file: Path) -> int:
     """Numbers in a safetensors file; 0 where its header can't be read, which loading reports."""
     try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, 100_000_000)))
-        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return sum(math.prod(entry["shape"]) for entry in read_weight_header(file).tensors.values())
+    except (OSError, ValueError, KeyError, TypeError):
         return 0

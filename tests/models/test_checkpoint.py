@@ -214,20 +214,6 @@ def test_broken_checkpoint_is_a_model_error(bert_copy: Path, change: Callable[[P
         read(bert_copy)
 
 
-@pytest.mark.parametrize(
-    ("declared", "expected"),
-    [
-        (POOLED_BY_MAX, "max"),
-        ("{}", "mean"),
-        ('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}', "cls+mean"),
-        ('{"pooling_mode": "max"}', "max"),
-    ],
-)
-def test_poolings_that_only_the_library_runs_are_read(bert_copy: Path, declared: str, expected: str) -> None:
-    pooling(declared)(bert_copy)
-    assert read(bert_copy).pooling == expected
-
-
 # -------------------------------------------------------------------------------------------------------------- names
 
 
