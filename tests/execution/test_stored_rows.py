@@ -10,6 +10,7 @@ import pytest
 from support.small_runs import write_small_run
 
 from evaluation import check_regression, load_config, results_frame, run
+from evaluation.analysis.frame import records_frame
 from evaluation.analysis.handover.exports import write_model_cards
 from evaluation.config.models import RunConfig
 from evaluation.encoding.encoder import Encoder
