@@ -98,6 +98,9 @@ def compare_results(
         bool | None,
         typer.Option("--intervals/--no-intervals", help="Show confidence intervals; default: with up to 4 models."),
     ] = None,
+    margin: Annotated[
+        float, typer.Option(metavar="POINTS", min=0.01, help="Loss of a stored form that must be ruled out.")
+    ] = 1.0,
     cite: Annotated[
         bool, typer.Option("--cite", help="Print one line per model that says how to cite its scores, and no table.")
     ] = False,
@@ -120,6 +123,7 @@ def compare_results(
         only=tuple(only or ()),
         benchmark=benchmark,
         intervals=intervals is not False or baseline is not None,
+        margin=margin,
     )
     comparison = compare(runs or [], baseline=baseline, mixed=mixed or cite, options=options)
     if cite:

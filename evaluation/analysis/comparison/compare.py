@@ -14,6 +14,7 @@ from evaluation.analysis.comparison.field import place_among
 from evaluation.analysis.comparison.notes import comparison_notes
 from evaluation.analysis.comparison.published import PublishedScores, load_published
 from evaluation.analysis.comparison.results_repository import ResultsRepository, read_repository
+from evaluation.analysis.comparison.stored_rows import compare_stored
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
 from evaluation.analysis.comparison.types import (
     Aggregate,
@@ -150,6 +151,7 @@ def compare_models(
         runs=tuple(dict.fromkeys(model.view for model in models if model.view is not None)),
         standings=_standings(models, rows, aggregates, evidence),
         field=place_among(models, rows, evidence, repository) if repository is not None else None,
+        stored=compare_stored(models, tasks, evidence, options.margin),
     )
     return replace(comparison, notes=comparison_notes(comparison, sentences))
 

@@ -13,6 +13,7 @@ from evaluation.analysis.comparison.means import competition_ranks
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.places import Field
     from evaluation.analysis.comparison.published import PublishedMatch
+    from evaluation.analysis.comparison.stored_rows import StoredComparison
     from evaluation.analysis.run_view import RunView, TaskScore
     from evaluation.analysis.statistics.intervals import Interval
     from evaluation.analysis.statistics.paired_tests import Difference
@@ -36,6 +37,7 @@ class ComparisonOptions:
             unfiltered, or whose tasks are exactly the compared ones, else all compared tasks.
         confidence, alpha, n_resamples, seed: Parameters of intervals and tests.
         intervals: Computes intervals and tests, beside scores and deltas.
+        margin: The loss of a stored form that matters, in points.
     """
 
     published: bool | Path = False
@@ -47,6 +49,7 @@ class ComparisonOptions:
     n_resamples: int = 10_000
     seed: int = 0
     intervals: bool = True
+    margin: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +296,7 @@ class Comparison:
         runs: The stored runs that were compared.
         standings: All models against each other on the tasks that all have; None where that cannot be tested.
         field: Our models among all of a results repository, where one was named.
+        stored: The stored forms of models, where there are any.
     """
 
     name: str
@@ -307,6 +311,7 @@ class Comparison:
     runs: tuple[RunView, ...] = ()
     standings: Standings | None = None
     field: Field | None = None
+    stored: StoredComparison | None = None
 
     def __repr__(self) -> str:
         """One line: what is compared."""

@@ -12,6 +12,7 @@ from evaluation.analysis.comparison.published import TOLERANCE_POINTS, Published
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import MISSING, brackets, points
 from evaluation.analysis.tables.field_table import field_table
+from evaluation.analysis.tables.stored_table import stored_table
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> t
     title = f"{comparison.benchmark}: {comparison.name}" if comparison.benchmark else comparison.name
     table = replace(table, title=title, notes=(*legend, *comparison.notes))
     others = [published_table(comparison)] if _asked_for_published(comparison) else []
+    if comparison.stored is not None:
+        others.append(stored_table(comparison.stored))
     if comparison.field is not None:
         others.append(field_table(comparison.field, comparison))
     return (table, *others)

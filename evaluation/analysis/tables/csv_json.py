@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from evaluation.analysis.comparison.stored_rows import StoredRow
 from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
 from evaluation.system.inert_text import for_csv
 
@@ -22,7 +23,8 @@ _TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", 
 _NUMBERS = ("score", "low", "high", "delta", "delta_low", "delta_high", "p", "p_adjusted")
 _FLAGS = ("significant", "trained", "limited", "marks", "missing", "note")
 _PUBLISHED = ("published", "published_source", "published_protocol", "published_delta", "verdict", "causes")
-CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED)
+_STORED = ("stored", "bytes_per_vector", "bytes", "change", "change_low", "change_high", "loss", "loss_p", "loss_note")
+CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED, *_STORED)
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -31,11 +33,11 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     `kind` is "task" or the summary's kind. Of several published scores, the row has the one
     whose protocol is nearest ours.
     """
-    rows = []
+    rows, stored = [], {(row.label, row.task): row for row in comparison.stored.rows} if comparison.stored else {}
     for row in comparison.rows:
         for column, cell in zip(comparison.columns, row.cells, strict=True):
             place = {"kind": "task", "task": row.task, "type": row.type, "metric": row.metric}
-            rows.append({**place, **_column(column), **_cell(cell)})
+            rows.append({**place, **_column(column), **_cell(cell), **_stored(stored.get((column.label, row.task)))})
     for aggregate in comparison.aggregates:
         for column, total in zip(comparison.columns, aggregate.cells, strict=True):
             summary = {"kind": aggregate.kind, "task": aggregate.name, "type": aggregate.type}
@@ -93,6 +95,7 @@ def comparison_json(comparison: Comparison) -> str:
             for aggregate in comparison.aggregates
         ],
         "field": asdict(comparison.field) if comparison.field is not None else None,
+        "stored": asdict(comparison.stored) if comparison.stored is not None else None,
         "notes": comparison.notes,
     }
     return json.dumps(_finite(content), ensure_ascii=False, indent=1, allow_nan=False, default=str) + "\n"
@@ -134,6 +137,23 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _stored(row: StoredRow | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    verdict, vectors = row.verdict, row.vectors
+    found = {
+        "stored": row.stored,
+        "bytes_per_vector": vectors and vectors.bytes_per_vector,
+        "bytes": vectors and vectors.bytes,
+        "change": row.change,
+        "loss_note": row.note or None,
+    }
+    if verdict is not None:
+        ends = {"change_low": 100 * verdict.low, "change_high": 100 * verdict.high}
+        found |= {**ends, "loss": verdict.outcome, "loss_p": verdict.p}
+    return found
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -1,0 +1,241 @@
+"""Sets each stored form beside its model's own vectors: bytes, change of the score, and whether it loses too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from evaluation.analysis.comparison.columns import ScoredModel
+from evaluation.analysis.comparison.evidence import ALGORITHM, Evidence
+from evaluation.config.stored_forms import PLAIN
+from evaluation.records.job_record import JobRecord, StoredVectors
+
+if TYPE_CHECKING:
+    from evaluation.analysis.statistics.loss_verdicts import LossVerdict, PairedChange
+    from evaluation.analysis.statistics.paired_tests import Difference, Sample
+
+_MOST_RESAMPLED = 5_000
+"""With more pairs the bootstrap takes minutes, and the jackknife's interval is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRow:
+    """One form of a model's vectors on one task, or on the mean over the tasks that can be tested. In points.
+
+    Attributes:
+        model: Label of the row of the model's own vectors.
+        label: Label of this row.
+        stored: The form, such as int8; float32 for the model's own vectors.
+        task: None for the mean.
+        vectors: What storing takes; None for the mean and where it was not measured.
+        verdict: Against the model's own vectors; None for those, and where nothing can be tested.
+        change: The change against them; None for those.
+        note: Why there is no verdict; empty otherwise.
+    """
+
+    model: str
+    label: str
+    stored: str
+    task: str | None
+    score: float | None
+    vectors: StoredVectors | None
+    verdict: LossVerdict | None = None
+    change: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredComparison:
+    """All stored forms of a comparison.
+
+    Attributes:
+        rows: Model by model, task by task.
+        margin: The loss that matters, in points.
+        sentences: Per model the smallest form that is shown to lose less than the margin, or that none is.
+    """
+
+    rows: tuple[StoredRow, ...]
+    margin: float
+    sentences: tuple[str, ...]
+
+
+def compare_stored(
+    models: Sequence[ScoredModel], tasks: Sequence[str], evidence: Evidence, margin: float
+) -> StoredComparison | None:
+    """Returns the stored forms of a comparison; None where no model has any.
+
+    Args:
+        models: The columns.
+        tasks: The compared tasks, whose rows `evidence` was asked for.
+        evidence: Their samples.
+        margin: The loss that matters, in points.
+    """
+    origins = [_origin(model) for model in models]
+    rows: list[StoredRow] = []
+    sentences: list[str] = []
+    for own, origin in enumerate(origins):
+        if origin is None or origin.stored != PLAIN:
+            continue
+        forms = [at for at, other in enumerate(origins) if other is not None and _is_form_of(models, at, own)]
+        if not forms:
+            continue
+        means: list[StoredRow] = []
+        for task in tasks:
+            rows += _of_task(models, [own, *forms], task, evidence, margin)
+        for form in forms:
+            of_form = [row for row in rows if row.label == models[form].label]
+            absent = [task for task in tasks if task in models[own].tasks and task not in models[form].tasks]
+            means.append(_mean(of_form, _differences(own, form, tasks, evidence), margin, absent))
+        n_tested = sum(row.verdict is not None for row in rows if row.label == models[forms[0]].label)
+        rows += means if n_tested > 1 else []
+        counted = means if n_tested > 1 else [_tested(rows, mean) for mean in means]
+        sentences.append(_sentence(models[own].label, counted, rows, margin))
+    return StoredComparison(tuple(rows), margin, tuple(sentences)) if rows else None
+
+
+def _origin(model: ScoredModel) -> JobRecord | None:
+    records = [record for task in model.tasks.values() for record in task.records]
+    return next((record for record in records if record.state == "done"), None)
+
+
+def _is_form_of(models: Sequence[ScoredModel], form: int, own: int) -> bool:
+    one, other = _origin(models[form]), _origin(models[own])
+    return (
+        one is not None
+        and other is not None
+        and models[form].view is models[own].view
+        and one.stored != PLAIN
+        and one.label == f"{other.label}@{one.stored}"
+    )
+
+
+def _of_task(
+    models: Sequence[ScoredModel], columns: Sequence[int], task: str, evidence: Evidence, margin: float
+) -> Iterator[StoredRow]:
+    """Yields the row of the model's own vectors, the first of `columns`, then those of its forms."""
+    own, reference = models[columns[0]], models[columns[0]].tasks.get(task)
+    for column in columns:
+        model, origin = models[column], _origin(models[column])
+        found = model.tasks.get(task)
+        stored = origin.stored if origin is not None else PLAIN
+        if found is None:
+            continue
+        vectors = found.records[0].vectors if len(found.records) == 1 else None
+        row = StoredRow(own.label, model.label, stored, task, found.points, vectors)
+        if column != columns[0] and found.points is not None and reference is not None and reference.points is not None:
+            pair = evidence.samples(task)[column], evidence.samples(task)[columns[0]]
+            verdict, note = _judged(*pair, margin / 100)
+            row = replace(row, verdict=verdict, change=found.points - reference.points, note=note)
+        yield row
+
+
+def _judged(form: Sample | None, own: Sample | None, margin: float) -> tuple[LossVerdict | None, str]:
+    """Returns the verdict on one task, or why there is none."""
+    from evaluation.analysis.statistics.loss_verdicts import judge_loss, judge_resamples
+    from evaluation.analysis.statistics.paired_tests import MIN_UNITS, matched_units
+    from evaluation.analysis.statistics.score_bootstrap import resampled_changes
+    from evaluation.analysis.statistics.scorers import RANKING
+    from evaluation.analysis.statistics.units import score
+
+    if form is None or own is None:
+        return None, "not tested: no samples"
+    if form.units.kind == ALGORITHM:
+        return None, "not tested: its units show the algorithm's chance only"
+    change = _paired(form, own)
+    if change.n < MIN_UNITS:
+        return None, f"not tested: fewer than {MIN_UNITS} independent units"
+    if form.units.statistic not in RANKING or form.units.n_units > _MOST_RESAMPLED:
+        return judge_loss(change, margin), ""
+    matched = matched_units(form.units, own.units)
+    changes = resampled_changes(form.units, matched, form.contributions.clusters)
+    return judge_resamples(score(form.units) - score(own.units), changes, change.n, margin), ""
+
+
+def _paired(form: Sample, own: Sample) -> PairedChange:
+    from evaluation.analysis.statistics.contributions import estimate, stacked
+    from evaluation.analysis.statistics.loss_verdicts import PairedChange
+    from evaluation.analysis.statistics.paired_tests import matched_contributions
+
+    found = estimate(stacked([form.contributions - matched_contributions(form, own)]))[0]
+    of_units = found.added / found.weights
+    return PairedChange(
+        value=found.point,
+        error=found.error,
+        df=found.df,
+        n=found.n_clusters,
+        n_lost=int((of_units < 0).sum()),
+        largest_loss=float(max(-of_units.min(), 0.0)),
+    )
+
+
+def _differences(
+    own: int, form: int, tasks: Sequence[str], evidence: Evidence
+) -> list[tuple[Difference, PairedChange]]:
+    """Returns the change on each task that can be tested, for the mean."""
+    from evaluation.analysis.statistics.paired_tests import compare_pairs
+
+    found = []
+    for task in tasks:
+        one, other = evidence.samples(task)[form], evidence.samples(task)[own]
+        if one is None or other is None or one.units.kind == ALGORITHM:
+            continue
+        (difference,) = compare_pairs([(one, other)])
+        if not isinstance(difference, Exception):
+            found.append((difference, _paired(one, other)))
+    return found
+
+
+def _mean(
+    of_form: Sequence[StoredRow],
+    differences: Sequence[tuple[Difference, PairedChange]],
+    margin: float,
+    absent: Sequence[str],
+) -> StoredRow:
+    """Returns the row of a form over all tasks that can be tested."""
+    from evaluation.analysis.statistics.loss_verdicts import PairedChange, judge_loss
+    from evaluation.analysis.statistics.suite_tests import suite_difference
+
+    first = of_form[0]
+    row = StoredRow(first.model, first.label, first.stored, None, None, None)
+    if not differences:
+        return replace(row, note="not tested")
+    whole, changes = suite_difference([found for found, _ in differences]), [change for _, change in differences]
+    left_out = [*absent, *(own.task for own in of_form if own.task is not None and own.verdict is None)]
+    change = PairedChange(
+        value=whole.value,
+        error=whole.error,
+        df=whole.df,
+        n=sum(change.n for change in changes),
+        n_lost=sum(change.n_lost for change in changes),
+        largest_loss=max(change.largest_loss for change in changes),
+    )
+    note = f"without {', '.join(left_out)}" if left_out else ""
+    return replace(row, verdict=judge_loss(change, margin / 100), change=100 * whole.value, note=note)
+
+
+def _tested(rows: Sequence[StoredRow], mean: StoredRow) -> StoredRow:
+    """Returns the one task's row of a form that can be tested, or its mean."""
+    return next((row for row in rows if row.label == mean.label and row.verdict is not None), mean)
+
+
+def _sentence(label: str, counted: Sequence[StoredRow], rows: Sequence[StoredRow], margin: float) -> str:
+    """Returns what may be claimed of a model's forms together."""
+    from evaluation.analysis.number_formats import p_equation
+    from evaluation.analysis.statistics.corrections import holm
+    from evaluation.analysis.statistics.loss_verdicts import ONE_SIDED
+
+    adjusted = holm([row.verdict.p if row.verdict is not None else None for row in counted])
+    sizes = {row.label: row.vectors.bytes_per_vector for row in rows if row.vectors is not None}
+    claimed = [
+        (sizes[row.label], row.stored, p)
+        for row, p in zip(counted, adjusted, strict=True)
+        if p is not None and p <= ONE_SIDED and row.label in sizes
+    ]
+    if not claimed:
+        return f"{label}: no form is shown to lose less than {margin:g} points."
+    size, stored, p = min(claimed, key=lambda claim: claim[0])
+    return (
+        f"{label}: the smallest form that is shown to lose less than {margin:g} points is {stored}, {size:,} bytes per "
+        f"vector ({p_equation(p)}, one-sided, Holm over {sum(own is not None for own in adjusted)} forms)."
+    )

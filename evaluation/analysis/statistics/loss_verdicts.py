@@ -1,0 +1,154 @@
+"""Judges whether a smaller form loses more than a margin: ruled out, shown, or inconclusive. All numbers are 0-1.
+
+"No significant loss" is not "no loss": here a loss of more than the margin must itself be ruled out, by the lower end
+of the two-sided 95 % interval of the change. Student's interval can't see a rare loss that the sample happens to lack.
+So where fewer than `FEW_LOST` units lost, the upper limit of Clopper and Pearson (1934) of the share of units that
+lose, times the largest loss seen (the whole scale where none is), must lie below the margin as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, betaincinv, stdtr, stdtrit
+
+LossOutcome = Literal["ruled out", "shown", "inconclusive", "not tested"]
+
+FEW_LOST: Final = 10
+ONE_SIDED: Final = 0.025
+"""Level of a single claim, and of all claims about a model's rows together."""
+_SHARE_LEVEL: Final = 0.05
+"""Level of the one-sided limit of the share of units that lose."""
+_SCALE: Final = 1.0
+"""The largest loss that one unit can have."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PairedChange:
+    """A smaller form's score minus that of the model's own vectors, on the same units; arrays of one shape.
+
+    Attributes:
+        value: The change.
+        error: Its standard error.
+        df: Degrees of freedom of the error.
+        n: Independent units.
+        n_lost: Units that lost.
+        largest_loss: The largest loss of a unit, above 0; 0 where none lost.
+    """
+
+    value: Any
+    error: Any
+    df: Any
+    n: Any
+    n_lost: Any
+    largest_loss: Any
+
+
+@dataclass(frozen=True, slots=True)
+class LossVerdict:
+    """What the units say of a loss of more than the margin.
+
+    Attributes:
+        low, high: Ends of the two-sided 95 % interval of the change.
+        p: One-sided: the chance of such a change if the loss were the margin; small values rule the loss out.
+        n_needed: Units with which the same change would be decided; None where it is, or where no number would do.
+    """
+
+    outcome: LossOutcome
+    change: float
+    low: float
+    high: float
+    p: float
+    n: int
+    n_needed: int | None = None
+
+
+def change_of(differences: Floats) -> PairedChange:
+    """Returns the change of independent units from their (..., N) differences."""
+    n = differences.shape[-1]
+    return PairedChange(
+        value=differences.mean(axis=-1),
+        error=differences.std(axis=-1, ddof=1) / np.sqrt(n),
+        df=n - 1,
+        n=n,
+        n_lost=(differences < 0).sum(axis=-1),
+        largest_loss=np.maximum(-differences.min(axis=-1), 0.0),
+    )
+
+
+def interval_ends(change: PairedChange) -> tuple[Any, Any]:
+    """Returns the ends of Student's two-sided 95 % interval."""
+    reach = stdtrit(change.df, 1.0 - ONE_SIDED) * change.error
+    return change.value - reach, change.value + reach
+
+
+def p_no_loss(change: PairedChange, margin: float) -> Any:
+    """Returns the one-sided p of a loss of the margin or more; at most `ONE_SIDED` where that is ruled out."""
+    error, room = np.asarray(change.error, float), np.asarray(change.value, float) + margin
+    distance = np.divide(room, error, out=np.where(room > 0, np.inf, -np.inf), where=error > 0)
+    p = stdtr(change.df, -distance)
+    worst = np.where(change.n_lost > 0, change.largest_loss, _SCALE)
+    share = np.minimum(margin / np.maximum(worst, 1e-12), 1.0)
+    p_share = np.where(share < 1.0, bdtr(change.n_lost, change.n, share), 0.0)
+    return np.where(change.n_lost < FEW_LOST, np.maximum(p, p_share * ONE_SIDED / _SHARE_LEVEL), p)
+
+
+def judge_loss(change: PairedChange, margin: float) -> LossVerdict:
+    """Judges one change.
+
+    Args:
+        change: Of single numbers.
+        margin: The loss that matters, 0-1, above 0.
+    """
+    low, high = (float(end) for end in interval_ends(change))
+    p = float(p_no_loss(change, margin))
+    outcome: LossOutcome = "inconclusive"
+    if high < -margin:
+        outcome = "shown"
+    elif p <= ONE_SIDED:
+        outcome = "ruled out"
+    needed = _n_needed(change, margin) if outcome == "inconclusive" else None
+    return LossVerdict(outcome, float(change.value), low, high, p, int(change.n), needed)
+
+
+def _n_needed(change: PairedChange, margin: float) -> int | None:
+    """Returns the number of units that decides if their changes are like those seen."""
+    distance = abs(float(change.value) + margin)
+    if distance < 1e-9:
+        return None
+    reach = float(stdtrit(change.df, 1.0 - ONE_SIDED)) * float(change.error)
+    least = int(np.ceil(change.n * max(1.0, (reach / distance) ** 2)))
+    if change.value < -margin or change.n_lost >= FEW_LOST:
+        return least
+    worst = float(change.largest_loss) if change.n_lost else _SCALE
+    share = float(change.n_lost) / change.n
+    sizes = np.unique(np.geomspace(least, 1_000 * least, 3_000).astype(np.int64))
+    lost = share * sizes
+    limits = betaincinv(lost + 1, sizes - lost, 1 - _SHARE_LEVEL) * worst
+    enough = np.flatnonzero((lost >= FEW_LOST) | (limits < margin))
+    return int(sizes[enough[0]]) if len(enough) else None
+
+
+def judge_resamples(value: float, changes: Floats, n: int, margin: float) -> LossVerdict:
+    """Judges a change by its (R,) bootstrap resamples, for scores that are no means over units.
+
+    Args:
+        value: The change.
+        changes: The change on each resample.
+        n: Independent units.
+        margin: The loss that matters, 0-1, above 0.
+    """
+    low, high = (float(end) for end in np.quantile(changes, [ONE_SIDED, 1.0 - ONE_SIDED]))
+    p = float((1 + np.count_nonzero(changes <= -margin)) / (1 + len(changes)))
+    if high < -margin:
+        return LossVerdict("shown", value, low, high, p, n)
+    if low > -margin:
+        return LossVerdict("ruled out", value, low, high, min(p, ONE_SIDED), n)
+    distance, reach = abs(value + margin), (high - low) / 2.0
+    needed = int(np.ceil(n * max(1.0, (reach / distance) ** 2))) if distance > 1e-9 else None
+    return LossVerdict("inconclusive", value, low, high, max(p, np.nextafter(ONE_SIDED, 1.0)), n, needed)

@@ -1,0 +1,60 @@
+"""The table of stored forms: bytes, score, change against the model's own vectors, and whether it loses too much."""
+
+from __future__ import annotations
+
+from evaluation.analysis.comparison.stored_rows import StoredComparison, StoredRow
+from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.tables.table import Table, TableRow, TextCell
+
+
+def stored_table(found: StoredComparison) -> Table:
+    """Returns a row per model, task and form, the model's own vectors first."""
+    verdict = f"Loss > {found.margin:g}"
+    header = ("Model", "Task", "Stored", verdict, "Bytes per vector", "Bytes in all", "Score", "Change")
+    rows: list[TableRow] = []
+    before: tuple[str, str | None] | None = None
+    for row in found.rows:
+        place = row.model, row.task
+        rows.append(_row(row, rule=before is not None and place != before))
+        before = place
+    return Table("Stored forms", tuple(map(TextCell, header)), 4, tuple(rows), (*found.sentences, *_notes(found)))
+
+
+def _row(row: StoredRow, *, rule: bool) -> TableRow:
+    vectors, verdict = row.vectors, row.verdict
+    interval = "" if verdict is None else brackets(100 * verdict.low, 100 * verdict.high, signed=True)
+    return TableRow(
+        (
+            TextCell(row.model),
+            TextCell(row.task or "Mean over tested tasks"),
+            TextCell(row.stored),
+            TextCell(_outcome(row)),
+            TextCell(f"{vectors.bytes_per_vector:,}" if vectors is not None else MISSING),
+            TextCell(f"{vectors.bytes:,}" if vectors is not None else MISSING),
+            TextCell(points(row.score)),
+            TextCell(points(row.change, signed=True), interval),
+        ),
+        rule=rule,
+    )
+
+
+def _outcome(row: StoredRow) -> str:
+    if row.verdict is None:
+        return row.note
+    if row.verdict.outcome == "inconclusive" and row.verdict.n_needed is not None:
+        return f"inconclusive: {row.verdict.n_needed:,} units would decide, not {row.verdict.n:,}"
+    return row.verdict.outcome
+
+
+def _notes(found: StoredComparison) -> tuple[str, ...]:
+    left_out: dict[str, list[str]] = {}
+    for row in found.rows:
+        if row.task is None and row.note:
+            left_out.setdefault(row.note, []).append(row.label)
+    return (
+        "Changes are against the same model's own vectors (float32), paired by unit, with a two-sided 95 % interval. "
+        f"A loss of more than {found.margin:g} points is ruled out where the interval's lower end lies above "
+        f"-{found.margin:g} (and, where fewer than 10 units lost, rare losses can't add up to more), and shown where "
+        "the upper end lies below that.",
+        *(f"The mean is {note}: {', '.join(labels)}." for note, labels in left_out.items()),
+    )

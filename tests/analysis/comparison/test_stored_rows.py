@@ -1,0 +1,92 @@
+"""Stored forms beside their model's own vectors: what is paired, judged and claimed, in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_runs import write_small_run
+
+from evaluation import compare, load_config, run
+from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
+from evaluation.analysis.tables.comparison_table import comparison_tables
+from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
+from evaluation.analysis.tables.formats import render_latex, render_plain
+
+FORMS: list[Any] = ["float16", {"dims": 4}, {"as": "binary", "rescore": {"candidates": 20}}]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("stored")
+    file = write_small_run(place, ["Search", "Pairs"], {"tiny": "e5", "bare": "none"}, model=tiny_checkpoint, name="s")
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document["models"][0]["stored"] = FORMS
+    file.write_text(json.dumps(document), encoding="utf-8")
+    outcome = run(load_config(file))
+    assert not outcome.failed
+    return outcome.folder
+
+
+@pytest.fixture(scope="module")
+def compared(folder: Path) -> Comparison:
+    return compare([folder], mixed=True)
+
+
+def test_each_form_is_paired_with_its_model_on_each_task(compared: Comparison) -> None:
+    assert compared.stored is not None
+    rows = {(row.label, row.task): row for row in compared.stored.rows}
+    assert {row.model for row in compared.stored.rows} == {"tiny"}
+    assert rows["tiny", "Search"].verdict is rows["tiny", "Pairs"].verdict is rows["tiny", "Search"].change is None
+    for task in ("Search", "Pairs"):
+        own, cut = rows["tiny", task], rows["tiny@dims=4", task]
+        assert own.score is not None and cut.score is not None and own.vectors is not None and cut.vectors is not None
+        assert cut.change == pytest.approx(cut.score - own.score)
+        assert cut.verdict is not None
+        assert 100 * cut.verdict.change == pytest.approx(cut.change, abs=1e-3)  # mteb rounds scores
+        assert cut.verdict.low <= cut.verdict.change <= cut.verdict.high
+        assert (cut.vectors.bytes_per_vector, cut.vectors.vectors) == (16, own.vectors.vectors)
+    mean = rows["tiny@dims=4", None]
+    changes = [rows["tiny@dims=4", task].change or 0.0 for task in ("Search", "Pairs")]
+    assert mean.change == pytest.approx(sum(changes) / 2, abs=1e-3)
+    assert rows["tiny@binary,rescore=int8x20", None].note == "without Pairs"
+
+
+def test_a_margin_that_nothing_exceeds_lets_the_smallest_form_be_claimed(folder: Path) -> None:
+    found = compare([folder], mixed=True, options=ComparisonOptions(margin=99.0, models=("tiny*",))).stored
+    assert found is not None
+    (sentence,) = found.sentences
+    assert "lose less than 99 points is dims=4, 16 bytes per vector" in sentence
+    assert "Holm over 3 forms" in sentence
+
+
+def test_few_queries_are_inconclusive_with_the_number_that_would_decide(compared: Comparison) -> None:
+    """50 queries of which none lost leave room for 5.8 % that lose everything."""
+    assert compared.stored is not None
+    half = next(row for row in compared.stored.rows if (row.label, row.task) == ("tiny@float16", "Search"))
+    assert half.verdict is not None and half.verdict.outcome == "inconclusive" and half.verdict.n_needed is not None
+    assert 295 <= half.verdict.n_needed <= 305
+    assert f"{half.verdict.n_needed:,} units would decide" in render_plain(comparison_tables(compared))
+
+
+def test_every_format_has_the_stored_forms(compared: Comparison) -> None:
+    tables = comparison_tables(compared)
+    assert tables[1].title == "Stored forms"
+    assert r"\caption{Stored forms}" in render_latex(tables)
+    rows = {(row["label"], row["task"]): row for row in csv.DictReader(io.StringIO(comparison_csv(compared)))}
+    cut = rows["tiny@dims=4", "Search"]
+    assert (cut["stored"], cut["bytes_per_vector"], cut["bytes"]) == ("dims=4", "16", str(240 * 16))
+    assert cut["loss"] in ("shown", "inconclusive", "ruled out")
+    assert float(cut["change_low"]) <= float(cut["change"]) <= float(cut["change_high"])
+    assert rows["bare", "Search"]["stored"] == ""
+    assert len(json.loads(comparison_json(compared))["stored"]["rows"]) == 4 + 3 + 3
+
+
+def test_without_stored_forms_there_is_no_table(folder: Path) -> None:
+    alone = compare([folder], options=ComparisonOptions(models=("bare",)))
+    assert alone.stored is None
+    assert len(comparison_tables(alone)) == 1
