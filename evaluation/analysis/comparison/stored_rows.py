@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from evaluation.analysis.statistics.loss_verdicts import LossVerdict, PairedChange
     from evaluation.analysis.statistics.paired_tests import Difference, Sample
 
+_ROUNDING = 1e-12
 _MOST_RESAMPLED = 5_000
 """With more pairs the bootstrap takes minutes, and the jackknife's interval is the same."""
 
@@ -143,7 +144,7 @@ def _judged(form: Sample | None, own: Sample | None, margin: float) -> tuple[Los
     if form.units.kind == ALGORITHM:
         return None, "not tested: its units show the algorithm's chance only"
     change = _paired(form, own)
-    if change.n < MIN_UNITS:
+    if len(form.contributions.clusters.weights) < MIN_UNITS:
         return None, f"not tested: fewer than {MIN_UNITS} independent units"
     if form.units.statistic not in RANKING or form.units.n_units > _MOST_RESAMPLED:
         return judge_loss(change, margin), ""
@@ -153,18 +154,20 @@ def _judged(form: Sample | None, own: Sample | None, margin: float) -> tuple[Los
 
 
 def _paired(form: Sample, own: Sample) -> PairedChange:
+    import numpy as np
+
     from evaluation.analysis.statistics.contributions import estimate, stacked
     from evaluation.analysis.statistics.loss_verdicts import PairedChange
     from evaluation.analysis.statistics.paired_tests import matched_contributions
 
-    found = estimate(stacked([form.contributions - matched_contributions(form, own)]))[0]
-    of_units = found.added / found.weights
+    paired = form.contributions - matched_contributions(form, own)
+    found, of_units = estimate(stacked([paired]))[0], np.concatenate(paired.values)
     return PairedChange(
         value=found.point,
         error=found.error,
         df=found.df,
-        n=found.n_clusters,
-        n_lost=int((of_units < 0).sum()),
+        n=len(of_units),
+        n_lost=int((of_units < -_ROUNDING).sum()),
         largest_loss=float(max(-of_units.min(), 0.0)),
     )
 
