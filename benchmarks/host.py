@@ -32,7 +32,7 @@ from measuring import last_line
 
 from evaluation.adapters.embedding import CORPUS_BLOCK
 from evaluation.encoding.cache import EmbeddingCache
-from evaluation.encoding.encoder import Encoder
+from evaluation.encoding.encoder import N_BEHIND, Encoder
 from evaluation.encoding.packed_bert import PackedBert
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.tokenizing import Tokenized
@@ -122,7 +122,7 @@ def _blocks(texts: Sequence[str]) -> Iterator[list[str]]:
 def _measure(kind: str, texts: list[str], checkpoint: Checkpoint, folder: Path) -> Row:
     cache = EmbeddingCache({"benchmark": "host"}, folder, max_bytes=2**50)
     settings = EncoderSettings("transformers", "mean", checkpoint.max_length, "float32", "cpu", MAX_TOKENS)
-    encoder = Encoder(checkpoint, settings, cache=cache)
+    encoder = Encoder(checkpoint, settings, cache=cache, n_behind=N_BEHIND)
     ready = torch.rand(MAX_TOKENS, WIDTH)  # (B, D) for the largest batch there can be
 
     def pack_only(model: PackedBert, rows: Any, pooling: str) -> torch.Tensor:
@@ -137,7 +137,10 @@ def _measure(kind: str, texts: list[str], checkpoint: Checkpoint, folder: Path) 
             known[shard[0]] = tokenize(shard, role)
         return known.pop(shard[0]) if encoder.on_progress else known[shard[0]]
 
-    with mock.patch.object(PackedBert, "forward", pack_only), mock.patch.object(encoder._model, "tokenize", tokenize_once):
+    with (
+        mock.patch.object(PackedBert, "forward", pack_only),
+        mock.patch.object(encoder._model, "tokenize", tokenize_once),
+    ):
         started = time.perf_counter()
         with mock.patch.object(encoder, "_cache", None):
             encoder.encode(texts[:1])
@@ -146,6 +149,7 @@ def _measure(kind: str, texts: list[str], checkpoint: Checkpoint, folder: Path) 
         started, process, thread = time.perf_counter(), time.process_time(), time.thread_time()
         for block in _blocks(texts):
             encoder.encode(block)
+        encoder.flush()
         feeding, everything = time.thread_time() - thread, time.process_time() - process
         seconds = time.perf_counter() - started
     sizes = [file.stat().st_size for file in folder.glob("*/*.safetensors")]
@@ -192,7 +196,17 @@ def _disk_seconds(folder: Path, sizes: list[int]) -> float:
 
 def table(rows: Sequence[Row]) -> str:
     """The figures as Markdown."""
-    head = ("texts", "tokens/text", "tokenizer us", "feeding us", "at most", "writing us", "disk us", "texts/s", "tokens/s")
+    head = (
+        "texts",
+        "tokens/text",
+        "tokenizer us",
+        "feeding us",
+        "at most",
+        "writing us",
+        "disk us",
+        "texts/s",
+        "tokens/s",
+    )
     lines = [f"| | {' | '.join(head)} |", f"|---|{'---:|' * len(head)}"]
     lines += [f"| {row.kind} | {' | '.join(f'{value:,}' for value in row[1:])} |" for row in rows]
     return "\n".join(lines)
