@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from evaluation.errors import EncodingError
 from evaluation.records.job_audit import JobAudit
-from evaluation.records.job_record import SubsetScores, Timing
+from evaluation.records.job_record import StoredVectors, SubsetScores, Timing
 
 
 @dataclass(slots=True)
@@ -26,6 +26,7 @@ class JobResult:
         timing: Seconds by phase.
         tables: Samples, run, qrels and texts, by file name.
         dataset_content: sha256 of the loaded rows.
+        vectors: What storing the vectors takes.
         mteb_files: Content by name in mteb's results folder; empty where nothing may be exported.
     """
 
@@ -37,6 +38,7 @@ class JobResult:
     tables: dict[str, pa.Table] = field(default_factory=dict)
     mteb_files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_content: str = ""
+    vectors: StoredVectors | None = None
 
     @property
     def main_score(self) -> float:
