@@ -69,7 +69,7 @@ def check_series(
         series = find_series(compare_models(models, baseline=None, mixed=False, options=options)) if models else ()
     except ComparisonError as error:
         raise UsageError(f"--series: {error}") from error
-    if not series:
+    if not series and not faults:
         raise UsageError(
             f"--series: {run} holds no two checkpoints of one series with a common task that can be tested; name them "
             "with folders: under models: in the config, such as folders: checkpoints/step-*."

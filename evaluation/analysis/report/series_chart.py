@@ -63,8 +63,10 @@ def _series_chart(canvas: Canvas, series: Series) -> Chart:
         own = marked.transform_filter(alt.datum.mark == mark).encode(color=alt.value(tint[mark]))
         marks += [own.mark_point(size=220, strokeWidth=2.5, filled=False), own.mark_text(dy=-20).encode(text="mark:N")]
     drawn = alt.layer(bars, joined, points, *marks)
-    texts = {"found": series.sentence, "percent": canvas.percent, "n_checkpoints": len(series.checkpoints)}
-    return canvas.chart("series", drawn, 320, **texts)
+    n_checkpoints = len(series.checkpoints)
+    return canvas.chart(
+        "series", drawn, 320, found=series.sentence, percent=canvas.percent, n_checkpoints=n_checkpoints
+    )
 
 
 def series_rows(comparison: Comparison, series: Series) -> Rows:
