@@ -81,7 +81,7 @@ class ModelConfig(Declared):
     """One row of the comparison: a model under one protocol."""
 
     label: str = Field(description="Unique name of this row in all tables, and of its folder.")
-    model: str = Field(description="Hub name, folder (relative to the config), or builtin:<name>.")
+    model: str = Field(description="Hub name, folder (relative to the config), builtin:<name>, or bm25.")
     revision: str | None = Field(None, description="Hub commit or tag; null: the newest, resolved and recorded.")
     protocol: str | None = Field(
         None, description="A named protocol, or a name under protocols:; null: what the model's name and files imply."
@@ -101,6 +101,18 @@ class ModelConfig(Declared):
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
     endpoint: EndpointConfig | None = Field(None, description="Server of backend openai.")
+
+    @model_validator(mode="after")
+    def _bm25_has_no_vectors(self) -> ModelConfig:
+        own = ("label", "model")
+        given = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        without_meaning = [name for name in given if name not in own] if self.model == "bm25" else []
+        if without_meaning:
+            raise ValueError(
+                f"bm25 ranks by words, so {', '.join(without_meaning)} can't be set; remove that "
+                "(a folder of this name is written ./bm25)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _endpoint_with_backend(self) -> ModelConfig:
@@ -176,6 +188,9 @@ class LocalTask(_TaskChoice):
     type: TaskType = Field(description="Task type; it decides the layout of the folder and the metrics.")
     data: str = Field(description="Folder with the data.")
     main_score: str | None = Field(None, description="Metric shown in tables; null: the usual metric of the type.")
+    language: str = Field(
+        "eng", pattern=r"^[a-z]{3}$", description="ISO 639-3 code of the language, for BM25's stop words and stemmer."
+    )
     max_documents: int | None = Field(None, ge=2, description="Clustering only: embed at most this many rows.")
 
     _local = field_validator("local")(_check_label)
