@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evaluation.config.models import ConfigPath, Limit, ModelConfig, RunConfig
+from evaluation.config.stored_forms import SCHEMES_VERSION, metric_depth
 from evaluation.errors import ConfigError, ModelError
 from evaluation.models.bm25 import installed_bm25
 from evaluation.models.builtin import BUILTIN_MODELS
@@ -22,7 +23,7 @@ from evaluation.models.names import BUILTIN_PREFIX, is_bm25, is_builtin, is_fold
 from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.choosing import TaskChooser
 from evaluation.tasks.selection import TaskChoice
-from evaluation.tasks.types import RETRIEVAL_TYPES
+from evaluation.tasks.types import RERANKING_TYPES, RETRIEVAL_TYPES
 
 METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
 """Libraries that compute the metrics; another version gives another fingerprint."""
@@ -62,7 +63,7 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
         versions: Versions of the libraries that compute the metrics.
     """
     task = job.task
-    identity = {
+    identity: dict[str, Any] = {
         "model": dict(model_identity),
         "rules": job.rules.as_dict(),
         "task": [task.name, task.type, task.via, task.source, task.dataset, task.dataset_revision, task.main_score],
@@ -73,6 +74,8 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
         "seed": job.seed,
         "versions": dict(versions),
     }
+    if job.model.form is not None:
+        identity["stored"] = [SCHEMES_VERSION, job.model.form.model_dump()]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -115,6 +118,11 @@ def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
             for task, rules in chooser.choices(position, protocols.get(model.label, ModelProtocol("none"))):
                 if is_bm25(model.model) and task.type not in RETRIEVAL_TYPES:
                     continue
+                if not _can_be_stored(model, task):
+                    continue
+                fault = _shallow(model, task)
+                if fault:
+                    problems.append(config.place(("models", config.models.index(model), "stored")) + fault)
                 job = jobs.setdefault(
                     (model.label, task.name), Job(model, task, rules, config.limit, config.runtime.seed)
                 )
@@ -128,6 +136,23 @@ def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return _narrowed(config, list(jobs.values()), only, models)
+
+
+def _can_be_stored(model: ModelConfig, task: TaskChoice) -> bool:
+    """Returns whether a row's stored form has a meaning on a task: rescoring needs a corpus that is searched."""
+    is_searched = task.type in RETRIEVAL_TYPES - RERANKING_TYPES
+    return is_searched or model.form is None or model.form.rescore is None
+
+
+def _shallow(model: ModelConfig, task: TaskChoice) -> str | None:
+    """Returns why a row can't have a score on a task: rescoring keeps fewer documents than the main metric looks at."""
+    rescore, depth = model.form and model.form.rescore, metric_depth(task.main_score)
+    if not rescore or rescore.candidates >= depth:
+        return None
+    return (
+        f"{model.label}: rescore.candidates {rescore.candidates} is less than the {depth} documents that "
+        f"{task.main_score} of {task.name} looks at; raise candidates."
+    )
 
 
 def _protocols(config: RunConfig, problems: list[str]) -> dict[str, ModelProtocol]:

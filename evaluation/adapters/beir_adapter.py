@@ -16,6 +16,7 @@ from evaluation.adapters.data_checks import check_judgements
 from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.ranking_tables import per_query_table, qrels_table, run_table, shown_documents, texts_table
+from evaluation.adapters.stored_vectors import within_candidates
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.protocols import document_text
@@ -106,7 +107,7 @@ def run_beir_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
         EvaluationError: Data, vectors or an audit that must not become a score.
     """
     started = time.perf_counter()
-    embedder = encoder if isinstance(encoder, Bm25Ranker) else TaskEmbedder(encoder, job.rules)
+    embedder = encoder if isinstance(encoder, Bm25Ranker) else TaskEmbedder(encoder, job.rules, job.model.form)
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
     scores: dict[str, tuple[SubsetScores, ...]] = {}
     tables: dict[str, list[pa.Table]] = {}
@@ -125,7 +126,11 @@ def run_beir_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
         results = EvaluateRetrieval(search, k_values=list(K_VALUES)).retrieve(data.corpus, data.queries)
         found = evaluate_beir(data.qrels, results, ignore_identical_ids=bool(job.rules.ignore_identical_ids))
         main_score = found.means["ndcg_at_10"]
-        scores[split] = (SubsetScores(subset="default", main_score=main_score, metrics=dict(found.means)),)
+        scores[split] = (
+            SubsetScores(
+                subset="default", main_score=main_score, metrics=within_candidates(found.means, job.model.form)
+            ),
+        )
         for name, table in _split_tables(split, found, search.run, data, store_texts=store_texts).items():
             tables.setdefault(name, []).append(table)
     content = check_rows(rows, job.task, job.limit, job.seed)
@@ -146,6 +151,7 @@ def run_beir_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
         tables={name: pa.concat_tables(parts) for name, parts in tables.items()},
         dataset_content=content,
         words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
+        vectors=embedder.stored,
     )
 
 

@@ -48,8 +48,12 @@ class Bm25Ranker:
         audit, warnings, counts: As those of a `TaskEmbedder`.
         encoding_time_s, tokens_encoded: 0, because no text is encoded.
         runs, query_texts, corpora, mteb_model_meta: As those of `MtebModel`.
+        form, stored: None, because there are no vectors to store.
         settings: How it ranked, with the language of each subset.
     """
+
+    form: Final = None
+    stored: Final = None
 
     def __init__(self, job: Job) -> None:
         is_reranking = job.task.type in RERANKING_TYPES

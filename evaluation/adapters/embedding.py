@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.adapters.audit import InputAudit
+from evaluation.adapters.stored_vectors import StoredSide, spilled_vectors
+from evaluation.config.stored_forms import StoredForm
 from evaluation.encoding.batching import SHARD_TEXTS
 from evaluation.encoding.encoder import Encoded, TextEncoder
 from evaluation.encoding.pooling import l2_normalize
@@ -19,7 +21,9 @@ from evaluation.errors import EncodingError
 from evaluation.models.facts import Route
 from evaluation.protocols import Side, TaskRules
 from evaluation.records.job_audit import VectorRules
-from evaluation.search.exact import ExactSearch, rank_candidates
+from evaluation.records.job_record import StoredVectors
+from evaluation.search.exact import ExactSearch, TopK, rank_candidates
+from evaluation.stored_forms.fitting import Bytes, plain_size
 
 _ROUTES: Mapping[Side, Route] = {"query": "query", "passage": "document", "text": None}
 """The way that the texts of a side take through a model with a Router."""
@@ -84,10 +88,11 @@ class TaskEmbedder:
     Args:
         encoder: The loaded model.
         rules: The protocol's rules for the task.
+        form: The form that documents are stored in; None: as the model gives them.
     """
 
-    def __init__(self, encoder: TextEncoder, rules: TaskRules) -> None:
-        self._encoder, self.rules = encoder, rules
+    def __init__(self, encoder: TextEncoder, rules: TaskRules, form: StoredForm | None = None) -> None:
+        self._encoder, self.rules, self.form = encoder, rules, form
         checkpoint, settings = encoder.checkpoint, encoder.settings
         self.normalize = {"always": True, "never": False, "checkpoint": checkpoint.normalize}[rules.normalize]
         self.similarity = checkpoint.similarity
@@ -102,6 +107,24 @@ class TaskEmbedder:
         self.counts: Counter[str] = Counter()
         self._notices: dict[str, None] = {}
         self._n_ranked = self._n_tied = 0
+        self._stored = StoredVectors(bytes_per_vector=0, vectors=0, bytes=0)
+
+    @property
+    def stored(self) -> StoredVectors | None:
+        """How many vectors the job stores, and their bytes; None where it stored none."""
+        return self._stored if self._stored.vectors else None
+
+    def note_stored(self, vectors: int, size: Bytes) -> None:
+        """Adds vectors that are stored, and what their form needs."""
+        self._stored = StoredVectors(
+            bytes_per_vector=size.per_vector,
+            vectors=self._stored.vectors + vectors,
+            bytes=self._stored.bytes + vectors * size.per_vector + size.once,
+        )
+
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Adds warnings to those of the job."""
+        self._notices |= dict.fromkeys(sentences)
 
     @property
     def warnings(self) -> list[str]:
@@ -138,25 +161,55 @@ class TaskEmbedder:
             corpus: Blocks of documents, encoded here.
             k: Documents per query.
         """
-        queries = self._directions(queries)
+        n_documents = 0
+
+        def counted() -> Iterator[Documents]:
+            nonlocal n_documents
+            for block in _checked(corpus):
+                n_documents += len(block.ids)
+                yield block
+
+        if self.form is not None:
+            ids, scores = self._search_stored(self.form, queries, counted(), k)
+        else:
+            ids, scores = self._search_plain(self._directions(queries), counted(), k)
+            self.note_stored(n_documents, plain_size(queries))
+        self._count_ties(scores)
+        return RankedRun(dict(zip(query_ids, ids, strict=True)), dict(zip(query_ids, scores, strict=True)))
+
+    def _search_plain(
+        self, queries: NDArray[np.float32], corpus: Iterable[Documents], k: int
+    ) -> tuple[list[list[str]], NDArray[np.float32]]:
         if isinstance(self._encoder, CorpusSearcher):
             search = CorpusSearch(
                 queries,
                 k,
-                _checked(corpus),
+                corpus,
                 prefix=self.rules.prefix("passage"),
                 unit_length=self.normalize or self.similarity == "cosine",
                 on_encoded=partial(self.audit.add, "passage"),
             )
-            ids, scores = self._encoder.search_corpus(search)
-        else:
-            exact = ExactSearch(queries, k, device=self._encoder.settings.device)
+            return self._encoder.search_corpus(search)
+        exact = ExactSearch(queries, k, device=self._encoder.settings.device)
+        for block in corpus:
+            exact.add(self._directions(self.embed(block.texts, "passage")), block.ids)
+        scores, positions = exact.result()
+        return exact.document_ids(positions), scores
+
+    def _search_stored(
+        self, form: StoredForm, queries: NDArray[np.float32], corpus: Iterable[Documents], k: int
+    ) -> tuple[list[list[str]], NDArray[np.float32]]:
+        with spilled_vectors() as spilled:
             for block in corpus:
-                exact.add(self._directions(self.embed(block.texts, "passage")), block.ids)
-            scores, positions = exact.result()
-            ids = exact.document_ids(positions)
-        self._count_ties(scores)
-        return RankedRun(dict(zip(query_ids, ids, strict=True)), dict(zip(query_ids, scores, strict=True)))
+                spilled.add(self.embed(block.texts, "passage"), block.ids)
+            side = self._stored_side(form, spilled.read(), spilled.ids)
+            return side.search(queries, k, device=self._encoder.settings.device)
+
+    def _stored_side(self, form: StoredForm, vectors: NDArray[np.float32], ids: Sequence[str]) -> StoredSide:
+        side = StoredSide(form, vectors, ids, unit_length=self.normalize, directions=self._directions)
+        self.note_stored(len(ids), side.size)
+        self.warn(side.warnings)
+        return side
 
     def rerank(
         self,
@@ -179,18 +232,33 @@ class TaskEmbedder:
         missing = next((document for document in wanted if document not in position_of), None)
         if missing is not None:
             raise EncodingError(f"candidate document {missing!r} is not in the corpus.")
-        vectors = self._directions(self.embed([corpus.texts[row] for row in rows], "passage"))
-        queries = self._directions(queries)
+        vectors = self.embed([corpus.texts[row] for row in rows], "passage")
+        rank = self._ranker(vectors, [corpus.ids[row] for row in rows])
         run = RankedRun()
         for query, vector in zip(query_ids, queries, strict=True):
             ids = list(dict.fromkeys(candidates.get(query, ())))
             if not ids:
                 continue
-            top = rank_candidates(vector, vectors[[position_of[document] for document in ids]], ids)
+            top = rank(vector, [position_of[document] for document in ids])
             run.document_ids[query] = [ids[position] for position in top.positions[0].tolist()]
             run.scores[query] = top.scores[0]
             self._count_ties(top.scores)
         return run
+
+    def _ranker(
+        self, vectors: NDArray[np.float32], ids: Sequence[str]
+    ) -> Callable[[NDArray[np.float32], Sequence[int]], TopK]:
+        """Returns what ranks some of the (N, D) documents, given by position, for one query, (D,)."""
+        if self.form is not None:
+            return self._stored_side(self.form, vectors, ids).rank
+        self.note_stored(len(ids), plain_size(vectors))
+        documents = self._directions(vectors)
+
+        def rank(query: NDArray[np.float32], positions: Sequence[int]) -> TopK:
+            (vector,) = self._directions(query[None])
+            return rank_candidates(vector, documents[positions], [ids[at] for at in positions])
+
+        return rank
 
     def _count_ties(self, scores: NDArray[np.float32]) -> None:
         """Counts queries whose documents all have one score; (Q, K) float32, best first."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from evaluation.errors import EncodingError
 from evaluation.records.job_audit import JobAudit
-from evaluation.records.job_record import SubsetScores, Timing
+from evaluation.records.job_record import StoredVectors, SubsetScores, Timing
 from evaluation.records.origin import WordSettings
 
 
@@ -28,6 +28,7 @@ class JobResult:
         tables: Samples, run, qrels and texts, by file name.
         words: How BM25 ranked; None for a model with vectors.
         dataset_content: sha256 of the loaded rows.
+        vectors: What storing the vectors takes.
         mteb_files: Content by name in mteb's results folder; empty where nothing may be exported.
     """
 
@@ -40,6 +41,7 @@ class JobResult:
     mteb_files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_content: str = ""
     words: WordSettings | None = None
+    vectors: StoredVectors | None = None
 
     @property
     def main_score(self) -> float:

@@ -54,6 +54,8 @@ def experiment_kwargs(checkpoint: Checkpoint, declared: ModelConfig, protocol: s
     departures = {
         name: getattr(declared, name) for name, values in usual.items() if getattr(declared, name) not in values
     }
+    if declared.form is not None:
+        departures["stored"] = declared.form.name
     if protocol == "mteb" and not departures:
         return None
     return {"protocol": protocol, **departures}

@@ -13,7 +13,9 @@ from mteb.types import PromptType
 from numpy.typing import NDArray
 
 from evaluation.adapters.embedding import CORPUS_BLOCK, Documents, RankedRun, TaskEmbedder
+from evaluation.adapters.stored_texts import StoredTexts
 from evaluation.protocols import Side, document_text
+from evaluation.stored_forms.fitting import plain_size
 from evaluation.tasks.types import TRAINED_TYPES
 
 _SIDES: dict[PromptType | None, Side] = {
@@ -31,10 +33,14 @@ class MtebModel:
         runs: (split, subset) -> ranking of its search.
         query_texts: (split, subset) -> query id -> text.
         corpora: (split, subset) -> the dataset searched.
+        form: The form that vectors are stored in; None: as the model gives them.
+        stored: Gives texts their stored form, in tasks without a corpus; None where vectors stay as they are.
     """
 
-    def __init__(self, embedder: TaskEmbedder, meta: ModelMeta) -> None:
+    def __init__(self, embedder: TaskEmbedder, meta: ModelMeta, task_type: str) -> None:
         self._embedder = embedder
+        self.form = embedder.form
+        self.stored = None if embedder.form is None else StoredTexts(embedder.form, task_type, embedder)
         self.mteb_model_meta = meta
         self.runs: dict[tuple[str, str], RankedRun] = {}
         self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
@@ -55,7 +61,12 @@ class MtebModel:
         float32, but float64 where scikit-learn fits a model on them: in float32 the processor's rounding decides some
         predictions (4 of 10,500 between AVX2 and AVX-512), in float64 none.
         """
-        vectors = self._embedder.embed(_column(inputs.dataset, "text"), _SIDES[prompt_type])
+        texts, side = _column(inputs.dataset, "text"), _SIDES[prompt_type]
+        if self.stored is not None:
+            vectors = self.stored.vectors_of(texts, side)
+        else:
+            vectors = self._embedder.embed(texts, side)
+            self._embedder.note_stored(len(texts), plain_size(vectors))
         return vectors.astype(np.float64) if task_metadata.type in TRAINED_TYPES else vectors
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:

@@ -15,6 +15,7 @@ from mteb.models.model_meta import ModelMeta
 from mteb.results import TaskResult
 from pydantic import ValidationError
 
+from evaluation.config.stored_forms import PLAIN
 from evaluation.errors import UsageError
 from evaluation.models.names import is_published, is_quantized
 from evaluation.records.job_record import JobRecord
@@ -124,6 +125,8 @@ def _refusals(record: JobRecord, *, experiment: bool) -> list[str]:
         reasons.append(f"{model.name} is not a model of the Hub; name the model by its Hub name.")
     elif not _COMMIT.fullmatch(str(model.revision)):
         reasons.append(f"the model's revision {model.revision!r} is not a full commit.")
+    if record.stored != PLAIN and not experiment:
+        reasons.append(f"its vectors are stored as {record.stored}; --experiment exports it as an experiment.")
     if record.protocol != "mteb" and not experiment:
         reasons.append(f"protocol {record.protocol!r} is not mteb's; --experiment exports it as an experiment.")
     return reasons

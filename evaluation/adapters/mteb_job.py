@@ -33,6 +33,7 @@ from evaluation.adapters.ranking_tables import (
     watching_p_mrr,
     with_p_mrr,
 )
+from evaluation.adapters.stored_vectors import within_candidates
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.records.job_record import SubsetScores, Timing
@@ -88,6 +89,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
         mteb_files={} if job.limit else _mteb_files(result, model, job),
         dataset_content=content,
         words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
+        vectors=embedder.stored,
     )
 
 
@@ -95,8 +97,9 @@ def _model(job: Job, encoder: TextEncoder | Bm25Ranker) -> tuple[TaskEmbedder | 
     """Returns what collects the job's evidence, and what mteb's task calls."""
     if isinstance(encoder, Bm25Ranker):
         return encoder, encoder
-    embedder = TaskEmbedder(encoder, job.rules)
-    return embedder, MtebModel(embedder, model_meta(encoder.checkpoint, job.model, job.rules.protocol))
+    embedder = TaskEmbedder(encoder, job.rules, job.model.form)
+    meta = model_meta(encoder.checkpoint, job.model, job.rules.protocol)
+    return embedder, MtebModel(embedder, meta, job.task.type)
 
 
 class _Evaluation:
@@ -127,13 +130,15 @@ class _Evaluation:
     def _evaluate(
         self, split: str, subsets: Sequence[str], folder: Path | None = None
     ) -> Mapping[str, Mapping[str, Any]]:
-        return self._task.evaluate(
-            self._model,
-            split,
-            list(subsets),
-            encode_kwargs={},
-            prediction_folder=folder,
-        )
+        def evaluate() -> Mapping[str, Mapping[str, Any]]:
+            return self._task.evaluate(self._model, split, list(subsets), encode_kwargs={}, prediction_folder=folder)
+
+        if self._model.stored is not None:
+            self._model.stored.start()
+            if self._model.stored.evaluates_twice:
+                evaluate()
+                self._model.stored.replay()
+        return evaluate()
 
     def _predictions_of(self, predictions: Mapping[str, Any], split: str, subset: str) -> Any:
         """Returns a subset's predictions; mteb files parallel bitext subsets under one name, keyed by language pair."""
@@ -158,6 +163,7 @@ class _Evaluation:
         finally:
             task.task_specific_scores = original  # type: ignore[method-assign]
         for subset in subsets:
+            self.scores[split][subset] = within_candidates(self.scores[split][subset], self._model.form)
             self.tables["samples"].append(per_query_table(split, subset, per_query[subset]))
             self.tables["run"].append(run_table(split, subset, self._model.runs[split, subset]))
             qrels = task.dataset[subset][split]["relevant_docs"]

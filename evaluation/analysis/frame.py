@@ -12,7 +12,8 @@ import pandas as pd
 from evaluation.analysis.run_view import read_run_view
 from evaluation.records.job_record import JobRecord, SubsetScores
 
-_JOB_COLUMNS = ["label", "model", "revision", "protocol", "task", "type", "aggregate", "split", "subset", "metric"]
+_MODEL_COLUMNS = ["label", "model", "revision", "protocol", "stored"]
+_JOB_COLUMNS = [*_MODEL_COLUMNS, "task", "type", "aggregate", "split", "subset", "metric"]
 COLUMNS = [*_JOB_COLUMNS, "value", "run", "limited", "fingerprint"]
 SUMMARY_COLUMNS = [*_JOB_COLUMNS, "main_score", "limited", "fingerprint"]
 
@@ -68,6 +69,7 @@ def _entries(record: JobRecord) -> Iterator[tuple[dict[str, Any], SubsetScores]]
                     "model": model and model.name,
                     "revision": model and model.revision,
                     "protocol": record.protocol,
+                    "stored": record.stored,
                     "task": record.task,
                     "type": record.type,
                     "aggregate": record.aggregate,

@@ -23,6 +23,7 @@ from evaluation.config.models import (
     Runtime,
     name_problems,
 )
+from evaluation.config.stored_forms import Rescoring, StoredForm
 from evaluation.config.yaml_reading import dotted, read_yaml
 from evaluation.errors import ConfigError
 from evaluation.system.nearest_names import nearest_hint
@@ -248,7 +249,8 @@ def _lookup(document: Any, path: ConfigPath) -> Any:
 def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
     model: type[BaseModel] | None = RunConfig if not path else None
     if path[:1] == ("models",):
-        model = ModelConfig
+        model = StoredForm if path[2:3] == ("stored",) else ModelConfig
+        model = Rescoring if path[4:5] == ("rescore",) else model
     elif path[:1] == ("tasks",):
         entry = _lookup(document, path)
         kinds = [kind for kind in TASK_KINDS if isinstance(entry, dict) and kind in entry]
@@ -259,7 +261,11 @@ def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
         model = Limit
     elif path[:1] == ("runtime",):
         model = Runtime
-    return [] if model is None else [name for name, field in model.model_fields.items() if not field.exclude]
+    return (
+        []
+        if model is None
+        else [field.alias or name for name, field in model.model_fields.items() if not field.exclude]
+    )
 
 
 def _near(value: str, allowed: Sequence[str]) -> str:

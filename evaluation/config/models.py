@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from evaluation.config.endpoint_keys import key_fault
+from evaluation.config.stored_forms import DeclaredForm, StoredForm
 from evaluation.config.task_types import TaskType
 from evaluation.system.nearest_names import nearest_hint
 
@@ -29,7 +30,7 @@ NAMED_PROTOCOLS: tuple[NamedProtocol, ...] = get_args(NamedProtocol)
 UNDECIDED = "undecided"
 """Stands for the protocol of a model whose own files decide it and are not on this machine yet."""
 
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@=-]{0,99}")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@=,-]{0,99}")
 
 
 class Declared(BaseModel):
@@ -41,7 +42,7 @@ class Declared(BaseModel):
 def _check_label(value: str) -> str:
     if not _LABEL.fullmatch(value) or value.endswith((".", " ")):
         raise ValueError(
-            "it names a folder, so it may contain only letters, digits, space and . _ + @ = -, "
+            "it names a folder, so it may contain only letters, digits, space and . _ + @ = , -, "
             "must begin with a letter or digit, must not end with a space or dot, and may have at most 100 characters"
         )
     return value
@@ -101,6 +102,17 @@ class ModelConfig(Declared):
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
     endpoint: EndpointConfig | None = Field(None, description="Server of backend openai.")
+    stored: tuple[DeclaredForm, ...] | None = Field(
+        None, min_length=1, description="Also score these smaller forms of the vectors, a row each; null: none."
+    )
+
+    @model_validator(mode="after")
+    def _stored_once(self) -> ModelConfig:
+        names = [form.name for form in self.stored or ()]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"stored: has the form {twice} twice; remove one")
+        return self
 
     @model_validator(mode="after")
     def _bm25_has_no_vectors(self) -> ModelConfig:
@@ -132,6 +144,28 @@ class ModelConfig(Declared):
         return self
 
     _label = field_validator("label")(_check_label)
+
+    @property
+    def form(self) -> StoredForm | None:
+        """The stored form that this row scores; None for the row of the model's own vectors."""
+        only = self.stored[0] if self.stored is not None and len(self.stored) == 1 else None
+        return only if only is not None and self.label.endswith(f"@{only.name}") else None
+
+    @property
+    def base_label(self) -> str:
+        """The label of the row with the model's own vectors."""
+        return self.label if self.form is None else self.label.removesuffix(f"@{self.form.name}")
+
+    def rows(self) -> list[ModelConfig]:
+        """Returns the row of the model's own vectors, and a row such as e5-small@int8 for each smaller form."""
+        if self.stored is None or self.form is not None:
+            return [self]
+        rows = [self.model_copy(update={"stored": None})]
+        for form in self.stored:
+            if not form.is_plain:
+                label = _check_label(f"{self.label}@{form.name}")
+                rows.append(self.model_copy(update={"label": label, "stored": (form,)}))
+        return rows
 
 
 class _TaskChoice(Declared):
@@ -318,6 +352,11 @@ class RunConfig(Declared):
 
     _name = field_validator("name")(_check_label)
 
+    @field_validator("models")
+    @classmethod
+    def _a_row_per_form(cls, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        return tuple(row for model in models for row in model.rows())
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         rows = [(position, model.label, model.protocol) for position, model in enumerate(self.models)]
@@ -344,6 +383,9 @@ class RunConfig(Declared):
         """Returns file and line of a value, or of the nearest key above it, as the beginning of a message."""
         if self._source is None:
             return ""
+        if path[:1] == ("models",) and isinstance(path[1], int):
+            entries = list(dict.fromkeys(model.base_label for model in self.models))
+            path = ("models", entries.index(self.models[path[1]].base_label), *path[2:])
         depth = next((depth for depth in range(len(path), 0, -1) if path[:depth] in self._lines), 0)
         line = self._lines.get(path[:depth])
         return f"{self._source}, line {line}: " if line else f"{self._source}: "

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.config.models import UNDECIDED
+from evaluation.config.stored_forms import PLAIN
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
@@ -94,6 +95,7 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         audit=result.audit.model_copy(update={"proof": proof}),
         warnings=tuple(result.warnings),
         counts=result.counts,
+        vectors=result.vectors,
         timing=result.timing,
         provenance=_provenance(job, model, result),
     )
@@ -127,6 +129,7 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
         "splits": task.splits,
         "subsets": task.subsets,
         "metric": task.main_score,
+        "stored": job.model.form.name if job.model.form is not None else PLAIN,
         "limit": job.limit,
     }
 

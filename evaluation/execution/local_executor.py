@@ -68,18 +68,19 @@ class LocalExecutor:
         self._encoder = None
 
     def resolve(self, model: ModelConfig) -> ResolvedModel | EvaluationError:
-        """Returns the model with its settings, or why it can't be loaded. Each model is resolved once."""
-        if model.label not in self._resolved:
+        """Returns the model with its settings, or why it can't be loaded; resolved once for all rows of its vectors."""
+        label = model.base_label
+        if label not in self._resolved:
             proven = self._proven.get(model.label)
             try:
-                self._resolved[model.label] = (
+                self._resolved[label] = (
                     resolve_model(self._config, model)
                     if proven is None
                     else proven.on_this_machine(find_checkpoint(self._config, model))
                 )
             except EvaluationError as error:
-                self._resolved[model.label] = error
-        return self._resolved[model.label]
+                self._resolved[label] = error
+        return self._resolved[label]
 
     def load(self, model: ModelConfig) -> Encoder | EndpointEncoder:
         """Returns the model, ready to encode.
@@ -91,9 +92,9 @@ class LocalExecutor:
         if isinstance(resolved, EvaluationError):
             raise resolved
         if model.backend == "openai":
-            if model.label not in self._served:
-                self._served[model.label] = self._endpoint(model, resolved)
-            return self._served[model.label]
+            if model.base_label not in self._served:
+                self._served[model.base_label] = self._endpoint(model, resolved)
+            return self._served[model.base_label]
         loaded = self._encoder
         if loaded is None or (loaded.checkpoint, loaded.settings) != (resolved.checkpoint, resolved.settings):
             self._encoder = None  # free the old model before the next is loaded

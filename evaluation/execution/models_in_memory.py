@@ -77,7 +77,11 @@ def _with_folders(config: RunConfig, folders: Mapping[str, Path], cuts: Mapping[
         if plain.endpoint is not None:
             raise UsageError(f"models[{label!r}]: the config's row of this label is a server; choose another label.")
         cut = cuts[label] if plain.truncate_dim is None else plain.truncate_dim
-        rows[label] = plain.model_copy(update={"model": str(folder), "revision": None, "truncate_dim": cut})
+        found = {"model": str(folder), "revision": None, "truncate_dim": cut}
+        rows[label] = plain.model_copy(update=found)
+        rows |= {
+            row.label: row.model_copy(update=found) for row in config.models if row.base_label == label != row.label
+        }
     problems = name_problems(
         [(at, row.label, row.protocol) for at, row in enumerate(rows.values())], list(config.protocols)
     )

@@ -34,9 +34,9 @@ def fetch_undecided(config: RunConfig, labels: Sequence[str]) -> None:
 
 def announce_protocols(config: RunConfig, jobs: Sequence[Job], reporter: Reporter) -> None:
     """Says each model's protocol in one line, and logs a warning for whatever the user should check."""
-    running = {job.model.label for job in jobs}
+    running = {job.model.base_label for job in jobs}
     for model in config.models:
-        if model.label in running:
+        if model.form is None and model.label in running:
             protocol = protocol_of(config, model)
             reporter.notice(protocol.sentence(model.label))
             for warning in protocol.warnings:

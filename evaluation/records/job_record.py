@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from evaluation.config.models import Limit
+from evaluation.config.stored_forms import PLAIN
 from evaluation.records.job_audit import JobAudit
 from evaluation.records.origin import Provenance
 from evaluation.records.sealed_models import SCHEMA_VERSION, StoredModel
@@ -77,6 +78,17 @@ def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
+class StoredVectors(StoredModel):
+    """What a deployment of the model on this data has to store."""
+
+    bytes_per_vector: int
+    """Of each document, or of each text of tasks without documents."""
+    vectors: int
+    """Documents, or texts."""
+    bytes: int
+    """Of all of them, with what the form needs once."""
+
+
 class JobRecord(StoredModel):
     """One job's result. A failed job has an error and no score; scores are 0-1, as mteb gives them."""
 
@@ -96,6 +108,10 @@ class JobRecord(StoredModel):
     """mteb's type of the task."""
     via: str
     """What ran the task: mteb, beir or local."""
+    stored: str = PLAIN
+    """The form that vectors are stored in, such as int8."""
+    vectors: StoredVectors | None = None
+    """What storing the vectors takes; None for a failed job, and in records from before it was measured."""
     aggregate: str | None = None
     """The task that this one is a part of, such as CQADupstackRetrieval."""
     splits: tuple[str, ...]

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[2]
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
@@ -54,6 +55,13 @@ def call(command: list[str], folder: Path, environment: Mapping[str, str] | None
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_constraints_pin_one_version_per_package() -> None:
+    lines = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [Requirement(line) for line in lines]
+    assert all([part.operator for part in pin.specifier] == ["=="] for pin in pins)
+    assert len({pin.name.lower() for pin in pins}) == len(pins)
 
 
 def test_the_readmes_first_screen_works_from_an_installed_wheel(installed: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.config.stored_forms import PLAIN
 from evaluation.errors import UsageError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
@@ -90,6 +91,8 @@ def _refuse_limited(record: JobRecord, run: Path) -> None:
 def write_model_cards(run: Path, output: Path) -> list[Path]:
     """Writes the header of a model card per label: a model-index in points, every score with its protocol.
 
+    Scores of vectors in a smaller stored form are not the model's own and are left out.
+
     Args:
         run: The run's folder.
         output: Folder of the files <label>.md.
@@ -104,7 +107,7 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
     by_label: dict[str, list[JobRecord]] = {}
     for record in RunStore(run).current_records():
         _refuse_limited(record, run)
-        if record.state == "done":
+        if record.state == "done" and record.stored == PLAIN:
             by_label.setdefault(record.label, []).append(record)
     if not by_label:
         raise UsageError(f"{run} holds no score.")

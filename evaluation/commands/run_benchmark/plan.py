@@ -49,9 +49,9 @@ def _subsets(jobs: Sequence[Job]) -> list[str]:
 
 def _protocols(config: RunConfig, jobs: Sequence[Job]) -> list[str]:
     """Returns a line per model with its protocol, and one per warning about it."""
-    lines, running = [], {job.model.label for job in jobs}
+    lines, running = [], {job.model.base_label for job in jobs}
     for model in config.models:
-        if model.label in running:
+        if model.form is None and model.label in running:
             protocol = protocol_of(config, model)
             lines += [protocol.sentence(model.label), *(f"warning: {text}" for text in protocol.warnings)]
     return lines

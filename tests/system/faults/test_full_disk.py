@@ -41,9 +41,7 @@ def check_said(orders: Orders, *parts: str) -> None:
         assert part in complaints[0]
 
 
-@pytest.mark.parametrize(
-    "size", [pytest.param(n, marks=() if n in (0, 2_000, 6_000) else pytest.mark.full) for n in SIZES]
-)
+@pytest.mark.parametrize("size", [pytest.param(n, marks=() if n == 2_000 else pytest.mark.full) for n in SIZES])
 def test_a_file_size_limit_damages_nothing_and_the_next_start_completes(
     size: int, fresh: Callable[..., Orders], expected: Scores
 ) -> None:
