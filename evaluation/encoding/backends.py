@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 
-from evaluation.config.models import Pooling
+from evaluation.config.grid import Pooling
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.settings import EncoderSettings
