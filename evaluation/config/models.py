@@ -166,7 +166,7 @@ class ModelConfig(Declared):
         return self.label if self.form is None else self.label.removesuffix(f"@{self.form.name}")
 
     def rows(self) -> list[ModelConfig]:
-        """Returns the row of the model's own vectors and one per smaller form, such as e5-small@int8; grid repeats both."""
+        """Returns the row of the model's own vectors and one per smaller form (e5-small@int8); grid repeats both."""
         if self.grid is not None:
             settings = self.grid.combinations()
             labels = [_check_label(combined_label(self.label, values)) for values in settings]
