@@ -250,7 +250,8 @@ def _lookup(document: Any, path: ConfigPath) -> Any:
 def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
     model: type[BaseModel] | None = RunConfig if not path else None
     if path[:1] == ("models",):
-        model = {"stored": StoredForm, "grid": Grid}.get(str(path[2]) if len(path) > 2 else "", ModelConfig)
+        own: dict[str, type[BaseModel]] = {"stored": StoredForm, "grid": Grid}
+        model = own.get(str(path[2]) if len(path) > 2 else "", ModelConfig)
         model = Rescoring if path[4:5] == ("rescore",) else model
     elif path[:1] == ("tasks",):
         entry = _lookup(document, path)
