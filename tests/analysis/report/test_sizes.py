@@ -14,7 +14,7 @@ from evaluation.analysis.statistics.intervals import Interval
 
 def _stored(form: str, n_bytes: int, score: float, model: str = "e5") -> SizedScore:
     label = model if form == "float32" else f"{model}@{form}"
-    interval = Interval(score - 2, score + 2)
+    interval = Interval(score - 2, score + 2, "t")
     return SizedScore("Search", label, model, form, score, interval, n_bytes, 100 * n_bytes)
 
 
