@@ -57,5 +57,5 @@ def test_there_is_nothing_to_show_without_smaller_forms_and_words() -> None:
 
 def _rows_of(spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
     """The different rows that the layers draw, in the order of the layers."""
-    rows = [layer["data"]["values"] for layer in spec["layer"] if "data" in layer]
-    return [found for place, found in enumerate(rows) if found not in rows[:place]]
+    named = [layer["data"]["name"] for layer in spec["layer"] if "data" in layer]
+    return [spec["datasets"][name] for name in dict.fromkeys(named)]
