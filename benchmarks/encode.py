@@ -29,6 +29,7 @@ ARCHITECTURES = {  # layers, hidden, heads, feed-forward: model cards of intfloa
     "e5-small": (12, 384, 12, 1536),
     "e5-base": (12, 768, 12, 3072),
     "e5-large": (24, 1024, 16, 4096),
+    "tiny": (1, 32, 2, 64),  # to try the benchmarks themselves
 }
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"
 
@@ -106,7 +107,7 @@ def _compare(checkpoint: Checkpoint, options: argparse.Namespace) -> None:
     reference = l2_normalize(np.asarray(rival.encode(texts, show_progress_bar=False), np.float32))
     cosines = (vectors * reference).sum(axis=1)
     ceiling = matrix_product_gflops(getattr(torch, dtype), device)
-    flops = 2 * _matrix_parameters(checkpoint)
+    flops = 2 * matrix_parameters(checkpoint)
     rate = n_tokens / statistics.median(ours)
     figures = {
         "benchmark": "encode",
@@ -128,7 +129,7 @@ def _compare(checkpoint: Checkpoint, options: argparse.Namespace) -> None:
     last_line(figures)
 
 
-def _matrix_parameters(checkpoint: Checkpoint) -> int:
+def matrix_parameters(checkpoint: Checkpoint) -> int:
     """Parameters that a token is multiplied with: all two-dimensional weights of the layers."""
     from safetensors import safe_open
 

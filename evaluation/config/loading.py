@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from evaluation.config.checkpoint_folders import expand_folders, moved_lines
 from evaluation.config.endpoint_keys import url_fault
 from evaluation.config.expansion import expand_paths, without_extensions
 from evaluation.config.grid import Grid
@@ -61,6 +62,11 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     ]
     if unset:
         raise ConfigError(unset)
+    document, origins, faults = expand_folders(document, file.resolve().parent)
+    if faults:
+        raise ConfigError([f"{report.place(path)}{dotted(path)}: {fault}." for path, fault in faults])
+    lines = moved_lines(lines, origins)
+    report = _Report(file, lines, document, overridden)
     try:
         text = _json_of(document, file)
         config = RunConfig.model_validate_json(text)

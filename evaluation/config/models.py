@@ -103,9 +103,24 @@ class ModelConfig(Declared):
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
     endpoint: EndpointConfig | None = Field(None, description="Server of backend openai.")
     grid: Grid | None = Field(None, description="Make a row for every combination of these settings; null: one row.")
+    folders: str | None = Field(
+        None,
+        description="In place of model: a pattern of checkpoint folders, such as checkpoints/step-*. It makes a row "
+        "per folder, sorted by the last number in its name, and the rows make a series; label begins their labels.",
+    )
+    series: str | None = Field(
+        None, min_length=1, description="Training run that this row is a checkpoint of; folders: sets it."
+    )
+    step: float | None = Field(None, ge=0, description="Number of the checkpoint in its series; folders: sets it.")
     stored: tuple[DeclaredForm, ...] | None = Field(
         None, min_length=1, description="Also score these smaller forms of the vectors, a row each; null: none."
     )
+
+    @model_validator(mode="after")
+    def _step_with_series(self) -> ModelConfig:
+        if (self.series is None) != (self.step is None):
+            raise ValueError("series and step belong together; give both or neither")
+        return self
 
     @model_validator(mode="after")
     def _stored_once(self) -> ModelConfig:
@@ -179,7 +194,7 @@ class ModelConfig(Declared):
         for form in self.stored:
             if not form.is_plain:
                 label = _check_label(f"{self.label}@{form.name}")
-                rows.append(self.model_copy(update={"label": label, "stored": (form,)}))
+                rows.append(self.model_copy(update={"label": label, "stored": (form,), "series": None, "step": None}))
         return rows
 
 

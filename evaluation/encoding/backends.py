@@ -7,18 +7,20 @@ two a model takes is decided by its proof (models/proof.py), before the encoder 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from evaluation.config.grid import Pooling
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.settings import EncoderSettings
+from evaluation.encoding.token_rows import TokenRows
 from evaluation.encoding.tokenizing import TextTokenizer, Tokenized, encodable
 from evaluation.errors import ModelError
 from evaluation.models.checkpoint import Checkpoint
@@ -28,8 +30,7 @@ from evaluation.models.reference_loading import load_reference
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
-Rows = Sequence[Sequence[int]]
-Forward = Callable[[Rows], torch.Tensor]
+Forward = Callable[[TokenRows], torch.Tensor]
 """B sequences of token ids, special tokens included -> (B, D) float32 raw pooled vectors on the model's device."""
 
 
@@ -39,7 +40,7 @@ class TextModel(Protocol):
     def tokenize(self, texts: list[str], role: TextRole) -> Tokenized:
         """Texts that have the role's prefix in front already."""
 
-    def forward(self, tokens: Tokenized, rows: Sequence[int]) -> torch.Tensor:
+    def forward(self, tokens: Tokenized, rows: NDArray[np.int64]) -> torch.Tensor:
         """(B, D) float32 raw pooled vectors, on the model's device, of some of the tokenized texts as one batch."""
 
 
@@ -71,9 +72,9 @@ class OwnModel:
         """Token ids; the role does not matter here."""
         return self._tokenizer(texts)
 
-    def forward(self, tokens: Tokenized, rows: Sequence[int]) -> torch.Tensor:
+    def forward(self, tokens: Tokenized, rows: NDArray[np.int64]) -> torch.Tensor:
         """Vectors of the ids."""
-        return self._forward([tokens.ids[row] for row in rows])
+        return self._forward(tokens.ids.take(rows))
 
 
 class LibraryModel:
@@ -90,12 +91,12 @@ class LibraryModel:
         bare = [text.removeprefix(role.prefix) for text in texts]
         with self._turn:
             full = np.array(self._reference.full_lengths(bare, role), dtype=np.int64)
-        return Tokenized([], full, full.clip(max=self._max_length), bare, role)
+        return Tokenized(TokenRows.of([]), full, full.clip(max=self._max_length), bare, role)
 
-    def forward(self, tokens: Tokenized, rows: Sequence[int]) -> torch.Tensor:
+    def forward(self, tokens: Tokenized, rows: NDArray[np.int64]) -> torch.Tensor:
         """Vectors of the texts."""
         with self._turn:
-            return self._reference.embed([tokens.texts[row] for row in rows], tokens.role)
+            return self._reference.embed([tokens.texts[row] for row in rows.tolist()], tokens.role)
 
 
 def reference_settings(settings: EncoderSettings, dtype: torch.dtype | None = None) -> ReferenceSettings:
@@ -138,7 +139,7 @@ def _cut(forward: Forward, settings: EncoderSettings) -> Forward:
     if settings.truncate_dim is None:
         return forward
 
-    def shortened(rows: Rows) -> torch.Tensor:
+    def shortened(rows: TokenRows) -> torch.Tensor:
         vectors = forward(rows)  # (B, D)
         return (F.normalize(vectors, dim=1) if settings.unit_before_cut else vectors)[:, : settings.truncate_dim]
 
@@ -149,7 +150,7 @@ def _transformers(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int
     model = _load_transformer(checkpoint, settings).to(settings.device).eval()
 
     @torch.inference_mode()
-    def forward(rows: Rows) -> torch.Tensor:
+    def forward(rows: TokenRows) -> torch.Tensor:
         ids, mask = _padded(rows, pad_id, settings.device)
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, D)
         return pool(hidden, mask, cast(Pooling, settings.pooling))
@@ -181,10 +182,10 @@ def _load_transformer(checkpoint: Checkpoint, settings: EncoderSettings) -> Any:
     return model
 
 
-def _padded(rows: Rows, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(rows: TokenRows, pad_id: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, T) int64 ids, right-padded, and (B, T) int64 mask."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    mask = (torch.arange(width) < lengths[:, None]).long()
-    return ids.to(device), mask.to(device)
+    lengths = rows.lengths
+    mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+    ids = np.full(mask.shape, pad_id, np.int64)
+    ids[mask] = rows.ids
+    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).long().to(device)

@@ -35,9 +35,11 @@ def unique_texts(texts: Sequence[str]) -> UniqueTexts:
     >>> unique_texts(["b", "a", "b"])
     UniqueTexts(texts=['b', 'a'], inverse=array([0, 1, 0]))
     """
-    place: dict[str, int] = {}
-    inverse = np.fromiter((place.setdefault(text, len(place)) for text in texts), dtype=np.int64, count=len(texts))
-    return UniqueTexts(list(place), inverse)
+    distinct = list(dict.fromkeys(texts))
+    if len(distinct) == len(texts):
+        return UniqueTexts(distinct, np.arange(len(texts)))
+    place = dict(zip(distinct, range(len(distinct)), strict=True))
+    return UniqueTexts(distinct, np.fromiter(map(place.__getitem__, texts), np.int64, len(texts)))
 
 
 def shard_characters(max_tokens: int) -> int:
@@ -57,15 +59,16 @@ def shard_bounds(
     >>> shard_bounds(["aa", "b", "ccc", "d"], shard_characters=3)
     [(0, 2), (2, 3), (3, 4)]
     """
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts)).clip(max=_READ_CHARACTERS)
+    ends = np.cumsum(lengths)  # (N,) characters up to and with each text
     bounds = []
-    start = characters = 0
-    for place, text in enumerate(texts):
-        length = min(len(text), _READ_CHARACTERS)
-        if place > start and (place - start == shard_texts or characters + length > shard_characters):
-            bounds.append((start, place))
-            start, characters = place, 0
-        characters += length
-    return [*bounds, (start, len(texts))] if texts else []
+    start = 0
+    while start < len(texts):
+        room = shard_characters + (int(ends[start - 1]) if start else 0)
+        end = max(start + 1, min(start + shard_texts, int(np.searchsorted(ends, room, side="right"))))
+        bounds.append((start, end))
+        start = end
+    return bounds
 
 
 def plan_batches(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:

@@ -49,9 +49,8 @@ Hashes = NDArray[np.uint64]
 
 def hash_texts(texts: Sequence[str]) -> Hashes:
     """128-bit BLAKE2b of each text, lone surrogates included."""
-    digests = b"".join(
-        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts
-    )
+    blake2b = hashlib.blake2b
+    digests = b"".join([blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts])
     return np.frombuffer(digests, np.uint64).reshape(-1, 2)
 
 

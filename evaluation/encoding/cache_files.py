@@ -14,19 +14,23 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from evaluation.system.atomic_files import write_atomically
 from evaluation.system.cache_folder import user_cache_dir
 
 SUFFIX, CLAIM_SUFFIX, IDENTITY_FILE = ".safetensors", ".claim", "identity.json"
+CHECKSUM = "xxh3_128"
+"""Shows damage only; against changes on purpose no checksum helps that lies in the changed file itself."""
+_CHECKSUMS: dict[str, Callable[[], Any]] = {CHECKSUM: xxhash.xxh3_128, "sha256": hashlib.sha256}  # of earlier releases
+_DTYPES = {"uint64": "U64", "int64": "I64", "float32": "F32"}
 _STALE_S = 24 * 3600.0
 """An unfinished file this old belongs to a process that was killed."""
 _FOLDER = re.compile(r"[0-9a-f]{24}")
@@ -78,8 +82,15 @@ def write_shard(file: Path, hashes: NDArray[np.uint64], shard: CachedShard) -> N
         "token_lengths": np.ascontiguousarray(shard.token_lengths, np.int64),
         "vectors": np.ascontiguousarray(shard.vectors, np.float32),
     }
-    content = save(tensors, {"sha256": _digest(tensors)})
-    write_atomically(file, lambda path: path.write_bytes(content))
+    header = _header(tensors, {CHECKSUM: _digest(tensors, CHECKSUM)})
+
+    def write(path: Path) -> None:
+        with path.open("wb") as stream:
+            stream.write(header)
+            for values in tensors.values():
+                stream.write(_bytes(values))
+
+    write_atomically(file, write)
 
 
 def read_shard(file: Path) -> tuple[NDArray[np.uint64], CachedShard] | None:
@@ -93,19 +104,41 @@ def read_shard(file: Path) -> tuple[NDArray[np.uint64], CachedShard] | None:
     try:
         with safe_open(file, "numpy") as stored:
             tensors = {name: stored.get_tensor(name) for name in ("hashes", "token_lengths", "vectors")}
-            if (stored.metadata() or {}).get("sha256") != _digest(tensors):
-                return None
+            metadata = stored.metadata() or {}
     except (SafetensorError, ValueError, TypeError, KeyError):
+        return None
+    kind = next((kind for kind in _CHECKSUMS if kind in metadata), None)
+    if kind is None or metadata[kind] != _digest(tensors, kind):
         return None
     return tensors["hashes"], CachedShard(tensors["vectors"], tensors["token_lengths"])
 
 
-def _digest(tensors: dict[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256()
+def _header(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
+    """What precedes the arrays in a safetensors file: https://github.com/huggingface/safetensors#format.
+
+    The library would copy the vectors twice on their way to the file.
+    """
+    content: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, values in tensors.items():
+        start, end = end, end + values.nbytes
+        content[name] = {"dtype": _DTYPES[values.dtype.name], "shape": values.shape, "data_offsets": [start, end]}
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 8)  # arrays begin at multiples of 8 bytes
+    return len(text).to_bytes(8, "little") + text
+
+
+def _digest(tensors: dict[str, NDArray[Any]], kind: str) -> str:
+    digest = _CHECKSUMS[kind]()
     for name, values in sorted(tensors.items()):
         digest.update(f"{name} {values.dtype} {values.shape}".encode())
-        digest.update(values.data if values.size else b"")
-    return digest.hexdigest()
+        digest.update(_bytes(values))
+    found: str = digest.hexdigest()
+    return found
+
+
+def _bytes(values: NDArray[Any]) -> memoryview | bytes:
+    return values.data if values.size else b""
 
 
 def usage(root: Path | None = None) -> list[CacheUsage]:

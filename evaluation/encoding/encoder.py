@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
@@ -22,11 +23,16 @@ from evaluation.encoding.batching import plan_batches, shard_bounds, shard_chara
 from evaluation.encoding.cache import EmbeddingCache, Hashes, hash_texts
 from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.settings import EncoderSettings
+from evaluation.encoding.shard_vectors import ShardVectors
+from evaluation.encoding.shard_writer import ShardWriter
 from evaluation.encoding.tokenizing import Tokenized
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EncodingError
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.facts import Route, TextRole
+
+N_BEHIND = 2
+"""Shards that may wait for the disk on an accelerator; at 50,000 texts per second each took a third of a second."""
 
 
 class Encoded(NamedTuple):
@@ -95,17 +101,24 @@ class Encoder:
         checkpoint: The model's files.
         settings: How it is run, with nothing left to resolve.
         cache: Where vectors are looked up first; None encodes everything.
+        n_behind: Shards that may be on their way to the disk while the model computes the next. None: on an accelerator
+            `N_BEHIND`, whose time they would take; on a processor 0, where a shard takes half a minute and its file
+            milliseconds, so that a killed process loses one shard at most.
 
     Attributes:
         checkpoint, settings: What was loaded and how.
-        dim: Width of the vectors.
         tokens_encoded, encoding_time_s: Totals since loading, for throughput.
         n_out_of_memory: How often a batch was halved for want of memory, which moves the last bits of its vectors.
         on_progress: Called after every batch.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, settings: EncoderSettings, *, cache: EmbeddingCache | None = None
+        self,
+        checkpoint: Checkpoint,
+        settings: EncoderSettings,
+        *,
+        cache: EmbeddingCache | None = None,
+        n_behind: int | None = None,
     ) -> None:
         self.checkpoint, self.settings, self._cache = checkpoint, settings, cache
         self._model = load_text_model(checkpoint, settings)
@@ -114,6 +127,8 @@ class Encoder:
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
         self._turn = threading.Lock()
+        self._n_behind = n_behind if n_behind is not None else N_BEHIND if settings.device.startswith("cuda") else 0
+        self._writer = ShardWriter(cache, self._n_behind) if cache is not None else None
 
     def encode(self, texts: Sequence[str], *, prefix: str = "", route: Route = None) -> Encoded:
         """Encode texts, each with the prefix in front.
@@ -131,34 +146,54 @@ class Encoder:
             return Encoded(np.zeros((0, self.checkpoint.embedding_dim), np.float32), np.zeros(0, np.int64), 0, (), 0)
         started = time.perf_counter()
         role = TextRole(prefix, route)
-        shards = list(self._encode_shards(cut_into_shards(unique, self.settings), role))
-        vectors = np.concatenate([shard.vectors for shard in shards]) if len(shards) > 1 else shards[0].vectors
-        full_lengths = np.concatenate([shard.token_lengths for shard in shards])
+        vectors, lengths = np.empty((0, 0), np.float32), []
+        end = 0
+        for shard in self._encode_shards(cut_into_shards(unique, self.settings), role):
+            start, end = end, end + len(shard.vectors)
+            if not start:
+                vectors = np.empty((len(unique), shard.vectors.shape[1]), np.float32)
+            vectors[start:end] = shard.vectors  # the caller's own: a shard may still be on its way to the disk
+            lengths.append(shard.token_lengths)
+        full_lengths = np.concatenate(lengths)
         self.encoding_time_s += time.perf_counter() - started
         if len(unique) < len(texts):
             vectors = vectors[inverse]
         n_truncated = int((full_lengths > self.settings.max_length).sum())
         return Encoded(vectors, full_lengths, n_truncated, tuple(unique[:2]), sum(map(len, unique)))
 
+    def flush(self) -> None:
+        """Wait until all vectors are on the disk."""
+        if self._writer is not None:
+            self._writer.flush()
+
     def _encode_shards(self, shards: list[list[str]], role: TextRole) -> Iterator[CachedShard]:
         """Encode all shards in order; the next is tokenized while the model has one."""
+        under_way: deque[CachedShard | _UnderWay] = deque()
         with ThreadPoolExecutor(max_workers=1) as beside:
             coming: Future[Tokenized] | None = None
-            for texts, following in zip_longest(shards, shards[1:]):
-                waiting, coming = coming, None
-                hashes = hash_shard(texts, role, self.settings)
-                shard = self._stored(hashes)
-                if shard is None:
-                    tokens = waiting.result() if waiting is not None else self._model.tokenize(texts, role)
-                    if following is not None:
-                        coming = beside.submit(self._model.tokenize, following, role)
-                    shard = self._encode_missing(texts, hashes, tokens)
-                yield shard
+            try:
+                for texts, following in zip_longest(shards, shards[1:]):
+                    waiting, coming = coming, None
+                    hashes = hash_shard(texts, role, self.settings)
+                    stored = self._stored(hashes)
+                    if stored is None:
+                        tokens = waiting.result() if waiting is not None else self._model.tokenize(texts, role)
+                        if following is not None:
+                            coming = beside.submit(self._model.tokenize, following, role)
+                    under_way.append(stored or self._start(texts, hashes, tokens))
+                    while len(under_way) > min(self._n_behind, 1):
+                        yield self._finished(under_way.popleft())
+                while under_way:
+                    yield self._finished(under_way.popleft())
+            finally:
+                for shard in under_way:
+                    if isinstance(shard, _UnderWay):
+                        self._give_up(shard.hashes)
 
     def encode_shard(self, texts: list[str], role: TextRole) -> CachedShard:
         """Encode one shard of distinct texts as `encode` does, for callers that spread shards over several encoders.
 
-        Threads may share an encoder: one tokenizes while another has the model.
+        Threads may share an encoder: one tokenizes or stores while another has the model.
 
         Args:
             texts: Of the shard, the role's prefix in front.
@@ -168,50 +203,73 @@ class Encoder:
             EncodingError: A vector can't become a score; see `check_vectors`.
         """
         hashes = hash_shard(texts, role, self.settings)
-        shard = self._stored(hashes)
+        shard: CachedShard | _UnderWay | None = self._stored(hashes)
         if shard is None:
             tokens = self._model.tokenize(texts, role)
             with self._turn:
-                shard = self._encode_missing(texts, hashes, tokens)
-        return shard
+                shard = self._start(texts, hashes, tokens)
+        if isinstance(shard, CachedShard):
+            return shard
+        done = self._checked(shard)
+        if self._cache is not None:
+            self._cache.put(hashes, done)
+        return done
+
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of texts, cut to the maximum length; empty where the library tokenizes."""
+        return self._model.tokenize(texts, TextRole()).ids.lists()
 
     def _stored(self, hashes: Hashes) -> CachedShard | None:
         return self._cache.get(hashes) if self._cache is not None else None
 
-    def _encode_missing(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> CachedShard:
+    def _give_up(self, hashes: Hashes) -> None:
+        if self._cache is not None:
+            self._cache.give_up(hashes)
+
+    def _start(self, texts: list[str], hashes: Hashes, tokens: Tokenized) -> _UnderWay:
+        """Run all of a shard through the model, which may still be computing its vectors afterwards."""
         try:
-            shard = self._encode_tokens(tokens)
-            allow_zero = isinstance(self._model, LibraryModel)
-            check_vectors(shard.vectors, texts, allow_zero=allow_zero, dtype=self.settings.dtype)
+            return _UnderWay(texts, hashes, tokens.full_lengths, self._run_batches(tokens))
+        except BaseException:
+            self._give_up(hashes)
+            raise
+
+    def _finished(self, shard: CachedShard | _UnderWay) -> CachedShard:
+        """Wait for the vectors of a shard, check them, and have them stored."""
+        if isinstance(shard, CachedShard):
+            return shard
+        done = self._checked(shard)
+        if self._writer is not None:
+            self._writer.put(shard.hashes, done)
+        return done
+
+    def _checked(self, shard: _UnderWay) -> CachedShard:
+        try:
+            vectors, are_usable = shard.vectors.arrived()
+            if not are_usable:
+                allow_zero = isinstance(self._model, LibraryModel)
+                check_vectors(vectors, shard.texts, allow_zero=allow_zero, dtype=self.settings.dtype)
             self.checkpoint.verify_not_overwritten()
         except BaseException:
-            if self._cache is not None:
-                self._cache.give_up(hashes)
+            self._give_up(shard.hashes)
             raise
-        if self._cache is not None:
-            self._cache.put(hashes, shard)
-        return shard
+        return CachedShard(vectors, shard.token_lengths)
 
-    def token_ids(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of texts, cut to the maximum length; empty where the library tokenizes."""
-        return self._model.tokenize(texts, TextRole()).ids
-
-    def _encode_tokens(self, tokens: Tokenized) -> CachedShard:
-        """Run all of a shard through the model. Vectors stay on the device until the last batch is under way."""
-        batches = plan_batches(tokens.lengths, self.settings.max_tokens)
-        pooled = []
-        for batch in batches:
-            pooled.append(self._run(tokens, batch.tolist()))  # (B, D)
+    def _run_batches(self, tokens: Tokenized) -> ShardVectors:
+        collected: ShardVectors | None = None
+        for batch in plan_batches(tokens.lengths, self.settings.max_tokens):
+            pooled = self._run(tokens, batch)  # (B, D)
+            collected = collected or ShardVectors(len(tokens.lengths), pooled)
+            collected.add(pooled, batch)
             n_tokens = int(tokens.lengths[batch].sum())
             self.tokens_encoded += n_tokens
             if self.on_progress is not None:
                 self.on_progress(Progress(len(batch), n_tokens))
-        sorted_vectors = torch.cat(pooled).cpu().numpy()
-        vectors = np.empty_like(sorted_vectors)
-        vectors[np.concatenate(batches)] = sorted_vectors
-        return CachedShard(vectors, tokens.full_lengths)
+        assert collected is not None, "a shard has at least one text"
+        collected.send()
+        return collected
 
-    def _run(self, tokens: Tokenized, rows: list[int]) -> torch.Tensor:
+    def _run(self, tokens: Tokenized, rows: NDArray[np.int64]) -> torch.Tensor:
         """(B, D) vectors of one batch on the device; halves the batch where memory does not suffice.
 
         Raises:
@@ -229,3 +287,12 @@ class Encoder:
         torch.cuda.empty_cache()
         middle = len(rows) // 2
         return torch.cat([self._run(tokens, rows[:middle]), self._run(tokens, rows[middle:])])
+
+
+class _UnderWay(NamedTuple):
+    """A shard whose vectors may still be computed."""
+
+    texts: list[str]
+    hashes: Hashes
+    token_lengths: NDArray[np.int64]
+    vectors: ShardVectors

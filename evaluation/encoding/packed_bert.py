@@ -7,7 +7,6 @@ kernel is a parameter. Knows nothing of texts, tokenizers or how batches are cho
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import nn
 
 from evaluation.config.grid import Pooling
 from evaluation.encoding.attention import AttentionKernel, Segments, choose_attention
+from evaluation.encoding.token_rows import TokenRows
 from evaluation.errors import ModelError
 
 # What the keys of a checkpoint that also holds a head begin with, for each supported model_type.
@@ -203,7 +203,7 @@ class PackedBert(nn.Module):
         return model
 
     @torch.inference_mode()
-    def forward(self, rows: Sequence[Sequence[int]], pooling: Pooling) -> torch.Tensor:
+    def forward(self, rows: TokenRows, pooling: Pooling) -> torch.Tensor:
         """Encode B >= 1 sequences of token ids, special tokens included.
 
         Args:
@@ -220,12 +220,10 @@ class PackedBert(nn.Module):
             hidden = layer(hidden, self.attention, segments)
         return pool_segments(hidden, segments, pooling)
 
-    def _pack(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, Segments]:
+    def _pack(self, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor, Segments]:
         """(N,) int64 ids, (N,) int64 positions, and where each sequence lies; on the model's device."""
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))  # (B,)
+        lengths, bounds, ids = rows.lengths, rows.bounds, rows.ids  # (B,), (B + 1,), (N,)
         assert lengths.min() >= 1, f"a sequence of {lengths.min()} tokens"
-        bounds = np.concatenate([[0], np.cumsum(lengths)])  # (B + 1,)
-        ids = np.fromiter(chain.from_iterable(rows), np.int64, int(bounds[-1]))  # (N,)
         pad_id = self.architecture.pad_id
         if pad_id is None:
             positions = np.arange(len(ids)) - np.repeat(bounds[:-1], lengths)
@@ -237,7 +235,7 @@ class PackedBert(nn.Module):
         limit = self.architecture.max_position_embeddings
         assert positions.max() < limit, f"position {positions.max()} of {limit}"
         device = self.words.weight.device
-        both = _upload(np.stack([ids, positions]), device)  # (2, N)
+        both = _upload(np.stack([ids, positions], dtype=np.int64), device)  # (2, N)
         return both[0], both[1], Segments(lengths.tolist(), _upload(bounds.astype(np.int32), device))
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.encoding.token_rows import TokenRows
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.facts import TextRole
 
@@ -25,13 +26,13 @@ class Tokenized(NamedTuple):
     """N texts as a model takes them.
 
     Attributes:
-        ids: N lists of token ids, special tokens included, at most max_length long; empty where a library tokenizes.
+        ids: N sequences, special tokens included, at most max_length long; empty where a library tokenizes.
         full_lengths: (N,) int64 tokens before truncation, special tokens included.
         lengths: (N,) int64 tokens kept.
         texts, role: What was tokenized, for models that take texts; empty where ids are taken.
     """
 
-    ids: list[list[int]]
+    ids: TokenRows
     full_lengths: NDArray[np.int64]
     lengths: NDArray[np.int64]
     texts: Sequence[str] = ()
@@ -69,7 +70,7 @@ class TextTokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tokenized:
         """Tokenize texts in parallel threads; lone surrogates become U+FFFD (they can't be encoded as UTF-8)."""
-        ids: list[list[int]] = []
+        parts: list[TokenRows] = []
         full: list[int] = []
         longest = max(map(len, texts), default=0)
         if longest > _MAX_CHARACTERS:
@@ -77,13 +78,15 @@ class TextTokenizer:
                 f"a text has {longest:,} characters, and at most {_MAX_CHARACTERS:,} can be tokenized; split it."
             )
         for start in range(0, len(texts), _CHUNK):
+            ids: list[list[int]] = []
             for encoding in self._tokenizer.encode_batch_fast(list(map(encodable, texts[start : start + _CHUNK]))):
                 kept = encoding.ids
                 ids.append(kept)
                 cut = encoding.overflowing if len(kept) >= self.max_length else ()
-                full.append(len(kept) + sum(len(part.ids) - self._specials for part in cut))
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        return Tokenized(ids, np.array(full, dtype=np.int64), lengths)
+                full.append(len(kept) + sum(len(part) - self._specials for part in cut))
+            parts.append(TokenRows.of(ids))
+        rows = TokenRows.joined(parts)
+        return Tokenized(rows, np.array(full, dtype=np.int64), rows.lengths)
 
 
 def encodable(text: str) -> str:

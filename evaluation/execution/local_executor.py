@@ -64,7 +64,9 @@ class LocalExecutor:
         return {"kind": "local"}
 
     def close(self) -> None:
-        """Releases the model."""
+        """Releases the model, once all its vectors are on the disk."""
+        if self._encoder is not None:
+            self._encoder.flush()
         self._encoder = None
 
     def resolve(self, model: ModelConfig) -> ResolvedModel | EvaluationError:

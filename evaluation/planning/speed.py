@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from evaluation.encoding.backends import load_forward
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
+from evaluation.encoding.token_rows import TokenRows
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.sizes import ModelShape
 
@@ -53,7 +54,7 @@ def measure_speed(
         forward = load_forward(_random_checkpoint(Path(name), shape), settings, 0)
     measured = {}
     for length in LENGTHS:
-        rows = torch.randint(1, _VOCABULARY, (max(1, settings.max_tokens // length), length)).tolist()
+        rows = TokenRows.of(torch.randint(1, _VOCABULARY, (max(1, settings.max_tokens // length), length)).tolist())
         passes = timed_passes(lambda rows=rows: forward(rows).cpu(), seconds)  # type: ignore[misc]
         measured[length] = statistics.median(passes) / (len(rows) * length * _LAYERS)
     return measured

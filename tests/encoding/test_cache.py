@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from evaluation.encoding.cache import EmbeddingCache, hash_texts
 from evaluation.encoding.cache_files import CachedShard, clear, prune, usage
@@ -83,6 +85,34 @@ def test_a_truncated_segment_is_noticed(tmp_path: Path, keep: int) -> None:
     cache = open_cache(tmp_path)
     assert cache.get(hash_texts(texts)) is None
     assert not file.exists()
+
+
+def test_a_shard_is_a_safetensors_file(tmp_path: Path) -> None:
+    texts = ["a", "b", "c"]
+    open_cache(tmp_path).put(hash_texts(texts), shard(texts))
+    found = load_file(next(tmp_path.glob("*/*.safetensors")))
+    assert set(found) == {"hashes", "token_lengths", "vectors"}
+    np.testing.assert_array_equal(found["vectors"], shard(texts).vectors)
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_shard_with_the_sha256_of_earlier_releases_is_read_and_checked(tmp_path: Path, is_damaged: bool) -> None:
+    texts = ["a", "b"]
+    cache, vectors = open_cache(tmp_path), shard(texts)
+    cache.put(hash_texts(texts), shard(["another", "shard"]))
+    file = next(tmp_path.glob("*/*.safetensors"))
+    digest = hashlib.sha256()
+    digest.update(b"hashes uint64 (2, 2)" + hash_texts(texts).tobytes())
+    digest.update(b"token_lengths int64 (2,)" + vectors.token_lengths.tobytes())
+    digest.update(b"vectors float32 (2, 4)" + vectors.vectors.tobytes())
+    tensors = {"hashes": hash_texts(texts), "token_lengths": vectors.token_lengths, "vectors": vectors.vectors}
+    save_file(tensors, file, {"sha256": digest.hexdigest()})
+    if is_damaged:
+        file.write_bytes(file.read_bytes()[:-1] + b"\x00")
+    found = open_cache(tmp_path).get(hash_texts(texts))
+    assert (found is None) == is_damaged
+    if found is not None:
+        np.testing.assert_array_equal(found.vectors, vectors.vectors)
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from evaluation.encoding.attention import (
 )
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture, pool_segments
 from evaluation.encoding.pooling import pool
+from evaluation.encoding.token_rows import TokenRows
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
 
 CPU = torch.device("cpu")
@@ -162,7 +163,7 @@ def test_half_precision_is_pooled_in_float32():
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_equals_transformers(bert, kernel, lengths, how):
     rows = random_rows(lengths)
-    assert_equal(load(bert, kernel).forward(rows, how), by_transformers(bert, rows, how))
+    assert_equal(load(bert, kernel).forward(TokenRows.of(rows), how), by_transformers(bert, rows, how))
 
 
 lists_of_lengths = st.lists(st.integers(1, 12) | st.integers(1, POSITIONS), min_size=1, max_size=6)
@@ -173,13 +174,13 @@ lists_of_lengths = st.lists(st.integers(1, 12) | st.integers(1, POSITIONS), min_
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_equals_transformers_on_any_lengths(bert, kernel, lengths):
     rows = random_rows(lengths)
-    assert_equal(load(bert, kernel).forward(rows, "mean"), by_transformers(bert, rows, "mean"))
+    assert_equal(load(bert, kernel).forward(TokenRows.of(rows), "mean"), by_transformers(bert, rows, "mean"))
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_blocked_weights_change_nothing(bert):
     rows = random_rows(LENGTHS["sorted"])
-    assert_equal(load(bert, blocked=True).forward(rows, "mean"), by_transformers(bert, rows, "mean"))
+    assert_equal(load(bert, blocked=True).forward(TokenRows.of(rows), "mean"), by_transformers(bert, rows, "mean"))
 
 
 @pytest.mark.parametrize("kind", [RobertaModel, XLMRobertaModel])
@@ -189,7 +190,7 @@ def test_roberta_positions_start_behind_the_padding_id_and_skip_it(tmp_path, kin
     folder = save(kind(kind.config_class(**shape)), tmp_path)
     rows = random_rows([512, 5, 5, 1])
     rows[1][2] = rows[2][0] = PAD  # the text itself held "<pad>"
-    assert_equal(load(folder, kernel).forward(rows, "mean"), by_transformers(folder, rows, "mean"))
+    assert_equal(load(folder, kernel).forward(TokenRows.of(rows), "mean"), by_transformers(folder, rows, "mean"))
 
 
 @pytest.mark.parametrize("name", BUILTIN_MODELS)
@@ -200,14 +201,14 @@ def test_equals_transformers_on_a_real_model(name, kernel):
     folder = materialize(name)
     rows = [[100 + 37 * n % 20_000 for n in range(length)] for length in (60, 60, 33, 4)]
     reference = by_transformers(folder, rows, "mean")
-    ours = load(folder, kernel).forward(rows, "mean")
+    ours = load(folder, kernel).forward(TokenRows.of(rows), "mean")
     torch.testing.assert_close(ours, reference, rtol=0, atol=1e-5 * float(reference.abs().max()))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_points_the_same_way(bert, dtype):
     rows = random_rows(LENGTHS["sorted"])
-    half = load(bert, dtype=dtype).forward(rows, "mean")
+    half = load(bert, dtype=dtype).forward(TokenRows.of(rows), "mean")
     assert half.dtype == torch.float32
     assert torch.cosine_similarity(half, by_transformers(bert, rows, "mean")).min() > 0.999
 
@@ -223,13 +224,18 @@ def test_bfloat16_on_a_processor_rounds_matrix_products_only(bert):
         AutoModel.from_pretrained(bert, dtype=torch.bfloat16).eval(),
     )
     half = torch.cat([theirs(torch.tensor([row])).last_hidden_state.float().mean(dim=1) for row in rows])
-    ours = 1 - torch.cosine_similarity(model.forward(rows, "mean").double(), reference.double())
+    ours = 1 - torch.cosine_similarity(model.forward(TokenRows.of(rows), "mean").double(), reference.double())
     assert ours.mean() < 0.7 * (1 - torch.cosine_similarity(half.double(), reference.double())).mean()
 
 
 def test_a_vector_does_not_depend_on_its_neighbours(bert):
     model, rows = load(bert), random_rows([20, 20, 7])
-    torch.testing.assert_close(model.forward(rows, "mean")[1:2], model.forward(rows[1:2], "mean"), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        model.forward(TokenRows.of(rows), "mean")[1:2],
+        model.forward(TokenRows.of(rows[1:2]), "mean"),
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 # ----------------------------------------------------------------------------------------------- forms of checkpoints
@@ -239,7 +245,9 @@ def test_reads_a_sharded_checkpoint(bert, tmp_path):
     BertModel.from_pretrained(bert).save_pretrained(tmp_path, max_shard_size="100KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     rows = random_rows([12, 3])
-    assert torch.equal(load(tmp_path).forward(rows, "mean"), load(bert).forward(rows, "mean"))
+    assert torch.equal(
+        load(tmp_path).forward(TokenRows.of(rows), "mean"), load(bert).forward(TokenRows.of(rows), "mean")
+    )
 
 
 def test_reads_the_encoder_under_a_head(tmp_path):
@@ -247,7 +255,7 @@ def test_reads_the_encoder_under_a_head(tmp_path):
     keys = load_file(folder / "model.safetensors")
     assert any(key.startswith("bert.") for key in keys) and any(key.startswith("cls.") for key in keys)
     rows = random_rows([12, 3])
-    assert_equal(load(folder).forward(rows, "mean"), by_transformers(folder, rows, "mean"))
+    assert_equal(load(folder).forward(TokenRows.of(rows), "mean"), by_transformers(folder, rows, "mean"))
 
 
 def test_reads_old_names_and_unused_keys(bert, copy):
@@ -256,20 +264,26 @@ def test_reads_old_names_and_unused_keys(bert, copy):
         tensors[key.replace(".weight", ".gamma").replace(".bias", ".beta")] = tensors.pop(key)
     save_file(tensors | {"embeddings.position_ids": torch.arange(POSITIONS)}, copy / "model.safetensors")
     rows = random_rows([12, 3])
-    assert torch.equal(load(copy).forward(rows, "mean"), load(bert).forward(rows, "mean"))
+    assert torch.equal(load(copy).forward(TokenRows.of(rows), "mean"), load(bert).forward(TokenRows.of(rows), "mean"))
 
 
 def test_a_float16_checkpoint_runs_in_float32(bert, copy):
     save_file({key: t.half() for key, t in load_file(copy / "model.safetensors").items()}, copy / "model.safetensors")
     rows = random_rows([12, 3])
-    torch.testing.assert_close(load(copy).forward(rows, "mean"), load(bert).forward(rows, "mean"), rtol=0, atol=1e-2)
+    torch.testing.assert_close(
+        load(copy).forward(TokenRows.of(rows), "mean"),
+        load(bert).forward(TokenRows.of(rows), "mean"),
+        rtol=0,
+        atol=1e-2,
+    )
 
 
 def test_needs_no_transformers(bert):
     code = (
         "import sys, torch; from pathlib import Path; from evaluation.encoding.packed_bert import PackedBert\n"
         f"model = PackedBert.load(Path({str(bert)!r}), dtype=torch.float32, device=torch.device('cpu'))\n"
-        "model.forward([[5, 6]], 'mean')\n"
+        "from evaluation.encoding.token_rows import TokenRows\n"
+        "model.forward(TokenRows.of([[5, 6]]), 'mean')\n"
         "assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -354,9 +368,9 @@ def test_refuses_weights_it_cannot_read(copy):
 def test_too_long_and_empty_sequences_are_our_own_bugs(bert):
     model = load(bert)
     with pytest.raises(AssertionError, match="position 512 of 512"):
-        model.forward([[5] * 513], "mean")
+        model.forward(TokenRows.of([[5] * 513]), "mean")
     with pytest.raises(AssertionError, match="0 tokens"):
-        model.forward([[5], []], "mean")
+        model.forward(TokenRows.of([[5], []]), "mean")
 
 
 # ----------------------------------------------------------------------------------------------------------- devices
@@ -390,8 +404,8 @@ def test_varlen_is_called_as_torch_declares_it():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_cuda_equals_the_processor(bert, dtype):
     rows, cuda = random_rows(LENGTHS["sorted"]), torch.device("cuda", 0)
-    ours = load(bert, dtype=dtype, device=cuda).forward(rows, "mean").cpu()
-    plain = load(bert, attend_each, dtype=dtype, device=cuda).forward(rows, "mean").cpu()
+    ours = load(bert, dtype=dtype, device=cuda).forward(TokenRows.of(rows), "mean").cpu()
+    plain = load(bert, attend_each, dtype=dtype, device=cuda).forward(TokenRows.of(rows), "mean").cpu()
     reference = by_transformers(bert, rows, "mean")
     if dtype == torch.float32:
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-4)

@@ -37,7 +37,7 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def ids_of(tokenizer: TextTokenizer, text: str) -> list[int]:
-    return tokenizer([text]).ids[0]
+    return tokenizer([text]).ids.lists()[0]
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +57,24 @@ def test_text_becomes_hand_checked_ids(bert_folder: Path) -> None:
     vocabulary = json.loads((bert_folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     expected = [CLS, vocabulary["a"], vocabulary["##b"], vocabulary[":"], vocabulary["c"], SEP]
     found = tokenizer(["ab: c", "§"])
-    assert found.ids == [expected, [CLS, UNK, SEP]]
+    assert found.ids.lists() == [expected, [CLS, UNK, SEP]]
     assert found.lengths.tolist() == found.full_lengths.tolist() == [6, 3]
 
 
 def test_no_texts_give_no_ids(bert_folder: Path) -> None:
     found = TextTokenizer(bert_folder, 32)([])
-    assert found.ids == []
+    assert found.ids.lists() == []
     assert found.lengths.shape == found.full_lengths.shape == (0,)
 
 
 def test_empty_text_is_its_special_tokens(bert_folder: Path) -> None:
-    assert TextTokenizer(bert_folder, 32)(["", "  "]).ids == [[CLS, SEP]] * 2
+    assert TextTokenizer(bert_folder, 32)(["", "  "]).ids.lists() == [[CLS, SEP]] * 2
 
 
 def test_long_text_is_cut_and_keeps_its_special_tokens(bert_folder: Path) -> None:
     whole = ids_of(TextTokenizer(bert_folder, 32), "abcdefghij")
     found = TextTokenizer(bert_folder, 8)(["abcdefghij", "abcdef", "abcdefg"])
-    assert found.ids[0] == [*whole[:7], SEP]
+    assert found.ids.lists()[0] == [*whole[:7], SEP]
     assert found.lengths.tolist() == [8, 8, 8]
     assert found.full_lengths.tolist() == [12, 8, 9]
 
@@ -85,7 +85,7 @@ def test_full_length_is_the_length_without_truncation(bert_folder: Path, text: s
     untruncated = len(Tokenizer.from_file(str(bert_folder / "tokenizer.json")).encode(text).ids)
     found = TextTokenizer(bert_folder, max_length)([text])
     assert found.full_lengths.tolist() == [untruncated]
-    assert found.lengths.tolist() == [len(found.ids[0])] == [min(untruncated, max_length)]
+    assert found.lengths.tolist() == [len(found.ids.lists()[0])] == [min(untruncated, max_length)]
 
 
 def test_stored_truncation_and_padding_do_not_count(bert_folder: Path, bert_copy: Path) -> None:
@@ -96,7 +96,7 @@ def test_stored_truncation_and_padding_do_not_count(bert_folder: Path, bert_copy
     tokenizer.save(str(file))
     texts = ["a", "abcdefghijklmnopqrst", ""]
     plain, stored = TextTokenizer(bert_folder, 20)(texts), TextTokenizer(bert_copy, 20)(texts)
-    assert stored.ids == plain.ids
+    assert stored.ids.lists() == plain.ids.lists()
     assert stored.full_lengths.tolist() == plain.full_lengths.tolist() == [3, 22, 2]
 
 
@@ -139,7 +139,7 @@ def test_ids_equal_those_of_transformers(minilm_folder: Path, max_length: int) -
     expected = reference(REAL_TEXTS, truncation=True, max_length=max_length, padding=False)["input_ids"]
     whole = reference(REAL_TEXTS, truncation=False, padding=False)["input_ids"]
     found = TextTokenizer(minilm_folder, max_length)(REAL_TEXTS)
-    assert found.ids == expected
+    assert found.ids.lists() == expected
     assert found.full_lengths.tolist() == [len(ids) for ids in whole]
 
 

@@ -48,6 +48,12 @@ CHART_TEXTS = {
         "Each point is a score that others have published too; on the dashed line both agree.",
         "Scatter plot of the scores of these runs against published scores; the comparison table's tooltips name them.",
     ),
+    "series": ChartText(
+        "Score by step",
+        "The thick line is the mean over the tasks that all have; its bars are {percent} intervals of the paired "
+        "difference to the best checkpoint. Thin lines are tasks, with intervals of their own. {found}",
+        "Line chart of the scores of {n_checkpoints} checkpoints by step. The comparison table holds the same numbers.",
+    ),
     "queries": ChartText(
         "Query by query",
         "Each circle stands for the queries of a task on which two models reach the same pair of scores; its area "

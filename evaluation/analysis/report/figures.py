@@ -11,6 +11,7 @@ from evaluation.analysis.report.chart_style import PAGE, PAPER
 from evaluation.analysis.report.charts import difference_chart, published_chart, score_chart, speed_chart, type_chart
 from evaluation.analysis.report.contents import Report, compared_pairs
 from evaluation.analysis.report.job_charts import length_chart, query_chart, time_chart
+from evaluation.analysis.report.series_chart import series_charts
 from evaluation.analysis.report.size_chart import size_chart
 
 
@@ -37,7 +38,13 @@ def paper_charts(report: Report) -> list[Chart]:
 
 
 def _overview(canvas: Canvas) -> list[Chart | None]:
-    return [score_chart(canvas), type_chart(canvas), speed_chart(canvas), published_chart(canvas)]
+    return [
+        *series_charts(canvas),
+        score_chart(canvas),
+        type_chart(canvas),
+        speed_chart(canvas),
+        published_chart(canvas),
+    ]
 
 
 def _per_model(make: Callable[[str | None], Chart | None]) -> list[Chart | None]:
