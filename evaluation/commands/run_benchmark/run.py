@@ -93,6 +93,7 @@ def quieten_libraries(log_file: Path) -> None:
         UsageError: The file's folder can't be written.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DISABLE_TQDM", "1")  # bm25s
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     above = next(folder for folder in log_file.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
