@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.evidence import ALGORITHM, Evidence
+from evaluation.analysis.comparison.stored_types import StoredComparison, StoredRow
 from evaluation.config.stored_forms import PLAIN
-from evaluation.records.job_record import JobRecord, StoredVectors
+from evaluation.records.job_record import JobRecord
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.loss_verdicts import LossVerdict, PairedChange
@@ -18,47 +19,6 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-12
 _MOST_RESAMPLED = 5_000
 """With more pairs the bootstrap takes minutes, and the jackknife's interval is the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """One form of a model's vectors on one task, or on the mean over the tasks that can be tested. In points.
-
-    Attributes:
-        model: Label of the row of the model's own vectors.
-        label: Label of this row.
-        stored: The form, such as int8; float32 for the model's own vectors.
-        task: None for the mean.
-        vectors: What storing takes; None for the mean and where it was not measured.
-        verdict: Against the model's own vectors; None for those, and where nothing can be tested.
-        change: The change against them; None for those.
-        note: Why there is no verdict; empty otherwise.
-    """
-
-    model: str
-    label: str
-    stored: str
-    task: str | None
-    score: float | None
-    vectors: StoredVectors | None
-    verdict: LossVerdict | None = None
-    change: float | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredComparison:
-    """All stored forms of a comparison.
-
-    Attributes:
-        rows: Model by model, task by task.
-        margin: The loss that matters, in points.
-        sentences: Per model the smallest form that is shown to lose less than the margin, or that none is.
-    """
-
-    rows: tuple[StoredRow, ...]
-    margin: float
-    sentences: tuple[str, ...]
 
 
 def compare_stored(

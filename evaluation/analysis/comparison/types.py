@@ -13,7 +13,7 @@ from evaluation.analysis.comparison.means import competition_ranks
 if TYPE_CHECKING:
     from evaluation.analysis.comparison.places import Field
     from evaluation.analysis.comparison.published import PublishedMatch
-    from evaluation.analysis.comparison.stored_rows import StoredComparison
+    from evaluation.analysis.comparison.stored_types import StoredComparison
     from evaluation.analysis.run_view import RunView, TaskScore
     from evaluation.analysis.statistics.intervals import Interval
     from evaluation.analysis.statistics.paired_tests import Difference

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from evaluation.analysis.comparison.stored_rows import StoredRow
+from evaluation.analysis.comparison.stored_types import StoredRow
 from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
 from evaluation.system.inert_text import for_csv
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evaluation.analysis.comparison.stored_rows import StoredComparison, StoredRow
+from evaluation.analysis.comparison.stored_types import StoredComparison, StoredRow
 from evaluation.analysis.number_formats import MISSING, brackets, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
