@@ -151,7 +151,7 @@ def column(model: ScoredModel, tasks: Collection[str]) -> Column:
         model=model.model,
         revision=model.revision,
         protocol=model.protocol,
-        settings=origin.settings.model_dump() if origin else {},
+        settings=origin.settings.model_dump() if origin and origin.settings else {},
         weights=origin.weights_sha256 if origin else None,
         limited=any(record.limit for record in records),
         speed=_speed(records) if records else None,
@@ -274,7 +274,7 @@ def _used_the_cache(record: JobRecord) -> bool:
 
     The least that it takes: each text at the low end of its histogram's bin.
     """
-    if record.audit is None or record.timing is None:
+    if record.audit is None or record.audit.vectors is None or record.timing is None:
         return False
     limit, least = record.audit.vectors.max_length, 0
     for side in record.audit.sides.values():

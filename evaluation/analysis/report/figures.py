@@ -12,6 +12,7 @@ from evaluation.analysis.report.charts import difference_chart, published_chart,
 from evaluation.analysis.report.contents import Report, compared_pairs
 from evaluation.analysis.report.job_charts import length_chart, query_chart, time_chart
 from evaluation.analysis.report.series_chart import series_charts
+from evaluation.analysis.report.size_chart import size_chart
 
 
 def page_charts(report: Report) -> list[Chart]:
@@ -19,7 +20,8 @@ def page_charts(report: Report) -> list[Chart]:
     canvas = Canvas(report.comparison, PAGE)
     queries = [query_chart(canvas)] if len({one.label for one in report.scored}) > 1 else []
     inputs = [length_chart(canvas, report.lengths), time_chart(canvas, report.seconds)]
-    return _there([*_overview(canvas), difference_chart(canvas), *queries, *inputs])
+    sized = size_chart(canvas, report.sizes)
+    return _there([*_overview(canvas), sized, difference_chart(canvas), *queries, *inputs])
 
 
 def paper_charts(report: Report) -> list[Chart]:
@@ -27,6 +29,7 @@ def paper_charts(report: Report) -> list[Chart]:
     canvas = Canvas(report.comparison, PAPER)
     charts = [*_overview(canvas), time_chart(canvas, report.seconds)]
     charts += _per_model(lambda which: difference_chart(canvas, which))
+    charts += _per_model(lambda which: size_chart(canvas, report.sizes, which))
     charts += _per_model(lambda which: length_chart(canvas, report.lengths, which))
     for second, first in compared_pairs(report.comparison, report.scored):
         name = _file_name("queries", first.task, first.label, second.label)
