@@ -11,7 +11,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/pip install --quiet --no-compile torch==2.13.0
-	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[quickstart,dev,docs]"
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable ".[quickstart,bm25,dev,docs]"
 	touch $(STAMP)
 
 quickstart: install

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,19 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from evaluation.analysis.gate import family
+from evaluation.analysis.gate.matching import Case
 from evaluation.analysis.gate.rule import GateRule
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.gate.verdicts import judge
 from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.contributions import contributions, estimate, stacked
-from evaluation.analysis.statistics.paired_tests import compare_units, score_interval
+from evaluation.analysis.statistics.paired_tests import Difference, compare_units, score_interval
 from evaluation.analysis.statistics.rank_tests import corrected_pairs
 from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences
 from evaluation.analysis.statistics.units import UnitPart, Units, score
+from evaluation.errors import ComparisonError
 
 N_EXAMPLES, SPREAD = 100, 0.2
 """Examples per task, and the standard deviation of one example's difference."""
@@ -77,9 +81,35 @@ def lowered(run: Snapshot, drop: float, tasks: frozenset[str] | None) -> Snapsho
     return Snapshot(run.name, tuple(jobs), run.models, run.versions)
 
 
+class RememberedTests:
+    """Gates of one simulated set share the tests of the tasks that are the same in them."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[int, int], tuple[Case, Difference | ComparisonError]] = {}
+        self._test = family._compare
+        family._compare = self
+
+    def __call__(self, cases: Sequence[Case], n_resamples: int) -> list[Difference | ComparisonError]:
+        """Tests those cases that are not known yet."""
+        keys = []
+        for case in cases:
+            assert case.units is not None
+            keys.append((id(case.units[0]), id(case.units[1])))
+        new = [(key, case) for key, case in zip(keys, cases, strict=True) if key not in self._found]
+        if new:
+            tested = self._test([case for _, case in new], n_resamples)
+            self._found |= {key: (case, own) for (key, case), own in zip(new, tested, strict=True)}
+        return [self._found[key][1] for key in keys]
+
+    def forget(self) -> None:
+        """Makes room for the next set, whose units may take over the addresses of this one's."""
+        self._found.clear()
+
+
 def simulate_gates(rng: Generator, sets: int, layouts: list[tuple[int, int]], power: bool) -> dict[str, list[float]]:
     """False alarms of equal models, and power where one model loses on all tasks or on one."""
     found: dict[str, list[float]] = {}
+    tests = RememberedTests()
 
     def fails(before: Snapshot, now: Snapshot, alpha: float) -> bool:
         return not judge(before, now, GateRule(alpha=alpha), n_resamples=DRAWS).passed
@@ -88,6 +118,7 @@ def simulate_gates(rng: Generator, sets: int, layouts: list[tuple[int, int]], po
         failed: dict[str, list[bool]] = {}
         for _ in range(sets):
             for group, how in ((1, "independent"), (4, "groups of 4")):
+                tests.forget()
                 before, now = simulated_gate(rng, models, tasks, group)
                 for alpha in (0.05, 0.01):
                     failed.setdefault(f"false alarms, alpha {alpha:g}, {how}", []).append(fails(before, now, alpha))
@@ -165,7 +196,7 @@ def simulate_languages(rng: Generator, sets: int) -> dict[str, list[float]]:
     found = {}
     for languages in (8, 50):
         drops = []
-        for _ in range(sets // 4):
+        for _ in range(sets):
             shared = rng.normal(size=(2, 60, 1))
             right = (shared + 0.7 * rng.normal(size=(2, 60, languages)) < 0.5).astype(float)
             first, second = (as_units(*(side[:, at] for at in range(languages))) for side in right)

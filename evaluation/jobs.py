@@ -15,10 +15,11 @@ from typing import Any
 from evaluation.config.models import ConfigPath, Limit, ModelConfig, RunConfig
 from evaluation.config.stored_forms import SCHEMES_VERSION, metric_depth
 from evaluation.errors import ConfigError, ModelError
+from evaluation.models.bm25 import installed_bm25
 from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.default_protocol import protocol_of
 from evaluation.models.folder_checks import check_model_folder
-from evaluation.models.names import BUILTIN_PREFIX, is_builtin, is_folder_name
+from evaluation.models.names import BUILTIN_PREFIX, is_bm25, is_builtin, is_folder_name
 from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.choosing import TaskChooser
 from evaluation.tasks.selection import TaskChoice
@@ -115,6 +116,8 @@ def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
     for position in range(len(config.tasks)):
         for model in config.models:
             for task, rules in chooser.choices(position, protocols.get(model.label, ModelProtocol("none"))):
+                if is_bm25(model.model) and task.type not in RETRIEVAL_TYPES:
+                    continue
                 if not _can_be_stored(model, task):
                     continue
                 fault = _shallow(model, task)
@@ -178,6 +181,18 @@ def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: S
     return kept
 
 
+def _bm25_fault(config: RunConfig) -> str | None:
+    """Returns why BM25 can't run, as a sentence; None if it can."""
+    if config.runtime.executor != "local":
+        return (
+            f"model bm25 runs in this process, not under runtime.executor: {config.runtime.executor}; give it a config "
+            "of its own with executor: local."
+        )
+    if installed_bm25() is None:
+        return "model bm25 needs the packages bm25s and PyStemmer; install them with: pip install 'e5-evaluation[bm25]'"
+    return None
+
+
 def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
     """Returns a sentence per model that can't exist, and per chosen label that no model has."""
     problems = []
@@ -194,6 +209,8 @@ def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
 
 
 def _model_fault(config: RunConfig, name: str) -> str | None:
+    if is_bm25(name):
+        return _bm25_fault(config)
     if is_builtin(name):
         if name.removeprefix(BUILTIN_PREFIX) in BUILTIN_MODELS:
             return None

@@ -58,7 +58,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "analysis.frame": {"analysis.run_view"},
     "analysis.statistics": set(),
     "analysis.comparison": {"analysis.run_view", "analysis.statistics"},
-    "analysis.gate": {"analysis.run_view", "analysis.statistics"},
+    "analysis.gate": {"analysis.run_view", "analysis.statistics", "analysis.comparison"},
     "analysis.tables": {"analysis.run_view", "analysis.statistics", "analysis.comparison", "analysis.gate"},
     "analysis.report": {"analysis.run_view", "analysis.statistics", "analysis.comparison", "analysis.tables"},
     "analysis.handover": {"analysis.run_view"},

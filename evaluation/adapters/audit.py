@@ -22,11 +22,12 @@ class InputAudit:
 
     Args:
         rules: The protocol's rules for the task.
-        vectors: How texts become vectors, which is recorded as it is.
+        vectors: How texts become vectors, which is recorded as it is; None where they become none.
     """
 
-    def __init__(self, rules: TaskRules, vectors: VectorRules) -> None:
+    def __init__(self, rules: TaskRules, vectors: VectorRules | None) -> None:
         self._rules, self._vectors = rules, vectors
+        self._max_length = np.iinfo(np.int64).max if vectors is None else vectors.max_length
         self._sides: dict[Side, SideAudit] = {}
         self.warnings: list[str] = []
 
@@ -60,7 +61,7 @@ class InputAudit:
             truncated_share=truncated / max(unique, 1),
             characters=before.characters + encoded.n_characters,
             tokens=before.tokens + int(lengths.sum()),
-            tokens_kept=before.tokens_kept + int(lengths.clip(max=self._vectors.max_length).sum()),
+            tokens_kept=before.tokens_kept + int(lengths.clip(max=self._max_length).sum()),
             longest=max(before.longest, int(lengths.max(initial=0))),
             already_prefixed=before.already_prefixed
             + sum(text.lstrip().lower().startswith(_KNOWN_PREFIXES) for text in texts),

@@ -11,6 +11,7 @@ import pyarrow as pa
 from beir.retrieval.evaluation import EvaluateRetrieval
 from beir.retrieval.search.base import BaseSearch
 
+from evaluation.adapters.bm25 import Bm25Ranker, rank_beir
 from evaluation.adapters.data_checks import check_judgements
 from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
 from evaluation.adapters.job_result import JobResult
@@ -31,8 +32,8 @@ _TREC_METRICS = {"ndcg_cut", "map_cut", "recall", "P"}
 class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
     """Our exact search as a beir retriever; `run` keeps the ranking of its last search."""
 
-    def __init__(self, embedder: TaskEmbedder) -> None:
-        self._embedder = embedder
+    def __init__(self, embedder: TaskEmbedder | Bm25Ranker, split: str) -> None:
+        self._embedder, self._split = embedder, split
         self.run = RankedRun()
 
     def search(
@@ -44,6 +45,10 @@ class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
         """Returns query id -> document id -> score, by the checkpoint's similarity, whatever `score_function` says."""
+        if isinstance(self._embedder, Bm25Ranker):
+            found = rank_beir(self._embedder, corpus, queries, self._split, top_k)
+            self.run = self._embedder.runs[self._split, "default"]
+            return found
         join = self._embedder.rules.join_title
         texts = [document_text(doc.get("title"), doc["text"], join_title=join) for doc in corpus.values()]
         vectors = self._embedder.embed(list(queries.values()), "query")
@@ -90,14 +95,19 @@ def evaluate_beir(
     return BeirScores(means, evaluator.evaluate(results))
 
 
-def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:
+def run_beir_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bool) -> JobResult:
     """Loads a BEIR dataset, searches it, and scores the ranking with beir.
+
+    Args:
+        job: The job.
+        encoder: What turns texts into vectors, or BM25 made for this job.
+        store_texts: Keeps the texts of judged queries and their best documents.
 
     Raises:
         EvaluationError: Data, vectors or an audit that must not become a score.
     """
     started = time.perf_counter()
-    embedder = TaskEmbedder(encoder, job.rules, job.model.form)
+    embedder = encoder if isinstance(encoder, Bm25Ranker) else TaskEmbedder(encoder, job.rules, job.model.form)
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
     scores: dict[str, tuple[SubsetScores, ...]] = {}
     tables: dict[str, list[pa.Table]] = {}
@@ -112,7 +122,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         where = f"{job.task.name}, split {split!r}"
         counts |= Counter(data.counts)  # of the whole folder, so the same for each of its splits
         counts += check_judgements(data.queries, data.qrels, len(data.corpus), where)
-        search = BeirSearch(embedder)
+        search = BeirSearch(embedder, split)
         results = EvaluateRetrieval(search, k_values=list(K_VALUES)).retrieve(data.corpus, data.queries)
         found = evaluate_beir(data.qrels, results, ignore_identical_ids=bool(job.rules.ignore_identical_ids))
         main_score = found.means["ndcg_at_10"]
@@ -140,6 +150,7 @@ def run_beir_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         ),
         tables={name: pa.concat_tables(parts) for name, parts in tables.items()},
         dataset_content=content,
+        words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
         vectors=embedder.stored,
     )
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from evaluation.errors import EncodingError
 from evaluation.records.job_audit import JobAudit
 from evaluation.records.job_record import StoredVectors, SubsetScores, Timing
+from evaluation.records.origin import WordSettings
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class JobResult:
         counts: What was dropped or noticed in the data.
         timing: Seconds by phase.
         tables: Samples, run, qrels and texts, by file name.
+        words: How BM25 ranked; None for a model with vectors.
         dataset_content: sha256 of the loaded rows.
         vectors: What storing the vectors takes.
         mteb_files: Content by name in mteb's results folder; empty where nothing may be exported.
@@ -38,6 +40,7 @@ class JobResult:
     tables: dict[str, pa.Table] = field(default_factory=dict)
     mteb_files: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     dataset_content: str = ""
+    words: WordSettings | None = None
     vectors: StoredVectors | None = None
 
     @property

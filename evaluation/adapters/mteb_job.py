@@ -17,6 +17,7 @@ from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 from mteb.results import TaskResult
 
+from evaluation.adapters.bm25 import Bm25Ranker
 from evaluation.adapters.data_checks import check_fitness
 from evaluation.adapters.embedding import TaskEmbedder
 from evaluation.adapters.example_tables import example_table
@@ -41,8 +42,13 @@ from evaluation.tasks.loaded_rows import check_rows
 from evaluation.tasks.loading import load_task, make_task
 
 
-def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobResult:
+def run_mteb_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bool) -> JobResult:
     """Loads a job's task, evaluates the model on all its splits and subsets, and keeps what the scores come from.
+
+    Args:
+        job: The job.
+        encoder: What turns texts into vectors, or BM25 made for this job.
+        store_texts: Keeps the texts of judged queries and their best documents.
 
     Raises:
         EvaluationError: Data, vectors or an audit that must not become a score.
@@ -55,8 +61,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
     if isinstance(task, AbsTaskRetrieval) and job.rules.ignore_identical_ids is not None:
         task.ignore_identical_ids = job.rules.ignore_identical_ids
     noticed = Counter(counts) + check_fitness(task, job)
-    embedder = TaskEmbedder(encoder, job.rules, job.model.form)
-    model = MtebModel(embedder, model_meta(encoder.checkpoint, job.model, job.rules.protocol), job.task.type)
+    embedder, model = _model(job, encoder)
     encoding_before, tokens_before = encoder.encoding_time_s, encoder.tokens_encoded
     evaluation = _Evaluation(task, model, store_texts=store_texts)
     for split in job.task.splits:
@@ -83,14 +88,24 @@ def run_mteb_job(job: Job, encoder: TextEncoder, *, store_texts: bool) -> JobRes
         },
         mteb_files={} if job.limit else _mteb_files(result, model, job),
         dataset_content=content,
+        words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
         vectors=embedder.stored,
     )
+
+
+def _model(job: Job, encoder: TextEncoder | Bm25Ranker) -> tuple[TaskEmbedder | Bm25Ranker, MtebModel | Bm25Ranker]:
+    """Returns what collects the job's evidence, and what mteb's task calls."""
+    if isinstance(encoder, Bm25Ranker):
+        return encoder, encoder
+    embedder = TaskEmbedder(encoder, job.rules, job.model.form)
+    meta = model_meta(encoder.checkpoint, job.model, job.rules.protocol)
+    return embedder, MtebModel(embedder, meta, job.task.type)
 
 
 class _Evaluation:
     """One pass over a task's splits and subsets, collecting scores and tables."""
 
-    def __init__(self, task: AbsTask, model: MtebModel, *, store_texts: bool) -> None:
+    def __init__(self, task: AbsTask, model: MtebModel | Bm25Ranker, *, store_texts: bool) -> None:
         self._task, self._model, self._store_texts = task, model, store_texts
         self.scores: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         self.tables: dict[str, list[pa.Table]] = defaultdict(list)
@@ -171,7 +186,7 @@ def _read_predictions(file: Path) -> dict[str, Any]:
     return content
 
 
-def _mteb_files(result: TaskResult, model: MtebModel, job: Job) -> dict[str, Mapping[str, Any]]:
+def _mteb_files(result: TaskResult, model: MtebModel | Bm25Ranker, job: Job) -> dict[str, Mapping[str, Any]]:
     """Returns the job in mteb's own file layout, so that ResultCache reads it."""
     meta = model.mteb_model_meta
     folder = f"{meta.model_name_as_path()}/{meta.revision}"

@@ -329,9 +329,12 @@ def _job(listed: ListedJob, record: JobRecord | None) -> ScoredJob:
 def conditions_of(record: JobRecord) -> dict[str, Any]:
     """What must be the same in two jobs for their scores to be comparable."""
     rules, origin = record.audit.rules.as_dict() if record.audit else {}, record.provenance
+    is_bm25 = origin.model is not None and origin.model.words is not None
+    if is_bm25:  # no prefix applies, so it compares with models of any protocol
+        rules = {"ignore_identical_ids": rules.get("ignore_identical_ids")}
     versions = [f"{name} {origin.versions[name]}" for name in METRIC_DISTRIBUTIONS if name in origin.versions]
     return {
-        "protocol": record.protocol,
+        **({} if is_bm25 else {"protocol": record.protocol}),
         **{f"protocol's {name}": value for name, value in rules.items() if name != "protocol"},
         "dataset": origin.dataset and origin.dataset.name,
         "dataset revision": origin.dataset and origin.dataset.revision,

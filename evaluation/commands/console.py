@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from evaluation.commands.display import take_closed_descriptors
+from evaluation.commands.display import output_failure
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
 from evaluation.system.atomic_files import reason
 from evaluation.system.inert_text import for_terminal
-from evaluation.system.plain_output import PLAIN
 from evaluation.system.redaction import hide
 
 _INTERRUPTED, _CLOSED_PIPE = 130, 141  # the codes that shells use
@@ -44,7 +42,6 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
 
     def main() -> None:
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported, which torch does
-        _guard_streams()
         try:
             try:
                 app(prog_name=name, standalone_mode=True)
@@ -90,57 +87,6 @@ class OutputClosedError(Exception):
     """The reader of a command's result has closed the pipe."""
 
 
-class _LossyFile(io.FileIO):
-    """A file descriptor whose failing writes are dropped, so that a full disk or a closed pipe stops no work.
-
-    Attributes:
-        failure: The first write's error.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        """Writes, or pretends to once a write has failed."""
-        try:
-            return super().write(data) if self.failure is None else len(data)
-        except OSError as error:
-            self.failure = error
-            return len(data)
-
-
-class _Output(io.TextIOWrapper):
-    """Standard output or error, without secrets."""
-
-    def write(self, text: str) -> int:
-        """Writes text with its secrets hidden."""
-        super().write(hide(text))
-        return len(text)
-
-
-_guarded: list[_LossyFile] = []
-
-
-def _guard_streams() -> None:
-    """Makes standard output and error lossy; those that were closed (`>&-`) lead nowhere."""
-    take_closed_descriptors()
-    if sys.stdout is sys.__stdout__:
-        sys.stdout = _lossy(1)
-        _guarded[:] = [sys.stdout.buffer.raw]  # type: ignore[attr-defined]
-    if sys.stderr is sys.__stderr__:
-        sys.stderr = _lossy(2)
-
-
-def _lossy(number: int) -> io.TextIOWrapper:
-    before = sys.__stdout__ if number == 1 else sys.__stderr__
-    file = _LossyFile(number, "w", closefd=False)
-    return _Output(
-        io.BufferedWriter(file),
-        encoding=before.encoding if before else "utf-8",
-        errors=PLAIN,
-        line_buffering=number == 2 or file.isatty(),
-    )
-
-
 def check_output() -> None:
     """For a command whose whole result is on standard output: fails if it did not arrive.
 
@@ -148,12 +94,11 @@ def check_output() -> None:
         OutputClosedError: The reader closed the pipe; the command ends with code 141.
         UnwritableError: Standard output can't be written for another reason, such as a full disk.
     """
-    sys.stdout.flush()
-    for file in _guarded:
-        if isinstance(file.failure, BrokenPipeError):
-            raise OutputClosedError
-        if file.failure is not None:
-            raise UnwritableError(f"the output can't be written: {reason(file.failure)}.")
+    failure = output_failure()
+    if isinstance(failure, BrokenPipeError):
+        raise OutputClosedError
+    if failure is not None:
+        raise UnwritableError(f"the output can't be written: {reason(failure)}.")
 
 
 def _complain(name: str, message: str) -> None:

@@ -26,7 +26,7 @@ def without_extensions(document: dict[str, Any]) -> dict[str, Any]:
 def expand_paths(document: dict[str, Any]) -> Iterator[tuple[ConfigPath, str]]:
     """Expands $NAME and ${NAME} in paths, in place; yields where a variable is not set, with its name."""
     places: list[tuple[ConfigPath, Any, str]] = [((key,), document, key) for key in ("data_root", "output")]
-    for group, key in (("models", "model"), ("tasks", "data")):
+    for group, key in (("models", "model"), ("models", "folders"), ("tasks", "data")):
         entries = document.get(group)
         for position, entry in enumerate(entries if isinstance(entries, list) else []):
             places.append(((group, position, key), entry, key))

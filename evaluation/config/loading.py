@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from evaluation.config.checkpoint_folders import expand_folders, moved_lines
 from evaluation.config.endpoint_keys import url_fault
 from evaluation.config.expansion import expand_paths, without_extensions
+from evaluation.config.grid import Grid
 from evaluation.config.models import (
     TASK_KINDS,
     ConfigPath,
@@ -60,6 +62,11 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> RunConfig
     ]
     if unset:
         raise ConfigError(unset)
+    document, origins, faults = expand_folders(document, file.resolve().parent)
+    if faults:
+        raise ConfigError([f"{report.place(path)}{dotted(path)}: {fault}." for path, fault in faults])
+    lines = moved_lines(lines, origins)
+    report = _Report(file, lines, document, overridden)
     try:
         text = _json_of(document, file)
         config = RunConfig.model_validate_json(text)
@@ -249,7 +256,8 @@ def _lookup(document: Any, path: ConfigPath) -> Any:
 def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
     model: type[BaseModel] | None = RunConfig if not path else None
     if path[:1] == ("models",):
-        model = StoredForm if path[2:3] == ("stored",) else ModelConfig
+        own: dict[str, type[BaseModel]] = {"stored": StoredForm, "grid": Grid}
+        model = own.get(str(path[2]) if len(path) > 2 else "", ModelConfig)
         model = Rescoring if path[4:5] == ("rescore",) else model
     elif path[:1] == ("tasks",):
         entry = _lookup(document, path)

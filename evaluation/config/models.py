@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from evaluation.config.endpoint_keys import key_fault
+from evaluation.config.grid import Grid, Pooling, combined_label, declared_label
 from evaluation.config.stored_forms import DeclaredForm, StoredForm
 from evaluation.config.task_types import TaskType
 from evaluation.system.nearest_names import nearest_hint
 
 Backend = Literal["transformers", "sentence-transformers", "openai"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Pooling = Literal["mean", "cls", "last"]
 Normalize = Literal["always", "never", "checkpoint"]
 
 ConfigPath = tuple[str | int, ...]
@@ -82,7 +82,7 @@ class ModelConfig(Declared):
     """One row of the comparison: a model under one protocol."""
 
     label: str = Field(description="Unique name of this row in all tables, and of its folder.")
-    model: str = Field(description="Hub name, folder (relative to the config), or builtin:<name>.")
+    model: str = Field(description="Hub name, folder (relative to the config), builtin:<name>, or bm25.")
     revision: str | None = Field(None, description="Hub commit or tag; null: the newest, resolved and recorded.")
     protocol: str | None = Field(
         None, description="A named protocol, or a name under protocols:; null: what the model's name and files imply."
@@ -102,9 +102,25 @@ class ModelConfig(Declared):
     )
     trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
     endpoint: EndpointConfig | None = Field(None, description="Server of backend openai.")
+    grid: Grid | None = Field(None, description="Make a row for every combination of these settings; null: one row.")
+    folders: str | None = Field(
+        None,
+        description="In place of model: a pattern of checkpoint folders, such as checkpoints/step-*. It makes a row "
+        "per folder, sorted by the last number in its name, and the rows make a series; label begins their labels.",
+    )
+    series: str | None = Field(
+        None, min_length=1, description="Training run that this row is a checkpoint of; folders: sets it."
+    )
+    step: float | None = Field(None, ge=0, description="Number of the checkpoint in its series; folders: sets it.")
     stored: tuple[DeclaredForm, ...] | None = Field(
         None, min_length=1, description="Also score these smaller forms of the vectors, a row each; null: none."
     )
+
+    @model_validator(mode="after")
+    def _step_with_series(self) -> ModelConfig:
+        if (self.series is None) != (self.step is None):
+            raise ValueError("series and step belong together; give both or neither")
+        return self
 
     @model_validator(mode="after")
     def _stored_once(self) -> ModelConfig:
@@ -112,6 +128,26 @@ class ModelConfig(Declared):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"stored: has the form {twice} twice; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_alone(self) -> ModelConfig:
+        keys = [] if self.grid is None else self.grid.keys
+        twice = next((key for key in keys if getattr(self, key) is not None), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is set both in grid: and beside it; remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _bm25_has_no_vectors(self) -> ModelConfig:
+        own = ("label", "model")
+        given = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        without_meaning = [name for name in given if name not in own] if self.model == "bm25" else []
+        if without_meaning:
+            raise ValueError(
+                f"bm25 ranks by words, so {', '.join(without_meaning)} can't be set; remove that "
+                "(a folder of this name is written ./bm25)"
+            )
         return self
 
     @model_validator(mode="after")
@@ -123,7 +159,7 @@ class ModelConfig(Declared):
     @model_validator(mode="after")
     def _left_to_the_server(self) -> ModelConfig:
         fixed = [name for name in ("max_length", "pooling", "truncate_dim") if getattr(self, name) is not None]
-        fixed += ["dtype"] * (self.dtype != "auto")
+        fixed += ["dtype"] * (self.dtype != "auto") + ["grid"] * (self.grid is not None)
         if self.endpoint is not None and fixed:
             raise ValueError(
                 f"the server of backend openai decides {', '.join(fixed)}; remove that here and set it on the server "
@@ -145,14 +181,20 @@ class ModelConfig(Declared):
         return self.label if self.form is None else self.label.removesuffix(f"@{self.form.name}")
 
     def rows(self) -> list[ModelConfig]:
-        """Returns the row of the model's own vectors, and a row such as e5-small@int8 for each smaller form."""
+        """Returns the row of the model's own vectors and one per smaller form (e5-small@int8); grid repeats both."""
+        if self.grid is not None:
+            settings = self.grid.combinations()
+            labels = [_check_label(combined_label(self.label, values)) for values in settings]
+            combined = zip(labels, settings, strict=True)
+            rows = [self.model_copy(update={"label": label, "grid": None, **values}) for label, values in combined]
+            return [stored for row in rows for stored in row.rows()]
         if self.stored is None or self.form is not None:
             return [self]
         rows = [self.model_copy(update={"stored": None})]
         for form in self.stored:
             if not form.is_plain:
                 label = _check_label(f"{self.label}@{form.name}")
-                rows.append(self.model_copy(update={"label": label, "stored": (form,)}))
+                rows.append(self.model_copy(update={"label": label, "stored": (form,), "series": None, "step": None}))
         return rows
 
 
@@ -210,6 +252,9 @@ class LocalTask(_TaskChoice):
     type: TaskType = Field(description="Task type; it decides the layout of the folder and the metrics.")
     data: str = Field(description="Folder with the data.")
     main_score: str | None = Field(None, description="Metric shown in tables; null: the usual metric of the type.")
+    language: str = Field(
+        "eng", pattern=r"^[a-z]{3}$", description="ISO 639-3 code of the language, for BM25's stop words and stemmer."
+    )
     max_documents: int | None = Field(None, ge=2, description="Clustering only: embed at most this many rows.")
 
     _local = field_validator("local")(_check_label)
@@ -369,8 +414,8 @@ class RunConfig(Declared):
         if self._source is None:
             return ""
         if path[:1] == ("models",) and isinstance(path[1], int):
-            entries = list(dict.fromkeys(model.base_label for model in self.models))
-            path = ("models", entries.index(self.models[path[1]].base_label), *path[2:])
+            labels = [declared_label(model.base_label) for model in self.models]
+            path = ("models", list(dict.fromkeys(labels)).index(labels[path[1]]), *path[2:])
         depth = next((depth for depth in range(len(path), 0, -1) if path[:depth] in self._lines), 0)
         line = self._lines.get(path[:depth])
         return f"{self._source}, line {line}: " if line else f"{self._source}: "

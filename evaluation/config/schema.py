@@ -23,6 +23,8 @@ def build_schema() -> dict[str, Any]:
     It is looser than `load_config`: it lacks what depends on other values, such as repeated labels and protocol names.
     """
     schema = RunConfig.model_json_schema()
+    row = schema["$defs"]["ModelConfig"]
+    row["anyOf"] = [{"required": row.pop("required")}, {"required": ["folders"]}]
     anchors: dict[str, Any] = {"patternProperties": {f"^{EXTENSION_PREFIX}": {}}}
     return {"$schema": DIALECT, **schema, **anchors, "title": "Config of run-benchmark"}
 
@@ -47,7 +49,7 @@ def render_reference() -> str:
 
 
 def _reference_table(heading: str, definition: dict[str, Any], definitions: dict[str, Any]) -> list[str]:
-    required = definition.get("required", [])
+    required = definition.get("required") or definition.get("anyOf", [{}])[0].get("required", [])
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, option in definition["properties"].items():
         default = "required" if key in required else f"`{json.dumps(option['default'])}`" if "default" in option else ""

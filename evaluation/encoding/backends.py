@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from evaluation.config.models import Pooling
+from evaluation.config.grid import Pooling
 from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.settings import EncoderSettings

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from evaluation.config.models import Pooling
+from evaluation.config.grid import Pooling
 from evaluation.encoding.attention import AttentionKernel, Segments, choose_attention
 from evaluation.encoding.token_rows import TokenRows
 from evaluation.errors import ModelError

@@ -14,12 +14,23 @@ from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import IDENTITY_VERSION, Job
+from evaluation.models.bm25 import BM25_NAME, Bm25
 from evaluation.records.job_record import JobError, JobRecord
-from evaluation.records.origin import DatasetProvenance, Hardware, ModelProvenance, ModelSettings, Provenance
+from evaluation.records.origin import (
+    DatasetProvenance,
+    Hardware,
+    ModelProvenance,
+    ModelSettings,
+    Provenance,
+    WordSettings,
+)
 from evaluation.system.atomic_files import reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from evaluation.adapters.bm25 import Bm25Ranker
+    from evaluation.adapters.job_result import JobResult
 
 
 class JobOutcome(NamedTuple):
@@ -31,10 +42,10 @@ class JobOutcome(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A model that is ready to encode, and the machine that it runs on."""
+    """A model that is ready to encode, and the machine that it runs on; BM25 encodes nothing."""
 
-    resolved: ResolvedModel
-    encoder: TextEncoder
+    resolved: ResolvedModel | Bm25
+    encoder: TextEncoder | None
     hardware: Hardware
 
 
@@ -60,25 +71,33 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
 def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
+    encoder: TextEncoder | Bm25Ranker
+    if model.encoder is None:
+        from evaluation.adapters.bm25 import Bm25Ranker
+
+        encoder = Bm25Ranker(job)
+    else:
+        encoder = model.encoder
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
 
-        result = run_beir_job(job, model.encoder, store_texts=store_texts)
+        result = run_beir_job(job, encoder, store_texts=store_texts)
     else:
         from evaluation.adapters.mteb_job import run_mteb_job
 
-        result = run_mteb_job(job, model.encoder, store_texts=store_texts)
+        result = run_mteb_job(job, encoder, store_texts=store_texts)
+    proof = None if isinstance(model.resolved, Bm25) else model.resolved.proof
     record = JobRecord(
         **_common(job, fingerprint),
         state="done",
         main_score=result.main_score,
         scores=result.scores,
-        audit=result.audit.model_copy(update={"proof": model.resolved.proof}),
+        audit=result.audit.model_copy(update={"proof": proof}),
         warnings=tuple(result.warnings),
         counts=result.counts,
         vectors=result.vectors,
         timing=result.timing,
-        provenance=_provenance(job, model, result.dataset_content),
+        provenance=_provenance(job, model, result),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
 
@@ -115,18 +134,33 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _provenance(job: Job, model: LoadedModel, rows_sha256: str) -> Provenance:
-    checkpoint, settings = model.resolved.checkpoint, model.resolved.settings
-    return Provenance(
-        model=ModelProvenance(
+def _origin(job: Job, resolved: ResolvedModel | Bm25, words: WordSettings | None) -> ModelProvenance:
+    if isinstance(resolved, Bm25):
+        packages = ", ".join(" ".join(package) for package in resolved.versions)
+        return ModelProvenance(
             declared=job.model.model,
-            name=checkpoint.name,
-            revision=checkpoint.revision,
-            weights_sha256=checkpoint.weights_hash,
-            tokenizer_sha256=checkpoint.tokenizer_hash,
-            settings=ModelSettings(**asdict(settings)),
-        ),
-        dataset=DatasetProvenance(name=job.task.dataset, revision=job.task.dataset_revision, rows_sha256=rows_sha256),
+            name=BM25_NAME,
+            revision=packages,
+            weights_sha256="",
+            tokenizer_sha256="",
+            settings=None,
+            words=words,
+        )
+    return ModelProvenance(
+        declared=job.model.model,
+        name=resolved.checkpoint.name,
+        revision=resolved.checkpoint.revision,
+        weights_sha256=resolved.checkpoint.weights_hash,
+        tokenizer_sha256=resolved.checkpoint.tokenizer_hash,
+        settings=ModelSettings(**asdict(resolved.settings)),
+    )
+
+
+def _provenance(job: Job, model: LoadedModel, result: JobResult) -> Provenance:
+    dataset, rows = job.task, result.dataset_content
+    return Provenance(
+        model=_origin(job, model.resolved, result.words),
+        dataset=DatasetProvenance(name=dataset.dataset, revision=dataset.dataset_revision, rows_sha256=rows),
         seed=job.seed,
         options=dict(job.task.options),
         versions=versions(),

@@ -10,11 +10,13 @@ from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.endpoint_store import EndpointStore
-from evaluation.errors import EvaluationError
+from evaluation.errors import EvaluationError, MissingExtraError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel, find_checkpoint, resolve_model
 from evaluation.jobs import Job, fingerprint
+from evaluation.models.bm25 import Bm25, installed_bm25
+from evaluation.models.names import is_bm25
 
 
 class LocalExecutor:
@@ -43,7 +45,7 @@ class LocalExecutor:
 
     def fingerprint(self, job: Job) -> str:
         """Returns the job's fingerprint; for a model that can't be found, that of its declaration."""
-        return job_fingerprint(job, self.resolve(job.model))
+        return job_fingerprint(job, self._identified(job.model))
 
     def run(self, jobs: Sequence[Job], costs: Mapping[tuple[str, str], int]) -> Iterator[tuple[Job, JobOutcome]]:
         """Yields each job with its outcome, in order; costs do not matter here."""
@@ -116,14 +118,27 @@ class LocalExecutor:
         encoder.on_progress = self._on_progress
         return encoder
 
+    def _identified(self, model: ModelConfig) -> ResolvedModel | Bm25 | EvaluationError:
+        if not is_bm25(model.model):
+            return self.resolve(model)
+        return installed_bm25() or MissingExtraError("the packages of BM25 are gone; install e5-evaluation[bm25].")
+
     def _ready(self, model: ModelConfig) -> LoadedModel:
+        if is_bm25(model.model):
+            found = self._identified(model)
+            if isinstance(found, EvaluationError):
+                raise found
+            return LoadedModel(found, None, hardware())
         encoder, resolved = self.load(model), self.resolve(model)
         assert isinstance(resolved, ResolvedModel), "it was loaded"
         return LoadedModel(resolved, encoder, hardware())
 
 
-def job_fingerprint(job: Job, resolved: ResolvedModel | EvaluationError) -> str:
+def job_fingerprint(job: Job, resolved: ResolvedModel | Bm25 | EvaluationError) -> str:
     """Returns a job's fingerprint; for a model that can't be found, that of its declaration."""
     if isinstance(resolved, EvaluationError):
         return fingerprint(job, {"declared": job.model.model_dump()}, metric_versions())
-    return fingerprint(job, resolved.scoring_identity, metric_versions())
+    identity = resolved.scoring_identity
+    if isinstance(resolved, Bm25):
+        identity["language"] = job.task.language
+    return fingerprint(job, identity, metric_versions())

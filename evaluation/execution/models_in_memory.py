@@ -5,11 +5,15 @@ The folder is what the model's own `save` writes, so its content is the model's 
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,6 +22,12 @@ from evaluation.config.models import ModelConfig, RunConfig, name_problems
 from evaluation.errors import UsageError
 from evaluation.system.atomic_files import make_folder, reason
 from evaluation.system.cache_folder import user_cache_dir
+from evaluation.system.file_locks import open_lock
+
+_PREFIX, _LOCK = "models-", "lock"
+_OWN_NAME = re.compile(_PREFIX + r"\w{8}")
+_FRESH_S = 24 * 3600.0
+"""A folder younger than this may not be locked yet by the process that has just made it."""
 
 
 @contextmanager
@@ -38,11 +48,22 @@ def saved(config: RunConfig, models: Mapping[str, object]) -> Iterator[RunConfig
         _refuse_others(label, model)
     parent = user_cache_dir() / "in-memory"
     make_folder(parent)
-    with tempfile.TemporaryDirectory(dir=parent) as place:
+    _sweep(parent)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as place, open_lock(Path(place) / _LOCK):
         folders = {label: Path(place) / str(number) / "in-memory" for number, label in enumerate(models)}
         for label, model in models.items():
             _save(label, model, folders[label])
         yield _with_folders(config, folders, {label: _cut(model) for label, model in models.items()})
+
+
+def _sweep(parent: Path) -> None:
+    """Removes the models of processes that were killed: by their own names only, never through a link."""
+    for folder in parent.iterdir():
+        with suppress(OSError):  # a Timeout, of a folder in use, is one
+            found = folder.lstat()
+            if _OWN_NAME.fullmatch(folder.name) and S_ISDIR(found.st_mode) and found.st_mtime < time.time() - _FRESH_S:
+                with open_lock(folder / _LOCK).acquire(timeout=0):
+                    shutil.rmtree(folder)
 
 
 def _refuse_others(label: str, model: object) -> None:

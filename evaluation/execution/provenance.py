@@ -27,6 +27,8 @@ _DISTRIBUTIONS = (
     "scipy",
     "numpy",
     "pytrec-eval-terrier",
+    "bm25s",
+    "PyStemmer",
 )
 
 

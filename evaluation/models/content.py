@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from evaluation.errors import ModelError
 from evaluation.system.atomic_files import reason, sha256_of
 from evaluation.system.file_systems import is_on_local_disk
+from evaluation.system.limited_reading import parse_json
 
 INERT_FOLDERS = (
     ".*", "__pycache__", "assets", "checkpoint-*", "coreml", "eval", "figures", "global_step*", "images", "logs",
@@ -263,9 +264,11 @@ def _mapping(file: Path) -> Mapping[str, Any]:
 
 def _json(file: Path) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return parse_json(file.read_bytes())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
         return None  # whoever needs it says what is wrong with it
+    except ValueError as error:  # a library may read it all the same
+        raise ModelError(f"{file} can't be read as JSON: {error}.") from error
 
 
 def _state(path: Path) -> FileState | None:

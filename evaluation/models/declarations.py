@@ -5,7 +5,6 @@ Reads the files of sentence-transformers, transformers, PEFT and the model card.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import yaml
 
 from evaluation.errors import ModelError
 from evaluation.protocols import ModelPrompts
-from evaluation.system.limited_reading import parse_yaml
+from evaluation.system.limited_reading import parse_json, parse_yaml
 
 _MAX_BYTES = 1 << 20  # of a file; real ones are a few KiB
 _FRONT_MATTER = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)
@@ -85,8 +84,8 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(_read(file))
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(_read(file))
+    except (OSError, ValueError) as error:
         raise ModelError(f"{file} can't be read as JSON: {error}.") from error
     return content if isinstance(content, dict) else {}
 

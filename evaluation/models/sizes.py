@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from evaluation.system.limited_reading import parse_json
 
 _SIZES = {"small": (12, 384, 1_536), "base": (12, 768, 3_072), "large": (24, 1_024, 4_096)}
 """Layers, width and inner width of the E5 models: their config.json on the Hub."""
@@ -85,7 +86,7 @@ def shape_of_folder(folder: Path, model: str) -> ModelShape | None:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -5,9 +5,10 @@ The layout: https://github.com/huggingface/safetensors.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from evaluation.system.limited_reading import parse_json
 
 _LENGTH_BYTES = 8
 _LONGEST_HEADER = 100_000_000
@@ -29,7 +30,7 @@ def read_weight_header(file: Path) -> WeightHeader:
     """
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-        content = json.loads(stream.read(length)) if length <= min(file.stat().st_size, _LONGEST_HEADER) else None
+        content = parse_json(stream.read(length)) if length <= min(file.stat().st_size, _LONGEST_HEADER) else None
     if not isinstance(content, dict) or not all(isinstance(entry, dict) for entry in content.values()):
         raise ValueError(f"{file} does not begin with a safetensors header")
     return WeightHeader(

@@ -13,7 +13,7 @@ import numpy as np
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
-from evaluation.models.names import is_builtin, is_folder_name
+from evaluation.models.names import is_bm25, is_builtin, is_folder_name
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.text_groups import TextGroup
@@ -153,6 +153,8 @@ class _RunEstimate:
         """Returns the cost of the next job."""
         groups, shape = self._groups_of(job), self._shapes[job.model.label]
         download = self._download_bytes(job, groups)
+        if groups is not None and is_bm25(job.model.model):
+            return self._cost_of_bm25(job, state, groups, download)
         if groups is None or shape is None:
             self.notes[_why_unknown(job, groups)] = None
             texts = None if groups is None else sum(group.texts for group in groups)
@@ -183,6 +185,19 @@ class _RunEstimate:
         if state == "done":
             return replace(cost, new_tokens=0, flops=0.0, cache_bytes=0, seconds=0.0)
         return cost
+
+    def _cost_of_bm25(self, job: Job, state: str, groups: Sequence[TextGroup], download: int | None) -> JobCost:
+        """Returns the cost of a job that encodes nothing."""
+        return JobCost(
+            *job.key,
+            state,
+            texts=sum(group.texts for group in groups),
+            new_tokens=0,
+            flops=0.0,
+            cache_bytes=0,
+            download_bytes=download,
+            seconds=0.0 if state == "done" else self._scoring_s(job, sum(group.unique for group in groups)),
+        )
 
     def cache_notes(self) -> list[str]:
         """Returns a warning if the vectors of all jobs do not fit into the cache."""
@@ -281,7 +296,7 @@ def speed_name(shape: ModelShape, model: ModelConfig) -> str:
 
 def find_shape(config: RunConfig, model: ModelConfig) -> ModelShape | None:
     """Returns the shape of a model by its name, from its folder, or from the Hub's cache; None if unknown."""
-    if model.endpoint is not None:
+    if model.endpoint is not None or is_bm25(model.model):
         return None
     known = shape_of_name(model.model)
     if known is not None or is_builtin(model.model):
@@ -300,7 +315,8 @@ def _model_bytes(
     wanted = {job.model.label for job in jobs}
     sizes: dict[str, int | None] = {}
     for model in config.models:
-        if model.label not in wanted or is_builtin(model.model) or model.endpoint is not None:
+        is_here = is_builtin(model.model) or is_bm25(model.model)
+        if model.label not in wanted or is_here or model.endpoint is not None:
             continue
         if is_folder_name(model.model) or config.resolve_path(model.model).is_dir():
             continue

@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.config.models import ModelConfig, RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import Job
-from evaluation.models.names import is_builtin, is_folder_name
+from evaluation.models.names import is_bm25, is_builtin, is_folder_name
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.workload import workload
 
@@ -114,6 +114,8 @@ def _work(config: RunConfig, job: Job) -> int | None:
         return None
     shape = _shape(config, job.model)
     per_token = 2 * shape.layers * shape.width * (4 * shape.width + 2 * shape.inner_width)
+    if is_bm25(job.model.model):
+        per_token = 0  # it encodes nothing
     most = _CHARACTERS_PER_TOKEN * (job.model.max_length or shape.max_length)
     total = _JOB_WORK
     for group in groups:

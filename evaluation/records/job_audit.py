@@ -67,8 +67,8 @@ class JobAudit(StoredModel):
 
     rules: TaskRules
     """The protocol's rules for the task."""
-    vectors: VectorRules
-    """How texts became vectors."""
+    vectors: VectorRules | None
+    """How texts became vectors; None for BM25, which has none and counts the distinct words of a text as its tokens."""
     sides: dict[Side, SideAudit]
     """Each side that was encoded."""
     proof: Proof | None = None

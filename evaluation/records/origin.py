@@ -36,8 +36,21 @@ class ModelSettings(StoredModel):
     """Whether queries and documents took different ways through the model."""
 
 
+class WordSettings(StoredModel):
+    """How BM25 ranked."""
+
+    method: str
+    """Variant of the formula."""
+    k1: float
+    """How soon repeated words stop counting."""
+    b: float
+    """How much long documents are discounted."""
+    languages: dict[str, str]
+    """Subset -> its stop words and stemmer."""
+
+
 class ModelProvenance(StoredModel):
-    """The checkpoint behind a score."""
+    """The checkpoint, or BM25, behind a score."""
 
     declared: str
     """The model as the config names it."""
@@ -46,11 +59,13 @@ class ModelProvenance(StoredModel):
     revision: str | None
     """Commit on the Hub, or a hash of the content of other checkpoints."""
     weights_sha256: str
-    """Hash of the weights by content."""
+    """Hash of the weights by content; empty for BM25."""
     tokenizer_sha256: str
-    """Hash of the tokenizer by content."""
-    settings: ModelSettings
-    """How the model was run."""
+    """Hash of the tokenizer by content; empty for BM25."""
+    settings: ModelSettings | None
+    """How the model was run; None for BM25."""
+    words: WordSettings | None = None
+    """How BM25 ranked; None for a model with vectors."""
 
 
 class DatasetProvenance(StoredModel):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.system.atomic_files import read_checked, write_atomically
-from evaluation.system.parquet_files import check_expansion
+from evaluation.system.parquet_files import check_opened
 from evaluation.system.redaction import HIDDEN, secret_forms
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow import parquet
 
 SENTENCE_HASHES: Final = ("sentence1_hash", "sentence2_hash")
 """Columns of the samples of tasks on pairs: pairs with the same hash share a sentence."""
@@ -89,19 +90,45 @@ def stored_bytes(folder: Path, record: JobRecord, name: str) -> bytes | None:
         return None
     data = read_checked(folder / name, record.files[name])
     if name.endswith(".parquet"):
-        _check_table(folder / name, data)
+        _opened(folder / name, data, ()).close()
     return data
 
 
-def _check_table(file: Path, data: bytes) -> None:
+def open_table(
+    folder: Path, record: JobRecord, name: str, *, dictionaries: Sequence[str] = ()
+) -> parquet.ParquetFile | None:
+    """Opens one of the tables beside a record, checked as `stored_bytes` does; its footer is read once.
+
+    Args:
+        folder: The job's folder (`RunStore.job_folder`).
+        record: The job's record, which holds the file's checksum.
+        name: Such as "samples.parquet".
+        dictionaries: Columns to read with each distinct value stored once.
+
+    Returns:
+        The table, for the caller to close; None where the job stored no such table.
+
+    Raises:
+        DamagedFileError: The file is missing, or is not what was written.
+        StoreError: The file can't be read, or is a table that stands for gigabytes.
+    """
+    if name not in record.files:
+        return None
+    return _opened(folder / name, read_checked(folder / name, record.files[name]), dictionaries)
+
+
+def _opened(file: Path, data: bytes, dictionaries: Sequence[str]) -> parquet.ParquetFile:
     """Refuses a table that stands for gigabytes: a checksum shows that it is the one that the record names, no more.
 
     Raises:
         StoreError: It does, or it is not a table.
     """
     import pyarrow as pa
+    from pyarrow import parquet
 
     try:
-        check_expansion(data)
+        table = parquet.ParquetFile(pa.BufferReader(data), read_dictionary=list(dictionaries))
+        check_opened(table, data)
+        return table
     except (ValueError, OSError, pa.ArrowException) as error:
         raise StoreError(f"{file} can't be read: {str(error).rstrip('.')}.") from error

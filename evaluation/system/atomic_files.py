@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ from evaluation.system.redaction import hide, redactor
 
 _LOG = logging.getLogger(__name__)
 _unsynced: set[int | None] = set()
+_swept: set[Path] = set()
 DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
+_TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+_STALE_S = 24 * 3600.0
+"""A temporary file this old belongs to a process that was killed."""
 _SEAL = re.compile(rb'(.*),\n "sha256": "([0-9a-f]{64})"\n}\n', re.DOTALL)
 
 
@@ -137,11 +142,14 @@ def write_text(file: Path, text: str) -> None:
 def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` fill a temporary file beside `file`, sync it, move it into place and sync the folder.
 
+    The first write into a folder removes what killed processes left half-written there.
+
     Raises:
         UnwritableError: The folder can't be made or written.
     """
     try:
         make_folder(file.parent)
+        _sweep(file.parent.absolute())
         temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less what the user's umask takes
         try:
@@ -154,6 +162,26 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UnwritableError(f"{file} can't be written: {reason(error)}.") from error
+
+
+def _sweep(folder: Path) -> None:
+    """Removes stale temporary files, once per process and folder: by their own names only, never through a link."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with os.scandir(handle) as entries:
+                own = [
+                    one for one in entries if _TEMPORARY_NAME.fullmatch(one.name) and one.is_file(follow_symlinks=False)
+                ]
+                oldest = time.time() - _STALE_S
+                stale = [one.name for one in own if one.stat(follow_symlinks=False).st_mtime < oldest]
+            for name in stale:
+                os.unlink(name, dir_fd=handle)  # noqa: PTH108 (pathlib knows no folder handles)
+        finally:
+            os.close(handle)
 
 
 def make_folder(folder: Path) -> None:

@@ -127,6 +127,7 @@ class TaskChooser:
             subsets=tuple(read.subsets),
             main_score=chosen.main_score or facts.main_score,
             options=options,
+            language=chosen.language,
         )
         traits = TaskTraits(chosen.local, chosen.type, instruction=facts.instruction)
         yield RuledTask(choice, task_rules(self._config, protocol, traits))

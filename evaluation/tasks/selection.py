@@ -43,6 +43,7 @@ class TaskChoice:
         via: mteb (its own task class on the Hub's or local data), beir, or local (a new task on local data).
         source: mteb's name of the task whose class, data or metadata is used; None for local tasks.
         dataset, dataset_revision: Hub repository and pinned commit, or local/<name> and local-<content hash>.
+        language: ISO 639-3 code of a local task's language, which only BM25 reads; None: as mteb's metadata says.
         aggregate: The task of which this one is a part, such as CQADupstackRetrieval.
     """
 
@@ -59,6 +60,7 @@ class TaskChoice:
     options: Mapping[str, Any] = field(default_factory=dict)
     aggregate: str | None = None
     languages: tuple[str, ...] = ()
+    language: str | None = None
 
 
 class RuledTask(NamedTuple):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel, RobertaModel, XLMRobertaModel
 
-from evaluation.config.models import Pooling
+from evaluation.config.grid import Pooling
 from evaluation.encoding.attention import (
     AttentionKernel,
     Segments,

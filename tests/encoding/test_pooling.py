@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.preprocessing import normalize
 
-from evaluation.config.models import Pooling
+from evaluation.config.grid import Pooling
 from evaluation.encoding.pooling import l2_normalize, pool
 
 HIDDEN = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [100.0, -100.0]], [[5.0, 6.0], [7.0, 8.0], [0.0, 1.0]]])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,12 @@ from evaluation import run
 from evaluation.config.loading import load_config
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
+from evaluation.execution.models_in_memory import _sweep as sweep
 from evaluation.execution.runner import RunOptions
+
+HOLDER = (
+    "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture
@@ -71,3 +79,27 @@ def test_what_cannot_run_is_a_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         run(config, models={label: value or model for label, value in models.items()})
+
+
+def test_models_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """Not those of a process that still runs, young ones, files under other names, or anything through a link."""
+    parent = tmp_path / "in-memory"
+    names = ("models-killed00", "models-running0", "models-young000", "somebody", "models-elsewhere")
+    killed, running, young, somebody, elsewhere = folders = [parent / name for name in names]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text("", encoding="utf-8")
+    (parent / "models-linked00").symlink_to(elsewhere)
+    held = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, running / "lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert held.stdout is not None and held.stdout.readline()
+    for folder in (killed, running, somebody, elsewhere):
+        os.utime(folder, (1_000, 1_000))
+    sweep(parent)
+    assert not killed.exists()
+    assert all((folder / "model.safetensors").exists() for folder in (running, young, somebody, elsewhere))
+    held.communicate()
+    os.utime(running, (1_000, 1_000))
+    sweep(parent)
+    assert not running.exists()

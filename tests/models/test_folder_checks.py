@@ -37,6 +37,8 @@ FAULTS = {
     "no weights": ("model.safetensors", lambda f: f.unlink(), r"holds no \*.safetensors file"),
     "no tokenizer": ("tokenizer.json", lambda f: f.unlink(), "holds no tokenizer"),
     "broken JSON": ("config.json", lambda f: f.write_text("{"), "can't be read as JSON"),
+    "JSON nested deeply": ("tokenizer_config.json", lambda f: f.write_text("[" * 100_000), "nested too deeply"),
+    "half a character": ("config.json", lambda f: f.write_text('{"auto_map": "\\ud800"}'), "half a character"),
     "a shard that is missing": ("model.safetensors", index_of_two, "names model-00002-of-00002.safetensors, which"),
 }
 

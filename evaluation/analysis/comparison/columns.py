@@ -38,6 +38,7 @@ class ScoredModel:
         model: The checkpoint's name, such as intfloat/e5-base.
         benchmarks: Benchmarks that the run's config names without a filter.
         tasks: Task -> score, in the run's order.
+        place: Series and step of a checkpoint, as the config has them; None for a row that is in no series.
     """
 
     label: str
@@ -48,6 +49,7 @@ class ScoredModel:
     protocol: str
     benchmarks: tuple[str, ...]
     tasks: Mapping[str, TaskScore]
+    place: tuple[str, float] | None = None
 
     @property
     def records(self) -> list[JobRecord]:
@@ -93,6 +95,7 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
             protocol=next(job.protocol for job in view.manifest.jobs if job.label == label),
             benchmarks=_whole_benchmarks(config),
             tasks=tasks,
+            place=_place(config, label),
         )
         for label in view.labels
         if (tasks := view.tasks(label, keys))
@@ -148,10 +151,12 @@ def column(model: ScoredModel, tasks: Collection[str]) -> Column:
         model=model.model,
         revision=model.revision,
         protocol=model.protocol,
-        settings=origin.settings.model_dump() if origin else {},
+        settings=origin.settings.model_dump() if origin and origin.settings else {},
         weights=origin.weights_sha256 if origin else None,
         limited=any(record.limit for record in records),
         speed=_speed(records) if records else None,
+        series=model.place[0] if model.place else None,
+        step=model.place[1] if model.place else None,
     )
 
 
@@ -209,6 +214,12 @@ def _declared(config: Mapping[str, Any], label: str) -> str:
     return str(next((model.get("model") for model in _entries(config, "models") if model.get("label") == label), label))
 
 
+def _place(config: Mapping[str, Any], label: str) -> tuple[str, float] | None:
+    entry = next((model for model in _entries(config, "models") if model.get("label") == label), {})
+    series, step = entry.get("series"), entry.get("step")
+    return (series, float(step)) if isinstance(series, str) and isinstance(step, int | float) else None
+
+
 def _entries(config: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """A list of a stored config, which may have any shape."""
     entries = config.get(name)
@@ -263,7 +274,7 @@ def _used_the_cache(record: JobRecord) -> bool:
 
     The least that it takes: each text at the low end of its histogram's bin.
     """
-    if record.audit is None or record.timing is None:
+    if record.audit is None or record.audit.vectors is None or record.timing is None:
         return False
     limit, least = record.audit.vectors.max_length, 0
     for side in record.audit.sides.values():

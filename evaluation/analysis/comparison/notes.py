@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from evaluation.analysis.comparison.evidence import ALGORITHM
+from evaluation.analysis.comparison.series import find_series
 from evaluation.analysis.comparison.types import Column, Comparison
 from evaluation.analysis.number_formats import brackets, p_equation, points
 from evaluation.analysis.run_view import NO_SAMPLES
@@ -29,9 +30,15 @@ def comparison_notes(comparison: Comparison, mixed_sentences: Sequence[str]) -> 
             *_seeds(comparison),
             *_suites(comparison),
             *_standings(comparison),
+            *_series(comparison),
             *_intervals(comparison),
         ]
     )
+
+
+def _series(comparison: Comparison) -> Iterator[str]:
+    for series in find_series(comparison):
+        yield f"Series {series.name}: {series.sentence[0].lower()}{series.sentence[1:]}"
 
 
 def _limited(columns: Sequence[Column]) -> Iterator[str]:

@@ -162,11 +162,14 @@ def _causes(record: JobRecord, row: PublishedScore) -> Iterator[str]:
         task = TaskTraits(record.task, record.type, tuple(sorted(_names(record))))
         yield from _rule_causes(record, named_rules(row.protocol, task), row)
     is_cut = audit is not None and any(side.truncated for side in audit.sides.values())
-    if audit is not None and is_cut and is_e5_name(row.model) and audit.vectors.max_length != _E5_MAX_LENGTH:
-        yield f"truncation: ours at {audit.vectors.max_length} tokens, theirs at {_E5_MAX_LENGTH}"
+    length = audit.vectors.max_length if audit is not None and audit.vectors is not None else _E5_MAX_LENGTH
+    if is_cut and is_e5_name(row.model) and length != _E5_MAX_LENGTH:
+        yield f"truncation: ours at {length} tokens, theirs at {_E5_MAX_LENGTH}"
     if model is not None and is_quantized(model.name):
         yield "weights: ours are rounded to 4 bits"
-    if model is not None and model.settings.dtype != "float32":
+    if model is not None and model.words is not None:
+        yield f"version: ours is {model.revision}; the table's is not known"
+    if model is not None and model.settings is not None and model.settings.dtype != "float32":
         yield f"precision: ours is {model.settings.dtype}"
     yield from _dataset_cause(record)
 
@@ -188,7 +191,7 @@ def _rule_causes(record: JobRecord, rules: TaskRules, row: PublishedScore) -> It
     normalized = {"always": True, "never": False}.get(rules.normalize, True if is_e5 else None)
     if record.type not in _NORM_MATTERS or normalized is None:
         return
-    if record.audit.vectors.normalize != normalized:
+    if record.audit.vectors is not None and record.audit.vectors.normalize != normalized:
         theirs, ours = ("normalised", "raw") if normalized else ("raw", "normalised")
         yield f"normalisation: their vectors are {theirs}, ours {ours}"
 

@@ -91,6 +91,8 @@ class Column:
         weights: sha256 of the weights, where known.
         limited: Some scores come from a limited run and are not to be reported.
         speed: None for published scores.
+        series: The training run that it is a checkpoint of; None if it is in no series.
+        step: Its number in the series.
     """
 
     label: str
@@ -103,6 +105,8 @@ class Column:
     weights: str | None
     limited: bool
     speed: Speed | None
+    series: str | None = None
+    step: float | None = None
 
     @property
     def is_published(self) -> bool:

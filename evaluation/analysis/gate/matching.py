@@ -47,9 +47,9 @@ def match(baseline: Snapshot, run: Snapshot) -> list[Case]:
     """
     names = paired_labels(baseline, run)
     before = _by_case(baseline, {label: names.get(label, label) for label in baseline.labels})
-    now = _by_case(run, {})
+    now, known = _by_case(run, {}), frozenset(run.labels)
     return [
-        _case(label, task, before.get((label, task), ()), now.get((label, task), ()), label in run.labels)
+        _case(label, task, before.get((label, task), ()), now.get((label, task), ()), label in known)
         for label, task in dict.fromkeys([*now, *before])
     ]
 
@@ -58,7 +58,8 @@ def paired_labels(baseline: Snapshot, run: Snapshot) -> dict[str, str]:
     """The baseline's labels -> the run's."""
     if len(baseline.labels) == len(run.labels) == 1:
         return {baseline.labels[0]: run.labels[0]}
-    return {label: label for label in baseline.labels if label in run.labels}
+    known = frozenset(run.labels)
+    return {label: label for label in baseline.labels if label in known}
 
 
 def _by_case(snapshot: Snapshot, names: Mapping[str, str]) -> dict[tuple[str, str], list[ScoredJob]]:

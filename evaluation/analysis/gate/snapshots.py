@@ -97,7 +97,9 @@ def _models(folder: Path, records: Sequence[JobRecord]) -> dict[str, dict[str, A
             continue
         identity = {
             **{name: getattr(model, name) for name in ("name", "revision", "weights_sha256", "tokenizer_sha256")},
-            "settings": model.settings.model_dump(include={"backend", "pooling", "max_length", "dtype", "device"}),
+            "settings": model.settings.model_dump(include={"backend", "pooling", "max_length", "dtype", "device"})
+            if model.settings is not None
+            else {},
         }
         before = models.setdefault(record.label, identity)
         changed = [name for name in ("weights_sha256", "tokenizer_sha256") if before[name] != identity[name]]

@@ -32,6 +32,11 @@ class Chart:
     spec: dict[str, Any]
     choices: tuple[str, ...] = ()
 
+    @property
+    def choice_of(self) -> str:
+        """What is chosen."""
+        return "Task" if self.name == "sizes" else "Model"
+
 
 class Canvas:
     """Gives the charts of one comparison their common look.

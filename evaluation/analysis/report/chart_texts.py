@@ -36,10 +36,23 @@ CHART_TEXTS = {
         "dashed line joins the models that no other model beats in both.{cached}",
         "Scatter plot of mean score against encoding speed. The table of models under Provenance has the speeds.",
     ),
+    "sizes": ChartText(
+        "Score against bytes per vector",
+        "What a score costs in storage: points are the forms in which a model's vectors may be stored, vertical lines "
+        "their {percent} intervals; a line joins each model's best form at each size. A dashed level line is BM25, "
+        "which ranks by words and stores no vectors.",
+        "Scatter plot of scores against the bytes of a stored vector. The table below the charts has the numbers.",
+    ),
     "published": ChartText(
         "Here against published",
         "Each point is a score that others have published too; on the dashed line both agree.",
         "Scatter plot of the scores of these runs against published scores; the comparison table's tooltips name them.",
+    ),
+    "series": ChartText(
+        "Score by step",
+        "The thick line is the mean over the tasks that all have; its bars are {percent} intervals of the paired "
+        "difference to the best checkpoint. Thin lines are tasks, with intervals of their own. {found}",
+        "Line chart of the scores of {n_checkpoints} checkpoints by step. The comparison table holds the same numbers.",
     ),
     "queries": ChartText(
         "Query by query",

@@ -14,6 +14,7 @@ from evaluation.analysis.report.answer import Answer, answer
 from evaluation.analysis.report.input_audit import LengthRow, TaskAudit, audit_tasks, length_rows
 from evaluation.analysis.report.provenance import RunOrigin, run_origin
 from evaluation.analysis.report.score_grid import Grid, score_grid
+from evaluation.analysis.report.sizes import Sizes, sizes
 from evaluation.analysis.report.wins import Duel, ScoredTask, duel, scored_task
 from evaluation.records.job_record import JobRecord
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
@@ -37,6 +38,7 @@ class Report:
     scored: tuple[ScoredTask, ...]
     duels: tuple[Duel, ...]
     origins: tuple[RunOrigin, ...]
+    sizes: Sizes | None
 
 
 def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report:
@@ -71,6 +73,7 @@ def gather(runs: Sequence[str | Path], *, baseline: str | None = None) -> Report
         scored=tuple(scored),
         duels=tuple(duel(first, second, n_queries=n_queries) for first, second in pairs),
         origins=origins,
+        sizes=sizes(comparison),
     )
 
 

@@ -11,6 +11,8 @@ from evaluation.analysis.report.chart_style import PAGE, PAPER
 from evaluation.analysis.report.charts import difference_chart, published_chart, score_chart, speed_chart, type_chart
 from evaluation.analysis.report.contents import Report, compared_pairs
 from evaluation.analysis.report.job_charts import length_chart, query_chart, time_chart
+from evaluation.analysis.report.series_chart import series_charts
+from evaluation.analysis.report.size_chart import size_chart
 
 
 def page_charts(report: Report) -> list[Chart]:
@@ -18,7 +20,8 @@ def page_charts(report: Report) -> list[Chart]:
     canvas = Canvas(report.comparison, PAGE)
     queries = [query_chart(canvas)] if len({one.label for one in report.scored}) > 1 else []
     inputs = [length_chart(canvas, report.lengths), time_chart(canvas, report.seconds)]
-    return _there([*_overview(canvas), difference_chart(canvas), *queries, *inputs])
+    sized = size_chart(canvas, report.sizes)
+    return _there([*_overview(canvas), sized, difference_chart(canvas), *queries, *inputs])
 
 
 def paper_charts(report: Report) -> list[Chart]:
@@ -26,6 +29,7 @@ def paper_charts(report: Report) -> list[Chart]:
     canvas = Canvas(report.comparison, PAPER)
     charts = [*_overview(canvas), time_chart(canvas, report.seconds)]
     charts += _per_model(lambda which: difference_chart(canvas, which))
+    charts += _per_model(lambda which: size_chart(canvas, report.sizes, which))
     charts += _per_model(lambda which: length_chart(canvas, report.lengths, which))
     for second, first in compared_pairs(report.comparison, report.scored):
         name = _file_name("queries", first.task, first.label, second.label)
@@ -34,7 +38,13 @@ def paper_charts(report: Report) -> list[Chart]:
 
 
 def _overview(canvas: Canvas) -> list[Chart | None]:
-    return [score_chart(canvas), type_chart(canvas), speed_chart(canvas), published_chart(canvas)]
+    return [
+        *series_charts(canvas),
+        score_chart(canvas),
+        type_chart(canvas),
+        speed_chart(canvas),
+        published_chart(canvas),
+    ]
 
 
 def _per_model(make: Callable[[str | None], Chart | None]) -> list[Chart | None]:

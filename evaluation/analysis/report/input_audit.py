@@ -116,7 +116,9 @@ def _entries(record: JobRecord) -> Iterator[tuple[str, stored.SideAudit]]:
 
 
 def _max_length(record: JobRecord) -> int:
-    return record.audit.vectors.max_length if record.audit else 0
+    if record.audit is None:
+        return 0
+    return UNLIMITED if record.audit.vectors is None else record.audit.vectors.max_length
 
 
 def _sides(records: Sequence[JobRecord]) -> Iterator[SideAudit]:
@@ -139,7 +141,7 @@ def _sides(records: Sequence[JobRecord]) -> Iterator[SideAudit]:
             n_unique=n_unique,
             longest=tuple(entry.longest for _, entry in members),
             truncated=tuple(entry.truncated_share for _, entry in members),
-            settings=tuple(_settings(record.audit.vectors) for record, _ in members if record.audit),
+            settings=tuple(_settings(record) for record, _ in members if record.audit),
         )
 
 
@@ -148,7 +150,11 @@ def _example(prefix: str, text: str) -> Example:
     return Example(prefix, body[:EXAMPLE_CHARACTERS], len(body) > EXAMPLE_CHARACTERS)
 
 
-def _settings(vectors: stored.VectorRules) -> str:
+def _settings(record: JobRecord) -> str:
+    vectors, model = record.audit.vectors if record.audit else None, record.provenance.model
+    if vectors is None:
+        languages = model.words.languages.values() if model is not None and model.words is not None else ()
+        return f"BM25 matches words, so no prefix applies ({'; '.join(dict.fromkeys(languages))})"
     normalised = "L2-normalised" if vectors.normalize else "not normalised"
     if vectors.pooling == SERVER_POOLING:
         return f"pooling and truncation are left to the server, {normalised}"
@@ -201,7 +207,7 @@ def _disagreements(records: Sequence[JobRecord]) -> Iterator[str]:
         cut = False
         for record in records:
             for name, entry in _entries(record):
-                if name == side:
+                if name == side and record.audit is not None and record.audit.vectors is not None:
                     limits.setdefault(_max_length(record), []).append(record.label)
                     cut = cut or entry.truncated > 0
         if cut and len(limits) > 1:

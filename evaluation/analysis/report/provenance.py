@@ -202,7 +202,7 @@ def _models(records: Sequence[JobRecord]) -> tuple[ModelOrigin, ...]:
         model = record.provenance.model
         if model is None or record.label in found:
             continue
-        settings = model.settings.model_dump()
+        settings = (model.settings or model.words or model).model_dump()
         told = [f"{key.replace('_', ' ')} {settings[key]}" for key in sorted(settings)]
         found[record.label] = ModelOrigin(
             label=record.label,

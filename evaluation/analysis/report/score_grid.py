@@ -123,6 +123,8 @@ def _tip(comparison: Comparison, label: str, cell: Cell) -> str:
         lines.append(f"{cell.delta:+.2f} to {comparison.baseline}{told}")
         if cell.p_adjusted is not None:
             lines.append(f"adjusted {p_equation(cell.p_adjusted)}")
+        elif cell.difference is not None:
+            lines.append("not tested")
     lines += [f"published {match.score:.2f} ({match.source}): {match.verdict}" for match in cell.published]
     lines += ["trained on this task's training data"] if cell.trained else []
     lines += [f"differs in {mark}" for mark in cell.marks]
@@ -159,7 +161,7 @@ def _aggregate_cell(
     return GridCell(
         score=score,
         interval="",
-        delta="baseline" if is_baseline else points(cell.delta, signed=True),
+        delta="baseline" if is_baseline else "" if is_rank else points(cell.delta, signed=True),
         rank=rank,
         verdict=verdict,
         flags="incomplete" if cell.missing else "",

@@ -22,8 +22,9 @@ SOLID_ERRORS: Final = 4.0
 def has_collapsed(baseline: Units, drop: float) -> bool:
     """Returns whether a drop, 0-1, takes most of what the baseline has above a worthless model."""
     above = score(baseline) - float(np.mean([_worthless(baseline.statistic, part) for part in baseline.parts]))
-    error = float(estimate(contributions(baseline)).error)
-    return above > 0.0 and above >= SOLID_ERRORS * error and drop >= MOST * above
+    if above <= 0.0 or drop < MOST * above:
+        return False
+    return above >= SOLID_ERRORS * float(estimate(contributions(baseline)).error)
 
 
 def n_deciding(units: Units) -> int:

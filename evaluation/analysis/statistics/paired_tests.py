@@ -51,6 +51,7 @@ class Sample:
 
     units: Units
     contributions: Contributions
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def sample(units: Units, known: Sample | None = None) -> Sample:
         units: The units.
         known: Another model's sample of the same task, whose clusters are taken over where the units are the same.
     """
-    return Sample(units, contributions(units, known.contributions if known is not None else None))
+    return Sample(units, contributions(units, known.contributions if known is not None else None), score(units))
 
 
 def score_interval(units: Units, *, confidence: float = 0.95) -> Interval | None:
@@ -211,7 +212,7 @@ def _difference(
         else:
             interval, lower_bound = tested, tested.low
     return Difference(
-        value=score(first.units) - score(second.units),
+        value=first.score - second.score,
         interval=interval,
         p_two_sided=p_two_sided,
         p_drop=p_drop,

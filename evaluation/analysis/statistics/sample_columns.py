@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -202,6 +203,11 @@ def _one_prediction(columns: Columns, statistic: Statistic) -> Parts:
 
 def _experiments(columns: Columns, statistic: Statistic) -> Parts:
     """Puts experiments on the same examples side by side; folds with different examples become different parts."""
+    if statistic == "mean":
+        for suffix, ids, rows in _same_examples(columns):
+            value = columns["gold"][rows[0]] == columns["prediction"][rows]
+            yield suffix, ids, {"value": value.astype(np.int64)}
+        return
     if statistic == "kendalltau":
         gold, prediction = _codes(columns["gold"]), _codes(columns["prediction"])
     else:
@@ -209,10 +215,7 @@ def _experiments(columns: Columns, statistic: Statistic) -> Parts:
         known = dict(zip(columns["gold"].tolist(), gold.tolist(), strict=True))
         prediction = np.array([known.setdefault(label, len(known)) for label in columns["prediction"].tolist()])
     for suffix, ids, rows in _same_examples(columns):
-        arrays = {"gold": gold[rows[0]], "prediction": prediction[rows]}
-        if statistic == "mean":
-            arrays = {"value": (arrays["gold"] == arrays["prediction"]).astype(np.int64)}
-        yield suffix, ids, arrays
+        yield suffix, ids, {"gold": gold[rows[0]], "prediction": prediction[rows]}
 
 
 def _label_sets(columns: Columns, statistic: Statistic) -> Parts:
@@ -248,7 +251,15 @@ def _codes(values: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _ids(examples: NDArray[Any]) -> tuple[str, ...]:
-    return tuple(map(str, examples.tolist()))
+    if examples.dtype.kind == "O":
+        return tuple(map(str, examples.tolist()))
+    return _numbers(examples.dtype.str, examples.tobytes())
+
+
+@lru_cache(maxsize=256)
+def _numbers(dtype: str, data: bytes) -> tuple[str, ...]:
+    """Ids of row numbers, which are the same for all models."""
+    return tuple(map(str, np.frombuffer(data, dtype).tolist()))
 
 
 _LABELLED: Final[Mapping[tuple[str, str], tuple[Statistic, Callable[[Columns, Statistic], Parts]]]] = {

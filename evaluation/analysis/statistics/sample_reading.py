@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from evaluation.analysis.statistics.sample_columns import Kind, reading_of
 from evaluation.analysis.statistics.scorers import Statistic
 from evaluation.analysis.statistics.shared_texts import (
+    CLUSTER,
     Part,
+    Places,
     RelevantDocuments,
     document_clusters,
     relevant_documents,
@@ -22,7 +24,7 @@ from evaluation.analysis.statistics.shared_texts import (
 )
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
-from evaluation.records.tables import stored_bytes
+from evaluation.records.tables import open_table, stored_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +50,9 @@ class SampleReader:
 
     def __init__(self) -> None:
         self._ids: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._texts: dict[tuple[Any, ...], NDArray[Any]] = {}
         self._documents: dict[str, RelevantDocuments] = {}
+        self._clusters: dict[tuple[str, Places], list[NDArray[np.int64]] | None] = {}
 
     def read(self, folder: Path, record: JobRecord) -> Samples | None:
         """Reads the samples of a stored job; None where they do not hold what its metric is computed from.
@@ -58,14 +62,13 @@ class SampleReader:
             StoreError: A file cannot be read.
         """
         import pyarrow as pa
-        from pyarrow import parquet
 
         file = folder / "samples.parquet"
-        data = stored_bytes(folder, record, file.name)
-        if data is None:
+        opened = open_table(folder, record, file.name, dictionaries=_PLACE)
+        if opened is None:
             return None
         try:
-            with parquet.ParquetFile(pa.BufferReader(data), read_dictionary=_PLACE) as stored:
+            with opened as stored:
                 available = stored.schema_arrow.names
                 reading = reading_of(record, available)
                 if reading is None or not set(reading.columns) <= set(available):
@@ -75,7 +78,7 @@ class SampleReader:
                 table = stored.read([*wanted, *([] if whole else _PLACE)], use_threads=False)  # threads cost more
         except (OSError, pa.ArrowException) as error:
             raise StoreError(f"{file} cannot be read: {error}.") from error
-        columns = {name: _array(table[name]) for name in wanted}
+        columns = {name: self._column(table[name]) for name in wanted}
         parts: list[Part] = []
         for split, entries in record.scores.items():
             for subset in (entry.subset for entry in entries):
@@ -90,16 +93,40 @@ class SampleReader:
                 for suffix, ids, arrays in reading.read(own):
                     parts.append((split, subset + suffix, self._ids.setdefault(ids, ids), arrays))
         if reading.kind == "query":
-            parts = document_clusters(self._relevant_documents(folder, record), parts)
+            parts = self._with_clusters(folder, record, parts)
         return Samples(reading.statistic, reading.kind, sentence_clusters(parts) if reading.texts else parts)
 
-    def _relevant_documents(self, folder: Path, record: JobRecord) -> RelevantDocuments:
+    def _column(self, column: pa.ChunkedArray) -> NDArray[Any]:
+        """The values of a column; strings, which models have in common, are made once from equal bytes."""
+        import pyarrow as pa
+
+        joined = column.combine_chunks()
+        if not pa.types.is_string(joined.type) or joined.offset:
+            return _array(joined)
+        key = len(joined), *(buffer and buffer.to_pybytes() for buffer in joined.buffers())
+        if key not in self._texts:
+            self._texts[key] = _array(joined)
+        return self._texts[key]
+
+    def _with_clusters(self, folder: Path, record: JobRecord, parts: list[Part]) -> list[Part]:
+        """The parts with an array `CLUSTER` where queries have the same relevant documents."""
+        documents, sha256 = self._relevant_documents(folder, record)
+        key = sha256, tuple(part[:3] for part in parts)
+        if key not in self._clusters:
+            self._clusters[key] = document_clusters(documents, key[1])
+        found = self._clusters[key]
+        if found is None:
+            return parts
+        return [(*part[:3], {**part[3], CLUSTER: numbers}) for part, numbers in zip(parts, found, strict=True)]
+
+    def _relevant_documents(self, folder: Path, record: JobRecord) -> tuple[RelevantDocuments, str]:
+        """What qrels.parquet says, and its checksum."""
         name = "qrels.parquet"
         sha256 = record.files.get(name, "")
         if sha256 not in self._documents:
             data = stored_bytes(folder, record, name)
             self._documents[sha256] = {} if data is None else relevant_documents(data, folder / name)
-        return self._documents[sha256]
+        return self._documents[sha256], sha256
 
 
 def _holds_one_subset(metadata: parquet.FileMetaData) -> tuple[str, str] | None:

@@ -16,6 +16,8 @@ from evaluation.errors import StoreError
 
 Part = tuple[str, str, tuple[str, ...], dict[str, NDArray[Any]]]
 """Split, subset, ids and arrays."""
+Places = tuple[tuple[str, str, tuple[str, ...]], ...]
+"""Split, subset and ids of each part."""
 RelevantDocuments = Mapping[tuple[str, str, str], object]
 """Split, subset and query -> its relevant documents as one key."""
 CLUSTER: Final = "cluster"
@@ -23,21 +25,20 @@ CLUSTER: Final = "cluster"
 one in common are not independent."""
 
 
-def document_clusters(documents: RelevantDocuments, parts: list[Part]) -> list[Part]:
-    """Returns the parts with an array `CLUSTER` that numbers queries alike where their relevant documents agree.
+def document_clusters(documents: RelevantDocuments, places: Places) -> list[NDArray[np.int64]] | None:
+    """Returns for each part (N,) numbers that are alike for queries whose relevant documents agree.
 
-    Where no two queries share them, or none are known, the parts come back as they are.
+    Returns:
+        None where no two queries share them, or none are known.
     """
     if not documents:
-        return parts
+        return None
     numbers: dict[object, int] = {}
     found = []
-    for split, subset, ids, arrays in parts:
+    for split, subset, ids in places:
         names = [documents.get(place) or place for place in ((split, subset, id_) for id_ in ids)]
-        cluster = np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64)
-        found.append((split, subset, ids, {**arrays, CLUSTER: cluster}))
-    n_units = sum(len(ids) for _, _, ids, _ in parts)
-    return found if len(numbers) < n_units else parts
+        found.append(np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64))
+    return found if len(numbers) < sum(map(len, found)) else None
 
 
 def relevant_documents(data: bytes, file: Path) -> RelevantDocuments:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from evaluation.commands.console import Version, command_app, command_line
+from evaluation.errors import UsageError
 
 app = command_app()
 
@@ -32,6 +33,12 @@ def check_regression(
     ] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdicts as Markdown.")] = None,
+    series: Annotated[
+        bool,
+        typer.Option(
+            "--series", help="Judge the newest checkpoint of RUN by the one before and the best; no --baseline."
+        ),
+    ] = False,
     update_baseline: Annotated[
         bool, typer.Option("--update-baseline", help="Write the run to the baseline file instead of judging it.")
     ] = False,
@@ -57,12 +64,18 @@ def check_regression(
     The output states the rule. Exit codes: 0 no regression, 1 a regression, or a task that is missing, failed or not
     comparable, 2 wrong usage or a file that can't be used.
     """
-    from evaluation.commands.check_regression.gate import GateFiles, gate, update
+    from evaluation.commands.check_regression.gate import GateFiles, gate, gate_series, update
     from evaluation.commands.check_regression.power import print_power
 
     rule = {"max_drop": max_drop, "alpha": alpha}
     if power is not None:
         print_power(power, changed=changed, **rule)
+        return
+    if series:
+        if baseline is not None or update_baseline:
+            raise UsageError("--series compares checkpoints of RUN: leave out --baseline and --update-baseline.")
+        files = GateFiles.given(run, run, junit, summary)
+        gate_series(files, require_conclusive=require_conclusive, **rule)
         return
     files = GateFiles.given(run, baseline, junit, summary)
     if update_baseline:

@@ -14,6 +14,7 @@ from evaluation.analysis.gate.check import check_regression, read_baseline
 from evaluation.analysis.gate.junit import render_junit
 from evaluation.analysis.gate.planning import measure_pilot
 from evaluation.analysis.gate.rule import GateReport, GateRule
+from evaluation.analysis.gate.series import check_series
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
 from evaluation.analysis.gate.verdicts import judge
 from evaluation.analysis.tables.formats import print_tables
@@ -69,6 +70,20 @@ def gate(files: GateFiles, *, max_drop: float, alpha: float, require_conclusive:
     report = check_regression(
         files.run, files.baseline, max_drop=max_drop, alpha=alpha, require_conclusive=require_conclusive
     )
+    _conclude(files, report)
+
+
+def gate_series(files: GateFiles, *, max_drop: float, alpha: float, require_conclusive: bool) -> None:
+    """Judges the newest checkpoint of a run's series, prints and writes; the baseline of `files` is not read.
+
+    Raises:
+        UsageError: Something given cannot be used.
+        typer.Exit: With code 1 where the gate fails.
+    """
+    _conclude(files, check_series(files.run, max_drop=max_drop, alpha=alpha, require_conclusive=require_conclusive))
+
+
+def _conclude(files: GateFiles, report: GateReport) -> None:
     if files.junit is not None:
         _write("--junit", files.junit, render_junit(report).decode())
     if files.summary is not None:

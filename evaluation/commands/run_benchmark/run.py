@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -23,7 +22,7 @@ from evaluation.analysis.tables.csv_json import frame_csv
 from evaluation.analysis.tables.formats import print_tables, render_markdown
 from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
-from evaluation.commands.display import LosableStream
+from evaluation.commands.display import output_failure
 from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
 from evaluation.config.models import RunConfig
 from evaluation.errors import UsageError
@@ -60,15 +59,14 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
         from evaluation.execution.downloads import locked_config
 
         config = locked_config(config, build_jobs(config, only=options.only, models=options.models), lock)
-    messages = Console(file=cast(TextIO, LosableStream(sys.stderr)))
+    messages = Console(stderr=True)
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)
-    output = LosableStream(sys.stdout)
     tables = run_tables(outcome.folder, {(r.label, r.task) for r in outcome.records})
-    print_tables(tables, Console(file=cast(TextIO, output)))
-    output.flush()
-    if output.fault is not None and not isinstance(output.fault, BrokenPipeError):
-        text = f"warning: the table can't be printed ({output.fault}); it is in {outcome.folder / 'summary.md'}."
+    print_tables(tables, Console())
+    failure = output_failure()
+    if failure is not None and not isinstance(failure, BrokenPipeError):
+        text = f"warning: the table can't be printed ({failure}); it is in {outcome.folder / 'summary.md'}."
         messages.print(shown(text), highlight=False, soft_wrap=True, markup=False)
     _conclude(messages, outcome, quiet=quiet)
     if outcome.failed:
@@ -80,7 +78,8 @@ class _Reporter(ConsoleReporter):
 
     def run_ended(self, outcome: RunOutcome) -> None:
         records = RunStore(outcome.folder).current_records(skip_damaged=True)
-        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0 and not outcome.is_part)
+        unchanged = outcome.n_executed == 0 and not outcome.is_part and not outcome.jobs_changed
+        write_summaries(outcome.folder, records, only_stored=unchanged)
 
 
 def log_file(part: Part | None) -> str:
@@ -95,6 +94,7 @@ def quieten_libraries(log_file: Path) -> None:
         UsageError: The file's folder can't be written.
     """
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DISABLE_TQDM", "1")  # bm25s
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     above = next(folder for folder in log_file.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
@@ -196,7 +196,8 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
     Args:
         folder: The run's folder.
         records: The records that summary.csv shows.
-        only_stored: No job ran now, so that a file that differs was damaged or never finished; a warning says so.
+        only_stored: No job ran now and the run lists the same jobs as before, so that a file that differs was damaged
+            or never finished; a warning says so.
     """
     from evaluation.analysis.frame import records_frame
 

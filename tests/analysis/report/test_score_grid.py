@@ -37,6 +37,14 @@ def test_significance_and_hover() -> None:
     ]
 
 
+def test_difference_without_a_test_says_so() -> None:
+    made = comparison({"a": [50.0], "b": [53.0]}, p_adjusted={"b": [0.01]})
+    first, second = made.rows[0].cells
+    untested = replace(made, rows=(replace(made.rows[0], cells=(first, replace(second, p_adjusted=None))),))
+    tips = [score_grid(one).rows[0].cells[1].tip for one in (made, untested)]
+    assert ["not tested" in tip for tip in tips] == [False, True]
+
+
 def test_mark_that_all_cells_bear_is_left_to_the_notes() -> None:
     made = comparison({"a": [50.0, 50.0], "b": [53.0, 47.0]})
     both = tuple(replace(row, cells=(row.cells[0], replace(row.cells[1], marks=("protocol",)))) for row in made.rows)
@@ -68,3 +76,4 @@ def test_lowest_borda_rank_is_best() -> None:
     borda = Aggregate("Rank (Borda)", "borda", (AggregateCell(2.0, 1), AggregateCell(1.0, 1)))
     row = score_grid(replace(made, aggregates=(borda,))).aggregates[0]
     assert [(cell.score, cell.rank) for cell in row.cells] == [("2", 2), ("1", 1)]
+    assert row.cells[1].delta == ""

@@ -1,0 +1,228 @@
+"""Ranks a task's documents by their words with mteb's own BM25 (mteb 2.26, `mteb/baseline-bm25s`), for both adapters.
+
+In reranking tasks mteb ranks only those candidates that are among its best 1,000 of all documents. Here the same index
+scores every candidate.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import mteb
+import numpy as np
+from datasets import Dataset
+from mteb.models.model_implementations.bm25 import BM25Search
+from mteb.models.model_meta import ModelMeta
+from numpy.typing import NDArray
+
+from evaluation.adapters.audit import InputAudit
+from evaluation.adapters.embedding import RankedRun
+from evaluation.encoding.encoder import Encoded
+from evaluation.errors import EncodingError
+from evaluation.jobs import Job
+from evaluation.models.bm25 import BM25_NAME
+from evaluation.records.origin import WordSettings
+from evaluation.tasks.types import RERANKING_TYPES
+
+NOT_MTEBS: Final = (
+    "not mteb's score: BM25 ranks every candidate here, mteb only those among its best 1,000 of all documents."
+)
+_ENGLISH: Final = "eng"
+_NO_VECTORS: Final = np.zeros((0, 0), np.float32)
+
+
+class _Languages(NamedTuple):
+    """What mteb's BM25 reads of a task's metadata: languages such as eng-Latn."""
+
+    eval_langs: Any
+
+
+class Bm25Ranker:
+    """mteb's BM25 as the model of one job: indexes a corpus, then ranks it, or the candidates, for each query.
+
+    It has what the adapters read of a `TaskEmbedder` and of an encoder, none of which it needs.
+
+    Attributes:
+        audit, warnings, counts: As those of a `TaskEmbedder`.
+        encoding_time_s, tokens_encoded: 0, because no text is encoded.
+        runs, query_texts, corpora, mteb_model_meta: As those of `MtebModel`.
+        form, stored: None, because there are no vectors to store.
+        settings: How it ranked, with the language of each subset.
+    """
+
+    form: Final = None
+    stored: Final = None
+
+    def __init__(self, job: Job) -> None:
+        is_reranking = job.task.type in RERANKING_TYPES
+        self.audit = InputAudit(job.rules, None)
+        self.counts: Counter[str] = Counter()
+        self.encoding_time_s, self.tokens_encoded = 0.0, 0
+        self.runs: dict[tuple[str, str], RankedRun] = {}
+        self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
+        self.corpora: dict[tuple[str, str], Any] = {}
+        self.mteb_model_meta = _meta(is_reranking=is_reranking)
+        self._language = job.task.language
+        self._own_warnings = [NOT_MTEBS] if is_reranking and job.task.via != "beir" else []
+        self._search = BM25Search()
+        self._languages: dict[str, str] = {}
+
+    @property
+    def warnings(self) -> list[str]:
+        """The audit's warnings, and what sets the score apart from mteb's."""
+        return [*self.audit.warnings, *self._own_warnings]
+
+    @property
+    def settings(self) -> WordSettings:
+        """How it ranked."""
+        search = self._search
+        return WordSettings(method=search.method, k1=search.k1, b=search.b, languages=self._languages)
+
+    def index(self, corpus: Any, *, task_metadata: Any, hf_split: str, hf_subset: str, **kwargs: Any) -> None:
+        """Indexes a corpus: an iterable of documents with id, text and, where there is one, title."""
+        self.corpora[hf_split, hf_subset] = corpus
+        languages = task_metadata.eval_langs if self._language is None else [f"{self._language}-Zyyy"]
+        self._search = BM25Search()
+        self._search.index(
+            corpus,
+            task_metadata=_Languages(languages),  # type: ignore[arg-type]  # it reads only the languages
+            hf_split=hf_split,
+            hf_subset=hf_subset,
+            encode_kwargs={},
+        )
+        tokenizer, retriever = self._search._tokenizer, self._search.retriever
+        assert tokenizer is not None and retriever is not None, "index sets both"
+        stemmed = tokenizer.stemmer is not None
+        self._languages[hf_subset] = f"stop words: {tokenizer.stopwords_key or 'frequent words'}, stemmer: " + (
+            _stemmer_name(languages, hf_subset) if stemmed else "none"
+        )
+        texts = ["\n".join([document.get("title", ""), document["text"]]) for document in corpus]
+        words = np.bincount(retriever.scores["indices"], minlength=len(texts))
+        self._note("passage", texts, words)
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        top_k: int,
+        encode_kwargs: Mapping[str, Any],
+        top_ranked: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,  # mteb's SearchProtocol passes num_proc and reserves others
+    ) -> dict[str, dict[str, float]]:
+        """Ranks the indexed documents, or the `top_ranked` candidates; returns query id -> document id -> score."""
+        from evaluation.adapters.mteb_adapter import query_texts
+
+        ids, texts = list(queries["id"][:]), query_texts(queries)
+        self.query_texts[hf_split, hf_subset] = dict(zip(ids, texts, strict=True))
+        words = self._words(texts)
+        self._note("query", texts, np.array([len(set(found)) for found in words], np.int64))
+        if top_ranked is None:
+            found = self._search.search(
+                Dataset.from_dict({"id": ids, "text": texts}),
+                task_metadata=task_metadata,
+                hf_split=hf_split,
+                hf_subset=hf_subset,
+                top_k=top_k,
+                encode_kwargs={},
+            )
+        else:
+            found = self._rerank(ids, words, top_ranked)
+        self.runs[hf_split, hf_subset] = _ranked(found)
+        return found
+
+    def encode(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses: BM25 has no vectors, and its jobs are planned for retrieval and reranking only."""
+        raise EncodingError("BM25 has no vectors; it scores retrieval and reranking tasks only.")
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        """Returns each text's words, stemmed and without stop words."""
+        from bm25s.tokenization import convert_tokenized_to_string_list  # of the extra bm25
+
+        assert self._search._tokenizer is not None, "a corpus was indexed"
+        words: list[list[str]] = convert_tokenized_to_string_list(self._search._tokenizer.transform(list(texts)))
+        return words
+
+    def _rerank(
+        self, ids: Sequence[str], words: Sequence[list[str]], candidates: Mapping[str, Sequence[str]]
+    ) -> dict[str, dict[str, float]]:
+        assert self._search.retriever is not None, "a corpus was indexed"
+        position = {document: row for row, document in self._search.corpus_idx_to_id.items()}
+        found: dict[str, dict[str, float]] = {}
+        for query, own in zip(ids, words, strict=True):
+            wanted = candidates.get(query, ())
+            missing = next((document for document in wanted if document not in position), None)
+            if missing is not None:
+                raise EncodingError(f"candidate document {missing!r} is not in the corpus.")
+            if wanted:
+                scores = self._search.retriever.get_scores(own) if own else np.zeros(len(position), np.float32)
+                found[query] = {document: float(scores[position[document]]) for document in wanted}
+        return found
+
+    def _note(self, side: Any, texts: Sequence[str], words: NDArray[np.int64]) -> None:
+        """Tells the audit what was matched: the texts, and the number of distinct words of each distinct text."""
+        lengths = dict(zip(texts, words.tolist(), strict=True))
+        distinct = list(lengths)
+        self.audit.add(
+            side,
+            texts,
+            Encoded(
+                vectors=_NO_VECTORS,
+                token_lengths=np.array(list(lengths.values()), np.int64),
+                n_truncated=0,
+                examples=tuple(distinct[:2]),
+                n_characters=sum(map(len, distinct)),
+            ),
+        )
+
+
+def rank_beir(
+    ranker: Bm25Ranker, corpus: Mapping[str, Mapping[str, str]], queries: Mapping[str, str], split: str, top_k: int
+) -> dict[str, dict[str, float]]:
+    """Ranks a corpus as beir holds it; BEIR's datasets are English.
+
+    Args:
+        ranker: BM25.
+        corpus: document id -> title and text.
+        queries: query id -> text.
+        split: The split, under which the ranker keeps its run.
+        top_k: Documents per query.
+    """
+    documents = [{"id": id_, "title": doc.get("title") or "", "text": doc["text"]} for id_, doc in corpus.items()]
+    languages = _Languages([f"{_ENGLISH}-Latn"])
+    ranker.index(documents, task_metadata=languages, hf_split=split, hf_subset="default")
+    return ranker.search(
+        Dataset.from_dict({"id": list(queries), "text": list(queries.values())}),
+        task_metadata=languages,
+        hf_split=split,
+        hf_subset="default",
+        top_k=top_k,
+        encode_kwargs={},
+    )
+
+
+def _meta(*, is_reranking: bool) -> ModelMeta:
+    """Returns mteb's description of BM25; a score that is not mteb's is an experiment."""
+    known = mteb.get_model_meta(BM25_NAME, fetch_from_hf=False)
+    return known.model_copy(update={"experiment_kwargs": {"candidates": "all"} if is_reranking else None})
+
+
+def _stemmer_name(languages: Any, subset: str) -> str:
+    from mteb.models.model_implementations.bm25 import _ISO3_TO_LANG, _get_language
+
+    language = _get_language(_Languages(languages), subset) or _ENGLISH  # type: ignore[arg-type]  # as in index
+    return _ISO3_TO_LANG.get(language, (None, None, None))[1] or "none"
+
+
+def _ranked(found: Mapping[str, Mapping[str, float]]) -> RankedRun:
+    """Returns the ranking in trec_eval's order: by score, documents of equal score by larger id first."""
+    run = RankedRun()
+    for query, scores in found.items():
+        best = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        run.document_ids[query] = [document for document, _ in best]
+        run.scores[query] = np.array([score for _, score in best], np.float32)
+    return run

@@ -1,0 +1,107 @@
+"""Gathers what each row of a comparison stores, its score, and what was measured of its model. Computes no score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from evaluation.analysis.comparison.types import Cell, Column, Comparison
+from evaluation.analysis.statistics.intervals import Interval
+from evaluation.config.stored_forms import PLAIN
+from evaluation.models.sizes import shape_of_name
+
+
+@dataclass(frozen=True, slots=True)
+class SizedScore:
+    """A row's score on a task, and what the row stores there.
+
+    Attributes:
+        model: Label of the row with the model's own vectors: the part before @.
+        form: What is stored, such as int8; empty for BM25.
+        bytes_per_vector, bytes: Of one vector and of all of them; None for BM25, which stores none.
+    """
+
+    task: str
+    label: str
+    model: str
+    form: str
+    score: float
+    interval: Interval | None
+    bytes_per_vector: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of a model beside its scores; None: not known, or its vectors came from the cache."""
+
+    model: str
+    parameters: int | None
+    texts_per_s: float | None
+    tokens_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Scores by size, task by task, and what was measured of the models."""
+
+    scores: tuple[SizedScore, ...]
+    measured: tuple[Measured, ...]
+
+
+def sizes(comparison: Comparison) -> Sizes | None:
+    """Returns the scores by size; None where nothing is stored in a smaller form and no words are ranked.
+
+    Args:
+        comparison: The compared rows.
+    """
+    found = [
+        scored
+        for row in comparison.rows
+        for column, cell in zip(comparison.columns, row.cells, strict=True)
+        if (scored := _sized(row.task, column.label, cell)) is not None
+    ]
+    if all(scored.form == PLAIN for scored in found):
+        return None
+    plain = {scored.label for scored in found if scored.form == PLAIN}
+    measured = [_measured(comparison, position) for position, column in enumerate(comparison.columns)]
+    return Sizes(tuple(found), tuple(one for one in measured if one.model in plain))
+
+
+def _sized(task: str, label: str, cell: Cell) -> SizedScore | None:
+    records = [record for record in cell.records if record.audit is not None]
+    if cell.score is None or not records:
+        return None
+    own = (task, label, label.partition("@")[0])
+    if any(record.audit is not None and record.audit.vectors is None for record in records):
+        return SizedScore(*own, "", cell.score, cell.interval, None, None)
+    stored = [record.vectors for record in records if record.vectors is not None]
+    if len(stored) < len(records):
+        return None
+    total = sum(vectors.bytes for vectors in stored)
+    return SizedScore(*own, records[0].stored, cell.score, cell.interval, stored[0].bytes_per_vector, total)
+
+
+def _measured(comparison: Comparison, position: int) -> Measured:
+    column: Column = comparison.columns[position]
+    records = [record for row in comparison.rows for record in row.cells[position].records]
+    models = (record.provenance.model for record in records)
+    shape = next((shape_of_name(model.declared) for model in models if model is not None), None)
+    speed = column.speed if column.speed is not None and not column.speed.from_cache else None
+    texts = sum(side.unique_texts for record in records if record.audit for side in record.audit.sides.values())
+    return Measured(
+        column.label,
+        shape.parameters if shape is not None else None,
+        texts / speed.encoding_s if speed is not None and speed.tokens_per_s else None,
+        speed.tokens_per_s if speed is not None else None,
+    )
+
+
+def best_at_each_size(scores: list[SizedScore]) -> Mapping[tuple[str, int], SizedScore]:
+    """Returns the best score of each model at each number of bytes, which a chart joins by a line."""
+    best: dict[tuple[str, int], SizedScore] = {}
+    for scored in scores:
+        if scored.bytes_per_vector is not None:
+            key = scored.model, scored.bytes_per_vector
+            best[key] = max(best.get(key, scored), scored, key=lambda one: one.score)
+    return best

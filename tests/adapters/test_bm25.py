@@ -1,0 +1,139 @@
+"""BM25 as a row: mteb's own model gives the same scores on the same data, and every candidate is scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from support.data import text, write_files
+from support.mteb_cases import CASES, mteb_scores, same, stored_scores
+
+from evaluation import load_config, run
+from evaluation.adapters.bm25 import NOT_MTEBS
+from evaluation.errors import ConfigError
+from evaluation.execution.runner import RunOptions
+from evaluation.jobs import build_jobs
+from evaluation.records.store import RunStore
+
+mteb = pytest.importorskip("mteb")
+pytestmark = pytest.mark.filterwarnings("ignore")  # mteb's own
+
+DOCUMENTS = [
+    {"_id": "cat", "text": "The cat sat on the mat."},
+    {"_id": "dog", "text": "Dogs chase a ball in the park."},
+    {"_id": "rain", "title": "Weather", "text": "It was raining in the park all day."},
+]
+QUERIES = [{"_id": "q1", "text": "a cat"}, {"_id": "q2", "text": "the weather in the park"}]
+QRELS = [("q1", "cat", 1), ("q2", "rain", 1)]
+SEARCH = {"corpus.jsonl": DOCUMENTS, "queries.jsonl": QUERIES, "qrels/test.tsv": QRELS}
+
+
+def _config(folder: Path, task: dict[str, Any], files: dict[str, Any], **more: Any) -> Any:
+    write_files(folder / "data", files)
+    config = {
+        "name": "words",
+        "models": [{"label": "bm25", "model": "bm25"}, *more.pop("models", [])],
+        "tasks": [{**task, "data": "data"}],
+        "output": str(folder / "results"),
+        **more,
+    }
+    file = folder / "words.yaml"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    return load_config(file)
+
+
+def _record(config: Any) -> Any:
+    outcome = run(config, RunOptions(models=("bm25",)))
+    (record,) = outcome.records
+    assert record.error is None, record.error
+    return record
+
+
+def test_ranks_by_the_words_that_match(tmp_path):
+    config = _config(tmp_path, {"local": "Words", "type": "Retrieval"}, SEARCH)
+    record = _record(config)
+    assert record.main_score == 1.0
+    sides = record.audit.sides
+    assert record.audit.vectors is None
+    assert {side.prefix for side in sides.values()} == {""}
+    assert sides["passage"].examples[0] == "\nThe cat sat on the mat."  # as mteb joins title and text
+    assert sides["passage"].tokens == 3 + 4 + 5  # cat sat mat; dog chase ball park; weather was rain park all day ...
+    model = record.provenance.model
+    assert model.words.languages == {"default": "stop words: en, stemmer: english"}
+    assert "bm25s" in model.revision
+    assert record.provenance.versions["PyStemmer"]
+    assert run(config).n_executed == 0  # its fingerprint holds
+    assert (RunStore(config.run_folder).job_folder("bm25", "Words", record.fingerprint) / "samples.parquet").is_file()
+
+
+def test_the_language_of_own_data_decides_stop_words_and_stemmer_and_the_fingerprint(tmp_path):
+    english = _record(_config(tmp_path / "en", {"local": "Words", "type": "Retrieval"}, SEARCH))
+    task = {"local": "Words", "type": "Retrieval", "language": "deu"}
+    german = _record(_config(tmp_path / "de", task, SEARCH))
+    assert german.provenance.model.words.languages == {"default": "stop words: de, stemmer: german"}
+    assert german.fingerprint != english.fingerprint
+
+
+def test_scores_equal_mteb(tmp_path, text_pool):
+    case = CASES["Retrieval"](text_pool)
+    reference = case.reference
+    reference.metadata = reference.metadata.model_copy(update={"eval_langs": ["eng-Latn"]})
+    done = mteb.evaluate(mteb.get_model("mteb/baseline-bm25s"), reference, cache=None, show_progress_bar=False)
+    expected = mteb_scores(done.task_results[0].scores)
+    found = stored_scores(_record(_config(tmp_path, case.task, case.files)).scores)
+    assert found.keys() == expected.keys()
+    assert {key: (found[key], value) for key, value in expected.items() if not same(found[key], value)} == {}
+    assert 0 < found[next(key for key in found if "ndcg_at_10" in str(key))] < 1
+
+
+def test_every_candidate_is_scored_by_the_index_of_all_documents(tmp_path):
+    candidates = [{"query-id": "q1", "corpus-ids": ["dog", "cat"]}, {"query-id": "q2", "corpus-ids": ["cat", "rain"]}]
+    files = {**SEARCH, "top_ranked/test.jsonl": candidates}
+    record = _record(_config(tmp_path, {"local": "Order", "type": "Reranking"}, files))
+    assert record.main_score == 1.0
+    assert NOT_MTEBS in record.warnings
+    folder = RunStore(tmp_path / "results" / "words").job_folder("bm25", "Order", record.fingerprint)
+    ranked = pq.read_table(folder / "run.parquet").to_pylist()
+    assert [(row["query_id"], row["corpus_id"]) for row in ranked] == [
+        ("q1", "cat"),
+        ("q1", "dog"),
+        ("q2", "rain"),
+        ("q2", "cat"),
+    ]
+    assert ranked[1]["score"] == 0.0
+    searched = _record(_config(tmp_path / "search", {"local": "Words", "type": "Retrieval"}, SEARCH))
+    folder = RunStore(tmp_path / "search" / "results" / "words").job_folder("bm25", "Words", searched.fingerprint)
+    found = {(row["query_id"], row["corpus_id"]): row for row in pq.read_table(folder / "run.parquet").to_pylist()}
+    np.testing.assert_allclose(ranked[0]["score"], found["q1", "cat"]["score"])
+
+
+def test_beir_gives_the_score_of_mteb(tmp_path):
+    record = _record(_config(tmp_path, {"beir": "words"}, SEARCH))
+    assert record.main_score == 1.0
+
+
+def test_other_types_are_not_planned(tmp_path):
+    pairs = [{"sentence1": text(n), "sentence2": text(n + 1), "score": n % 5} for n in range(6)]
+    minilm = {"label": "minilm", "model": "builtin:all-MiniLM-L6-v2"}
+    config = _config(tmp_path, {"local": "Pairs", "type": "STS"}, {"test.jsonl": pairs}, models=[minilm])
+    assert [job.name for job in build_jobs(config)] == ["minilm on Pairs"]
+
+
+def test_a_missing_package_is_a_config_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.jobs.installed_bm25", lambda: None)
+    with pytest.raises(ConfigError, match=r"pip install 'e5-evaluation\[bm25\]'"):
+        build_jobs(_config(tmp_path, {"local": "Words", "type": "Retrieval"}, SEARCH))
+
+
+def test_options_of_vectors_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="bm25 ranks by words, so pooling can't be set"):
+        _config(
+            tmp_path,
+            {"local": "Words", "type": "Retrieval"},
+            SEARCH,
+            models=[{"label": "other", "model": "bm25", "pooling": "cls"}],
+        )

@@ -1,0 +1,74 @@
+"""A grid of settings: a row for each combination, planned and costed as such; faults are one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation import load_config
+from evaluation.config.models import RunConfig
+from evaluation.errors import ConfigError
+from evaluation.jobs import build_jobs
+from evaluation.planning.calibration import Calibration
+from evaluation.planning.estimate import estimate
+
+
+def _config(folder: Path, **model: Any) -> RunConfig:
+    first = {"label": "e5", "model": "builtin:multilingual-e5-small", **model}
+    second = {"label": "minilm", "model": "builtin:all-MiniLM-L6-v2"}
+    config = {"name": "grid", "models": [first, second], "tasks": [{"mteb": "SciFact"}]}
+    file = folder / "grid.yaml"
+    file.write_text(json.dumps(config, indent=1), encoding="utf-8")
+    return load_config(file)
+
+
+def test_every_combination_is_a_row(tmp_path):
+    config = _config(tmp_path, grid={"max_length": [128, 256], "pooling": ["mean", "cls"]})
+    assert [(model.label, model.max_length, model.pooling) for model in config.models] == [
+        ("e5,max_length=128,pooling=mean", 128, "mean"),
+        ("e5,max_length=128,pooling=cls", 128, "cls"),
+        ("e5,max_length=256,pooling=mean", 256, "mean"),
+        ("e5,max_length=256,pooling=cls", 256, "cls"),
+        ("minilm", None, None),
+    ]
+    assert RunConfig.model_validate(config.model_dump()).models == config.models
+
+
+def test_stored_forms_belong_to_each_combination(tmp_path):
+    config = _config(tmp_path, grid={"max_length": [128, 256]}, stored=["int8"])
+    labels = ["e5,max_length=128", "e5,max_length=128@int8", "e5,max_length=256", "e5,max_length=256@int8", "minilm"]
+    assert [model.label for model in config.models] == labels
+    lines = [config.place(("models", position)).partition(", ")[2] for position in range(5)]
+    assert len(set(lines[:4])) == 1  # all rows of an entry stand at its line
+    assert lines[4] != lines[0]
+
+
+def test_each_row_is_encoded_and_costed_by_itself(tmp_path):
+    config = _config(tmp_path, grid={"max_length": [128, 512]})
+    first, second, _ = estimate(config, build_jobs(config), Calibration()).jobs
+    assert first.own_texts == second.own_texts is not None
+    assert first.own_tokens is not None
+    assert second.own_tokens is not None
+    assert 0 < first.own_tokens < second.own_tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"grid": {"max_lenght": [128]}}, "unknown key 'max_lenght' in models[0].grid; nearest: 'max_length'"),
+        ({"grid": {"max_length": [2]}}, "models[0].grid.max_length[0] is 2"),
+        ({"grid": {"pooling": ["max"]}}, "allowed: mean, cls, last"),
+        ({"grid": {"pooling": ["cls", "cls"]}}, "pooling has cls twice; remove one"),
+        ({"grid": {}}, "it needs at least one of max_length and pooling"),
+        ({"grid": {"max_length": [128]}, "max_length": 64}, "max_length is set both in grid: and beside it"),
+        ({"grid": {"max_length": [128]}, "model": "bm25"}, "bm25 ranks by words, so grid can't be set"),
+    ],
+)
+def test_faults_are_one_sentence(tmp_path, model, says):
+    with pytest.raises(ConfigError) as found:
+        _config(tmp_path, **model)
+    assert says in str(found.value)
+    assert len(found.value.problems) == 1
