@@ -118,6 +118,13 @@ class Ledger:
         self._manifest = self._manifest.model_copy(update={"ended": _now(), "executor": dict(facts)})
         self.write()
 
+    @property
+    def jobs_changed(self) -> bool:
+        """Whether run.json lists other jobs, or in another order, than after the last start."""
+        before = self._before.jobs if self._before is not None else ()
+        now = self.store.read_run().jobs
+        return [(job.key, job.fingerprint) for job in before] != [(job.key, job.fingerprint) for job in now]
+
     def write(self) -> None:
         """Stores run.json."""
         with self.turn():

@@ -22,12 +22,14 @@ class RunOutcome:
         records: The records of all jobs, in the config's order; interrupted jobs are missing.
         n_executed: Number of jobs that ran now; the others were stored already.
         is_part: Whether other parts of the run may still be running.
+        jobs_changed: Whether the run lists other jobs than after the last start.
     """
 
     folder: Path
     records: list[JobRecord] = field(default_factory=list)
     n_executed: int = 0
     is_part: bool = False
+    jobs_changed: bool = False
 
     def __repr__(self) -> str:
         """One line: how many jobs have a score, and where they are stored."""

@@ -202,6 +202,7 @@ def _run_jobs(
     outcome.records = [stored[job.key] for job in jobs]
     with ledger.turn():
         ledger.finish(executor.facts() if waiting else None)
+        outcome.jobs_changed = ledger.jobs_changed
         reporter.run_ended(outcome)
     return outcome
 

@@ -78,7 +78,8 @@ class _Reporter(ConsoleReporter):
 
     def run_ended(self, outcome: RunOutcome) -> None:
         records = RunStore(outcome.folder).current_records(skip_damaged=True)
-        write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0 and not outcome.is_part)
+        unchanged = outcome.n_executed == 0 and not outcome.is_part and not outcome.jobs_changed
+        write_summaries(outcome.folder, records, only_stored=unchanged)
 
 
 def log_file(part: Part | None) -> str:
@@ -195,7 +196,8 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
     Args:
         folder: The run's folder.
         records: The records that summary.csv shows.
-        only_stored: No job ran now, so that a file that differs was damaged or never finished; a warning says so.
+        only_stored: No job ran now and the run lists the same jobs as before, so that a file that differs was damaged
+            or never finished; a warning says so.
     """
     from evaluation.analysis.frame import records_frame
 
