@@ -35,7 +35,9 @@ from measuring import last_line
 from ray.cluster_utils import Cluster
 
 from evaluation.adapters.embedding import CORPUS_BLOCK, Documents
-from evaluation.config.models import ModelConfig, MtebTask, RunConfig, Runtime
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig, Runtime
+from evaluation.config.task_config import MtebTask
 from evaluation.execution.ray.pool import WorkerPool
 from evaluation.execution.ray.spread_encoder import SpreadEncoder
 from evaluation.execution.ray.worker import pack_texts

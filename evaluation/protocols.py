@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from evaluation.config.models import ProtocolChange, ProtocolConfig, RunConfig
+from evaluation.config.run_config import ProtocolChange, ProtocolConfig, RunConfig
 
 Side = Literal["query", "passage", "text"]
 """Which text of a task: a query, a document, or a text of a task without sides."""

@@ -7,7 +7,7 @@ from typing import Any
 import mteb
 from mteb.models.model_meta import ModelMeta
 
-from evaluation.config.models import ModelConfig
+from evaluation.config.model_config import ModelConfig
 from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.names import original_name
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from evaluation.config.models import ConfigPath
+from evaluation.config.run_config import ConfigPath
 
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _WILDCARD: Final = re.compile(r"[*?\[]")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from evaluation.config.models import ConfigPath
+from evaluation.config.run_config import ConfigPath
 
 EXTENSION_PREFIX: Final = "x-"
 """Top-level keys for anchors, as in Docker Compose; their values reach no option except through YAML's aliases."""

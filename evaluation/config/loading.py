@@ -14,11 +14,10 @@ from evaluation.config.checkpoint_folders import expand_folders, moved_lines
 from evaluation.config.endpoint_keys import url_fault
 from evaluation.config.expansion import expand_paths, without_extensions
 from evaluation.config.grid import Grid
-from evaluation.config.models import (
-    TASK_KINDS,
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import (
     ConfigPath,
     Limit,
-    ModelConfig,
     ProtocolChange,
     ProtocolConfig,
     RunConfig,
@@ -26,6 +25,7 @@ from evaluation.config.models import (
     name_problems,
 )
 from evaluation.config.stored_forms import Rescoring, StoredForm
+from evaluation.config.task_config import TASK_KINDS
 from evaluation.config.yaml_reading import dotted, read_yaml
 from evaluation.errors import ConfigError
 from evaluation.system.nearest_names import nearest_hint

@@ -1,6 +1,6 @@
 """Writes configs/schema.json for editors and configs/README.md for people, from the config's models.
 
-Run it as `python -m evaluation.config.schema`. Names, types and descriptions are those of `evaluation.config.models`.
+Run it as `python -m evaluation.config.schema`. Names, types and descriptions are those of the declared models.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.config.expansion import EXTENSION_PREFIX
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 
 SCHEMA_FILE = Path(__file__).parents[2] / "configs" / "schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,8 +39,7 @@ def render_reference() -> str:
     schema = build_schema()
     parts = [
         "# Config reference",
-        "Generated from `evaluation/config/models.py` by `make schema`. Unknown keys, wrong types and unknown names "
-        "are errors.",
+        "Generated from `evaluation/config/` by `make schema`. Unknown keys, wrong types and unknown names are errors.",
         *_reference_table("The file", schema, schema["$defs"]),
     ]
     for name, definition in schema["$defs"].items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from evaluation.config.models import ConfigPath
+from evaluation.config.run_config import ConfigPath
 from evaluation.system.limited_reading import compose_yaml, construct_yaml
 
 _MAX_DEPTH, _MAX_CHARACTERS, _MAX_VALUES = 50, 1 << 19, 100_000

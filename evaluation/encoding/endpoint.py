@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.config.models import EndpointConfig, ModelConfig
+from evaluation.config.model_config import EndpointConfig, ModelConfig
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.cache import hash_texts
 from evaluation.encoding.cache_files import CachedShard

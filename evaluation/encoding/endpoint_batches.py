@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from evaluation.config.models import EndpointConfig
+from evaluation.config.model_config import EndpointConfig
 from evaluation.encoding.endpoint_answers import Answer, check_widths, read_answer
 from evaluation.encoding.endpoint_requests import EndpointClient, Refusal
 from evaluation.errors import EmptyTextError, ModelError

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from evaluation.config.endpoint_keys import host_of, is_readable_on_the_way
-from evaluation.config.models import EndpointConfig
+from evaluation.config.model_config import EndpointConfig
 from evaluation.errors import ModelError
 from evaluation.system.redaction import MIN_SECRET_LENGTH, add_secret_variable
 

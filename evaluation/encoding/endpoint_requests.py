@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import requests
 import urllib3
 
-from evaluation.config.models import EndpointConfig
+from evaluation.config.model_config import EndpointConfig
 from evaluation.encoding.endpoint_answers import server_words
 from evaluation.encoding.endpoint_keys import endpoint_session
 from evaluation.errors import EncodingError, ModelError

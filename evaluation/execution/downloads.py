@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import DataError, EvaluationError, UsageError
 from evaluation.hub import cache, client, lock
 from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder

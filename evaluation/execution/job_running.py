@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evaluation.config.models import UNDECIDED
+from evaluation.config.run_config import UNDECIDED
 from evaluation.config.stored_forms import PLAIN
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.run_lock import PARTS_FOLDER
 from evaluation.jobs import Job

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder

@@ -18,7 +18,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evaluation.config.models import ModelConfig, RunConfig, name_problems
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig, name_problems
 from evaluation.errors import UsageError
 from evaluation.system.atomic_files import make_folder, reason
 from evaluation.system.cache_folder import user_cache_dir

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-from evaluation.config.models import UNDECIDED, RunConfig
+from evaluation.config.run_config import UNDECIDED, RunConfig
 from evaluation.errors import EvaluationError
 from evaluation.execution.reporting import Reporter
 from evaluation.execution.resolving import find_checkpoint

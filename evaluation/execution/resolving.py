@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.encoding.backends import reference_settings
 from evaluation.encoding.encoder import Encoder
 from evaluation.encoding.endpoint import endpoint_checkpoint

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.ledger import Ledger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import build_jobs
 from evaluation.records.run_manifest import RunManifest

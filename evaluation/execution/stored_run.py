@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError, StoreError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.provenance import metric_versions, versions

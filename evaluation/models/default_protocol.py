@@ -5,7 +5,8 @@ What it is made of counts, never the name of its folder. Knows no task and no pr
 
 from __future__ import annotations
 
-from evaluation.config.models import UNDECIDED, ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import UNDECIDED, RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.declarations import Declarations, read_declarations

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
 from evaluation.models.names import is_bm25, is_builtin, is_folder_name

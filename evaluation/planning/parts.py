@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.config.models import ModelConfig, RunConfig
+from evaluation.config.model_config import ModelConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import Job
 from evaluation.models.names import is_bm25, is_builtin, is_folder_name

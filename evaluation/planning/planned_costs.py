@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError
 from evaluation.jobs import Job
 from evaluation.planning.calibration import Calibration

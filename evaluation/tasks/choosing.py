@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from evaluation.config.models import LocalTask, RunConfig
+from evaluation.config.run_config import RunConfig
+from evaluation.config.task_config import LocalTask
 from evaluation.protocols import ModelProtocol, TaskTraits, task_rules
 from evaluation.tasks.folder_choice import ConfigFaults, Folder, FolderReader
 from evaluation.tasks.index import load_index

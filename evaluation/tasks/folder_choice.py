@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluation.config.models import ConfigPath, RunConfig
+from evaluation.config.run_config import ConfigPath, RunConfig
 from evaluation.errors import DataError
 from evaluation.hub.cache import hub_cache
 from evaluation.tasks.local.folders import LocalData, available_splits, read_local_data, subfolders

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from evaluation.config.models import BeirTask, BenchmarkTasks, ConfigPath, MtebTask
+from evaluation.config.run_config import ConfigPath
+from evaluation.config.task_config import BeirTask, BenchmarkTasks, MtebTask
 from evaluation.system.nearest_names import nearest_hint
 from evaluation.tasks.folder_choice import ConfigFaults
 from evaluation.tasks.index import load_index

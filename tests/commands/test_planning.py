@@ -14,7 +14,8 @@ from support.fake_runs import job_record
 
 from evaluation import run
 from evaluation.commands.run_benchmark.plan import fitting, plan_run
-from evaluation.config.models import EndpointConfig, RunConfig
+from evaluation.config.model_config import EndpointConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.jobs import build_jobs

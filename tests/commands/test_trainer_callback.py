@@ -13,7 +13,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from evaluation import EvaluationCallback
 from evaluation.config.loading import load_config
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.config.loading import load_config
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evaluation import load_config
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import ConfigError
 from evaluation.jobs import build_jobs
 from evaluation.planning.calibration import Calibration

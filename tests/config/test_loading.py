@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from evaluation.config import schema as config_schema
 from evaluation.config.loading import load_config
-from evaluation.config.models import BeirTask, BenchmarkTasks, LocalTask, MtebTask, RunConfig
+from evaluation.config.run_config import RunConfig
+from evaluation.config.task_config import BeirTask, BenchmarkTasks, LocalTask, MtebTask
 from evaluation.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.embedding_server import EmbeddingServer, Reply, vector_of
 
-from evaluation.config.models import ModelConfig
+from evaluation.config.model_config import ModelConfig
 from evaluation.encoding import endpoint_requests
 from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
 from evaluation.encoding.settings import EncoderSettings

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from evaluation.config.endpoint_keys import is_readable_on_the_way, key_fault
-from evaluation.config.models import EndpointConfig
+from evaluation.config.model_config import EndpointConfig
 from evaluation.encoding.endpoint_keys import endpoint_session
 from evaluation.errors import ModelError
 from evaluation.system.redaction import hide

@@ -13,7 +13,7 @@ from support.small_runs import write_small_run
 
 from evaluation import run
 from evaluation.config.loading import load_config
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.execution.models_in_memory import _sweep as sweep
 from evaluation.execution.runner import RunOptions

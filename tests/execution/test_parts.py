@@ -11,7 +11,7 @@ from support.small_runs import write_small_run
 from evaluation import check_regression, load_config, results_frame, run
 from evaluation.analysis.run_view import read_run_view
 from evaluation.commands.run_benchmark.run import run_tables
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.execution.runner import RunOptions
 from evaluation.planning.parts import Part

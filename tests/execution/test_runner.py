@@ -25,7 +25,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 from evaluation import load_config, results_frame, run
 from evaluation.analysis.frame import COLUMNS, SUMMARY_COLUMNS
 from evaluation.commands.run_benchmark.command import main
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.execution import local_executor
 from evaluation.execution.local_executor import LocalExecutor
 from evaluation.execution.reporting import Reporter, RunOutcome

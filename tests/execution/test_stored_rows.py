@@ -12,7 +12,7 @@ from support.small_runs import write_small_run
 from evaluation import check_regression, load_config, results_frame, run
 from evaluation.analysis.frame import records_frame
 from evaluation.analysis.handover.exports import write_model_cards
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.encoding.encoder import Encoder
 from evaluation.errors import ConfigError
 from evaluation.execution.runner import RunOptions

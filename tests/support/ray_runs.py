@@ -14,7 +14,7 @@ from support.data import text
 from support.small_runs import write_small_run
 
 from evaluation import load_config, run
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.execution.ray.address import prepare
 from evaluation.execution.reporting import Reporter, RunOutcome, WorkerProgress
 from evaluation.records.job_record import JobRecord

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from evaluation.config.models import RayConfig
+from evaluation.config.run_config import RayConfig
 
 CLUSTERS = Path(__file__).parents[2] / "docs" / "clusters"
 

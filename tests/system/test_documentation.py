@@ -25,7 +25,7 @@ from support.documentation import REPOSITORY, Block, anchors, blocks, links, pag
 
 from evaluation import run
 from evaluation.config.loading import load_config
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 
 COMMANDS = {
     "run-benchmark": "run_benchmark.command",

@@ -20,7 +20,7 @@ import requests
 from support.data import text
 
 from evaluation import load_config, run
-from evaluation.config.models import ModelConfig
+from evaluation.config.model_config import ModelConfig
 from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
 from evaluation.encoding.endpoint_store import EndpointStore, cosines
 from evaluation.encoding.settings import EncoderSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.analysis.run_view import RunView
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.models.names import is_builtin, is_folder_name
 from evaluation.records.job_record import JobRecord
 from evaluation.records.origin import Checkout, Hardware

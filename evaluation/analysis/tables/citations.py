@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from evaluation.analysis.comparison.types import Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import points, span
-from evaluation.config.models import NAMED_PROTOCOLS
+from evaluation.config.run_config import NAMED_PROTOCOLS
 from evaluation.errors import ComparisonError
 from evaluation.jobs import METRIC_DISTRIBUTIONS
 from evaluation.records.job_record import JobRecord

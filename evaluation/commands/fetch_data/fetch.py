@@ -12,7 +12,7 @@ from rich.table import Table
 
 from evaluation.commands.console import writing_to
 from evaluation.commands.run_benchmark.run import quieten_libraries
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import ConfigError, EvaluationError
 from evaluation.hub.cache import HubError, hub_cache, is_offline
 from evaluation.hub.lock import LOCK_VERSION, lock_file

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from evaluation.commands.run_benchmark.progress import ConsoleReporter
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.execution.reporting import Reporter, RunOutcome
 from evaluation.execution.runner import RunOptions
 from evaluation.execution.runner import run as run_jobs

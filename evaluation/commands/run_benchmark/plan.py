@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import Job
 from evaluation.models.default_protocol import protocol_of

@@ -24,7 +24,7 @@ from evaluation.analysis.tables.table import Table
 from evaluation.commands.console import shown
 from evaluation.commands.display import output_failure
 from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import build_jobs
 from evaluation.records.job_record import JobRecord

@@ -8,7 +8,7 @@ from typing import Any, Final
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from evaluation.commands.run_benchmark.in_python import run
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError
 from evaluation.execution.reporting import RunOutcome
 from evaluation.execution.runner import RunOptions

@@ -18,7 +18,7 @@ from typing import Any
 
 import ray
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, failed_job, run_job
 from evaluation.execution.local_executor import job_fingerprint

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import ray
 
-from evaluation.config.models import RayConfig, Runtime
+from evaluation.config.run_config import RayConfig, Runtime
 
 
 class Place(NamedTuple):

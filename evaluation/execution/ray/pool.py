@@ -18,7 +18,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError, WorkerError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.provenance import metric_versions

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from evaluation.config.models import RunConfig
+from evaluation.config.run_config import RunConfig
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.pooling import l2_normalize
 from evaluation.encoding.settings import EncoderSettings, resolve_device

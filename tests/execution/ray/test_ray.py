@@ -21,7 +21,7 @@ from support.ray_runs import (
 )
 
 from evaluation import run
-from evaluation.config.models import RayConfig
+from evaluation.config.run_config import RayConfig
 from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution import runner
 from evaluation.execution.provenance import metric_versions
