@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from evaluation.config.stored_forms import PLAIN
 from evaluation.records.job_record import JobRecord
 
 if TYPE_CHECKING:
+    from evaluation.analysis.statistics.contributions import Floats
     from evaluation.analysis.statistics.loss_verdicts import LossVerdict, PairedChange
     from evaluation.analysis.statistics.paired_tests import Difference, Sample
+    from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 _ROUNDING = 1e-12
 _MOST_RESAMPLED = 5_000
@@ -117,7 +119,7 @@ def _paired(form: Sample, own: Sample) -> PairedChange:
     import numpy as np
 
     from evaluation.analysis.statistics.contributions import estimate, stacked
-    from evaluation.analysis.statistics.loss_verdicts import PairedChange
+    from evaluation.analysis.statistics.loss_verdicts import PairedChange, skewness_of
     from evaluation.analysis.statistics.paired_tests import matched_contributions
 
     paired = form.contributions - matched_contributions(form, own)
@@ -129,6 +131,7 @@ def _paired(form: Sample, own: Sample) -> PairedChange:
         n=len(of_units),
         n_lost=int((of_units < -_ROUNDING).sum()),
         largest_loss=float(max(-of_units.min(), 0.0)),
+        skewness=float(skewness_of(found.residuals, found.error)),
     )
 
 
@@ -172,9 +175,22 @@ def _mean(
         n=sum(change.n for change in changes),
         n_lost=sum(change.n_lost for change in changes),
         largest_loss=max(change.largest_loss for change in changes),
+        skewness=_skewness_of_mean([found for found, _ in differences], whole),
     )
     note = f"without {', '.join(left_out)}" if left_out else ""
     return replace(row, verdict=judge_loss(change, margin / 100), change=100 * whole.value, note=note)
+
+
+def _skewness_of_mean(differences: Sequence[Difference], whole: SuiteDifference) -> float:
+    """Returns the skewness of the mean over tasks; tasks with the same units move it together."""
+    from evaluation.analysis.statistics.loss_verdicts import skewness_of
+
+    together: dict[Hashable, Floats] = {}
+    for at, found in enumerate(differences):
+        if found.p_drop is not None and found.residuals is not None:
+            key = found.unit_ids or at, len(found.residuals)
+            together[key] = together.get(key, 0.0) + found.residuals / whole.n_tasks
+    return float(sum(skewness_of(residuals, whole.error) for residuals in together.values()))
 
 
 def _tested(rows: Sequence[StoredRow], mean: StoredRow) -> StoredRow:

@@ -1,19 +1,24 @@
 """Judges whether a smaller form loses more than a margin: ruled out, shown, or inconclusive. All numbers are 0-1.
 
 "No significant loss" is not "no loss": here a loss of more than the margin must itself be ruled out, by the lower end
-of the two-sided 95 % interval of the change. Student's interval can't see a rare loss that the sample happens to lack.
-So where fewer than `FEW_LOST` units lost, the upper limit of Clopper and Pearson (1934) of the share of units that
-lose, times the largest loss seen (the whole scale where none is), must lie below the margin as well.
+of the two-sided 95 % interval of the change. Where most units keep their score and a few lose much, Student's lower end
+is too high: samples with few losses have a high mean and a small error. Two further conditions apply:
+
+- Where the changes are skewed towards losses, t after the transformation of Hall (1992, "On the removal of skewness by
+  transformation", JRSS B 54:221-228) must rule the loss out as well.
+- A sample can lack a rare loss altogether. Where fewer than `FEW_LOST` units lost, the upper limit of Clopper and
+  Pearson (1934) of the share of units that lose, times the largest loss seen (the whole scale where none is), must lie
+  below the margin as well.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, betaincinv, stdtr, stdtrit
+from scipy.special import bdtr, stdtr, stdtrit
 
 LossOutcome = Literal["ruled out", "shown", "inconclusive", "not tested"]
 
@@ -39,6 +44,7 @@ class PairedChange:
         n: Independent units.
         n_lost: Units that lost.
         largest_loss: The largest loss of a unit, above 0; 0 where none lost.
+        skewness: Of the change, not of a unit: it falls with the square root of n. Below 0 where few units lose much.
     """
 
     value: Any
@@ -47,6 +53,7 @@ class PairedChange:
     n: Any
     n_lost: Any
     largest_loss: Any
+    skewness: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +77,28 @@ class LossVerdict:
 
 def change_of(differences: Floats) -> PairedChange:
     """Returns the change of independent units from their (..., N) differences."""
-    n = differences.shape[-1]
+    n, value = differences.shape[-1], differences.mean(axis=-1)
+    error = differences.std(axis=-1, ddof=1) / np.sqrt(n)
     return PairedChange(
-        value=differences.mean(axis=-1),
-        error=differences.std(axis=-1, ddof=1) / np.sqrt(n),
+        value=value,
+        error=error,
         df=n - 1,
         n=n,
         n_lost=(differences < 0).sum(axis=-1),
         largest_loss=np.maximum(-differences.min(axis=-1), 0.0),
+        skewness=skewness_of((differences - value[..., None]) / n, error),
     )
+
+
+def skewness_of(residuals: Floats, error: Any) -> Any:
+    """Returns the skewness of a sum of independent units.
+
+    Args:
+        residuals: (..., K) how far each unit moves the sum.
+        error: (...) standard error of the sum.
+    """
+    third, cubed = (residuals**3).sum(axis=-1), np.asarray(error, float) ** 3
+    return np.divide(third, cubed, out=np.zeros_like(third), where=cubed > 0)
 
 
 def interval_ends(change: PairedChange) -> tuple[Any, Any]:
@@ -89,13 +109,20 @@ def interval_ends(change: PairedChange) -> tuple[Any, Any]:
 
 def p_no_loss(change: PairedChange, margin: float) -> Any:
     """Returns the one-sided p of a loss of the margin or more; at most `ONE_SIDED` where that is ruled out."""
-    error, room = np.asarray(change.error, float), np.asarray(change.value, float) + margin
+    error, room = np.broadcast_arrays(np.asarray(change.error, float), np.asarray(change.value, float) + margin)
     distance = np.divide(room, error, out=np.where(room > 0, np.inf, -np.inf), where=error > 0)
-    p = stdtr(change.df, -distance)
+    p = stdtr(change.df, -_less_skewed(distance, np.asarray(change.skewness, float)))
     worst = np.where(change.n_lost > 0, change.largest_loss, _SCALE)
     share = np.minimum(margin / np.maximum(worst, 1e-12), 1.0)
     p_share = np.where(share < 1.0, bdtr(change.n_lost, change.n, share), 0.0)
     return np.where(change.n_lost < FEW_LOST, np.maximum(p, p_share * ONE_SIDED / _SHARE_LEVEL), p)
+
+
+def _less_skewed(t: Any, skewness: Any) -> Any:
+    """Returns t after Hall's transformation where that lowers it: where the changes are skewed towards losses."""
+    finite = np.where(np.isfinite(t), t, 0.0)
+    correction = skewness * (finite**2 / 3.0 + 1.0 / 6.0) + skewness**2 * finite**3 / 27.0
+    return t + np.where(skewness < 0, np.minimum(correction, 0.0), 0.0)
 
 
 def judge_loss(change: PairedChange, margin: float) -> LossVerdict:
@@ -123,14 +150,14 @@ def _n_needed(change: PairedChange, margin: float) -> int | None:
         return None
     reach = float(stdtrit(change.df, 1.0 - ONE_SIDED)) * float(change.error)
     least = int(np.ceil(change.n * max(1.0, (reach / distance) ** 2)))
-    if change.value < -margin or change.n_lost >= FEW_LOST:
+    if change.value < -margin:
         return least
-    worst = float(change.largest_loss) if change.n_lost else _SCALE
-    share = float(change.n_lost) / change.n
     sizes = np.unique(np.geomspace(least, 1_000 * least, 3_000).astype(np.int64))
-    lost = share * sizes
-    limits = betaincinv(lost + 1, sizes - lost, 1 - _SHARE_LEVEL) * worst
-    enough = np.flatnonzero((lost >= FEW_LOST) | (limits < margin))
+    lost, shrink = np.ceil(change.n_lost * (sizes / change.n) - 1e-9), np.sqrt(change.n / sizes)
+    larger = replace(
+        change, error=change.error * shrink, n=sizes, n_lost=lost, skewness=float(change.skewness) * shrink
+    )
+    enough = np.flatnonzero(p_no_loss(larger, margin) <= ONE_SIDED)
     return int(sizes[enough[0]]) if len(enough) else None
 
 

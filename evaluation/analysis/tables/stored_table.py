@@ -54,7 +54,7 @@ def _notes(found: StoredComparison) -> tuple[str, ...]:
     return (
         "Changes are against the same model's own vectors (float32), paired by unit, with a two-sided 95 % interval. "
         f"A loss of more than {found.margin:g} points is ruled out where the interval's lower end lies above "
-        f"-{found.margin:g} (and, where fewer than 10 units lost, rare losses can't add up to more), and shown where "
-        "the upper end lies below that.",
+        f"-{found.margin:g}, also after correction for skewness towards losses (and, where fewer than 10 units lost, "
+        "rare losses can't add up to more), and shown where the upper end lies below that.",
         *(f"The mean is {note}: {', '.join(labels)}." for note, labels in left_out.items()),
     )

@@ -8,11 +8,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.small_runs import write_small_run
 
 from evaluation import compare, load_config, run
+from evaluation.analysis.comparison.stored_rows import _skewness_of_mean
 from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
+from evaluation.analysis.statistics.paired_tests import Difference
+from evaluation.analysis.statistics.suite_tests import suite_difference
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
 from evaluation.analysis.tables.formats import render_latex, render_plain
@@ -71,6 +75,18 @@ def test_few_queries_are_inconclusive_with_the_number_that_would_decide(compared
     assert half.verdict is not None and half.verdict.outcome == "inconclusive" and half.verdict.n_needed is not None
     assert 295 <= half.verdict.n_needed <= 305
     assert f"{half.verdict.n_needed:,} units would decide" in render_plain(comparison_tables(compared))
+
+
+@pytest.mark.parametrize(("ids", "expected"), [("ab", -(2**-0.5)), ("aa", -1.0)])
+def test_tasks_with_the_same_units_keep_their_skewness_in_the_mean(ids: str, expected: float) -> None:
+    """One unit of 100 carries all: skewness is near -1; of the mean of two independent sums 1 / sqrt(2) of it."""
+    residuals = np.where(np.arange(100) == 0, -0.99, 0.01) / 100
+    error = float(np.sqrt((residuals**2).sum() * 100 / 99))
+    tasks = [
+        Difference(-0.01, None, 1.0, 0.5, 100, n_changed=1, error=error, df=99, residuals=residuals, unit_ids=((own,),))
+        for own in ids
+    ]
+    assert _skewness_of_mean(tasks, suite_difference(tasks)) == pytest.approx(expected, abs=0.03)
 
 
 def test_every_format_has_the_stored_forms(compared: Comparison) -> None:
