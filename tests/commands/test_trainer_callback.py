@@ -44,13 +44,12 @@ def model(tiny_checkpoint: Path) -> SentenceTransformer:
 
 
 def end_step(callback: EvaluationCallback, model: object, step: int) -> TrainerControl:
-    """What a trainer does at the end of a step; its arguments, which need accelerate, are not read."""
+    """What a trainer does at the end of a step; its arguments are not read."""
     state = TrainerState(global_step=step)
     return callback.on_step_end(cast(TrainingArguments, None), state, TrainerControl(), model=model)
 
 
 def test_trainer_of_five_steps_writes_a_series(config: RunConfig, model: SentenceTransformer, tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.losses import CosineSimilarityLoss

@@ -85,6 +85,7 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
         keys: (label, task) of the jobs that count; None: all.
     """
     config = view.manifest.config
+    places = places_of(config)
     return [
         ScoredModel(
             label=label,
@@ -95,12 +96,21 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
             protocol=next(job.protocol for job in view.manifest.jobs if job.label == label),
             benchmarks=_whole_benchmarks(config),
             tasks=tasks,
-            place=_place(config, label),
+            place=places.get(label),
         )
         for label in view.labels
         if (tasks := view.tasks(label, keys))
         for origin in [_origin(view, label)]
     ]
+
+
+def places_of(config: Mapping[str, Any]) -> dict[str, tuple[str, float]]:
+    """Label -> series and step, of the checkpoints that a stored config lists, whether they ran or not."""
+    return {
+        str(entry.get("label")): (series, float(step))
+        for entry in _entries(config, "models")
+        if isinstance(series := entry.get("series"), str) and isinstance(step := entry.get("step"), int | float)
+    }
 
 
 def chosen(models: list[ScoredModel], patterns: Sequence[str]) -> list[ScoredModel]:
@@ -212,12 +222,6 @@ def _origin(view: RunView, label: str) -> ModelProvenance | None:
 
 def _declared(config: Mapping[str, Any], label: str) -> str:
     return str(next((model.get("model") for model in _entries(config, "models") if model.get("label") == label), label))
-
-
-def _place(config: Mapping[str, Any], label: str) -> tuple[str, float] | None:
-    entry = next((model for model in _entries(config, "models") if model.get("label") == label), {})
-    series, step = entry.get("series"), entry.get("step")
-    return (series, float(step)) if isinstance(series, str) and isinstance(step, int | float) else None
 
 
 def _entries(config: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from evaluation.analysis.comparison.columns import ScoredModel
@@ -55,16 +54,15 @@ def summarize(
     ]
     builder = _Builder(sources, {task: row.task for task, row in row_of.items()}, scores, baseline)
     common = [task for task in types if all(task in own for own in scores)]
-    kinds = Counter(types.values())
+    kinds = dict.fromkeys(types.values())
     by_type = 1 < len(kinds) < len(types)  # else they repeat the rows, or the mean over all
+    per_model = [means_by_type(own, types) for own in scores]
+    of_types = {kind: [own[kind] for own in per_model] for kind in kinds if by_type}
     aggregates = [
-        builder.means(f"Mean of {n} {kind}", "type", [means_by_type(own, types)[kind] for own in scores], kind)
-        for kind, n in kinds.items()
-        if by_type
+        builder.means(f"Mean of {_counted(means)} {kind}", "type", means, kind) for kind, means in of_types.items()
     ]
-    whole = builder.means(
-        f"Mean over {len(types)} tasks", "mean", [mean_over_tasks(own, list(types)) for own in scores]
-    )
+    over_all = [mean_over_tasks(own, list(types)) for own in scores]
+    whole = builder.means(f"Mean over {_counted(over_all)} tasks", "mean", over_all)
     aggregates.append(builder.with_evidence(whole, list(types), evidence, published))
     if any(set(own) & set(types) != set(common) for own in scores) and len(common) > 1:
         name = f"Mean over the {len(common)} tasks of all"
@@ -76,6 +74,13 @@ def summarize(
     if len(sources) > 1:
         aggregates.append(_borda(scores, list(types)))
     return benchmark, tuple(aggregates)
+
+
+def _counted(means: Sequence[Mean]) -> str:
+    """The number of tasks of means over one set, such as "3"; "2 of 3" where each is over two of them."""
+    n_tasks = means[0].n_tasks
+    n_scored = {n_tasks - len(mean.missing) for mean in means if mean.value is not None}
+    return f"{n_scored.pop()} of {n_tasks}" if len(n_scored) == 1 and n_tasks not in n_scored else str(n_tasks)
 
 
 class _Builder:

@@ -212,7 +212,7 @@ class Aggregate:
     """A summary over tasks, with a cell per column.
 
     Attributes:
-        name: Such as "Mean over 56 tasks".
+        name: Such as "Mean over 56 tasks"; "Mean over 50 of 56 tasks" where that holds for every value.
         kind: mean (over all tasks), common (over the tasks that every column has), type (over the tasks of one type),
             type_means (mean of the types' means), borda (rank as mteb defines it).
         type: The task type of kind "type".

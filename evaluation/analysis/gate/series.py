@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.analysis.comparison.columns import models_of
+from evaluation.analysis.comparison.columns import ScoredModel, models_of, places_of
 from evaluation.analysis.comparison.compare import compare_models
 from evaluation.analysis.comparison.series import Checkpoint, Series, find_series
 from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.gate.rule import NEGLIGIBLE, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.number_formats import p_equation
-from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.run_view import ScoredJob, read_run_view
 from evaluation.errors import ComparisonError, UsageError
 
 
@@ -39,7 +40,7 @@ class SeriesRule(GateRule):
 def check_series(
     run: str | Path, *, max_drop: float = 1.0, alpha: float = 0.05, require_conclusive: bool = False
 ) -> GateReport:
-    """Judges the newest checkpoint of each series of a run.
+    """Judges the newest checkpoint of each series of a run; earlier ones without any score are left out.
 
     Args:
         run: A run's folder whose config has folders: in models.
@@ -54,16 +55,14 @@ def check_series(
     rule = SeriesRule(max_drop, alpha, require_conclusive)
     snapshot = read_run(Path(run))
     view = read_run_view(Path(run))
-    models = [model for model in models_of(view) if model.place is not None]
+    places = places_of(view.manifest.config)
     newest = {
-        max((own for own in models if own.place and own.place[0] == name), key=lambda own: own.place or ("", 0)).label
-        for name in dict.fromkeys(model.place[0] for model in models if model.place)
+        name: max((label for label, place in places.items() if place[0] == name), key=lambda label: places[label])
+        for name in dict.fromkeys(name for name, _ in places.values())
     }
-    faults = [
-        Check(job.label, job.task, Verdict.FAILED, reason=f"no score: {job.fault}")
-        for job in snapshot.jobs
-        if job.fault and job.label in newest
-    ]
+    faults = [fault for label in newest.values() for fault in _faults(label, snapshot.jobs)]
+    in_series = [model for model in models_of(view) if model.place is not None]
+    models = [model for model in in_series if any(task.score is not None for task in model.tasks.values())]
     try:
         options = ComparisonOptions(alpha=alpha)
         series = find_series(compare_models(models, baseline=None, mixed=False, options=options)) if models else ()
@@ -74,9 +73,27 @@ def check_series(
             f"--series: {run} holds no two checkpoints of one series with a common task that can be tested; name them "
             "with folders: under models: in the config, such as folders: checkpoints/step-*."
         )
-    checks = tuple(check for one in series for check in _checks(one, rule))
-    notes = tuple(one.sentence for one in series)
+    judged = [one for one in series if one.checkpoints[-1].step == places[newest[one.name]][1]]
+    checks = tuple(check for one in judged for check in _checks(one, rule))
+    notes = (
+        *(one.sentence for one in series),
+        *_left_out(in_series, [*newest.values(), *(model.label for model in models)]),
+    )
     return GateReport(str(run), "its earlier checkpoints", rule, tuple(faults), checks, notes)
+
+
+def _faults(label: str, jobs: Sequence[ScoredJob]) -> list[Check]:
+    """What the newest checkpoint has no score on; one check where none of its jobs has ended."""
+    own = [job for job in jobs if job.label == label]
+    if all(job.record is None for job in own):
+        return [Check(label, "all tasks", Verdict.FAILED, reason="it has not been run yet; start its config again")]
+    return [Check(label, job.task, Verdict.FAILED, reason=f"no score: {job.fault}") for job in own if job.fault]
+
+
+def _left_out(models: Sequence[ScoredModel], known: Collection[str]) -> tuple[str, ...]:
+    """A sentence with the checkpoints that nothing else in the report speaks of."""
+    names = [model.label for model in models if model.label not in known]
+    return (f"Left out, because they have no score: {', '.join(names)}.",) if names else ()
 
 
 def _checks(series: Series, rule: GateRule) -> list[Check]:
@@ -105,5 +122,6 @@ def _check(series: Series, newest: Checkpoint, other: Checkpoint, what: str, rul
         reason = f"the mean dropped by {-change:.2f} points, {p_equation(p)} after Holm's correction over all pairs"
     elif (interval is not None and interval[0] >= -rule.max_drop) or (interval is None and change >= 0):
         verdict = Verdict.NO_DROP
-    name = f"mean of {series.standings.n_tasks} tasks, against {other.label} ({what})"
+    n_tasks = series.standings.n_tasks
+    name = f"mean of {n_tasks} task{'s' if n_tasks > 1 else ''}, against {other.label} ({what})"
     return Check(newest.label, name, verdict, other.mean, newest.mean, change, interval, p, reason)

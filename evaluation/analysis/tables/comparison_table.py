@@ -114,9 +114,11 @@ def _cell_marks(cell: Cell) -> tuple[str, ...]:
 
 def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: bool, rule: bool) -> _Item:
     is_rank = aggregate.kind == "borda"
+    over_several = len({cell.n_scored for cell in aggregate.cells if cell.value is not None}) > 1
     scores = tuple(
         TextCell(
             _aggregate_text(cell, is_rank=is_rank),
+            f"(over {cell.n_scored})" if cell.missing and over_several and not is_rank else "",
             bold=rank == 1,
             underline=rank == 2,
             marks=("incomplete",) if cell.missing and cell.value is not None else (),

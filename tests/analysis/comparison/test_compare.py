@@ -185,6 +185,7 @@ def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) 
     jobs += [(query_record("b", task, LOW), LOW) for task in ("T1", "T2", "T3")]
     comparison = compare(write_run("r", jobs, waiting=[("a", "T3")]), baseline="b", options=BARE)
     mean = comparison.aggregates[0]
+    assert mean.name == "Mean over 3 tasks"
     assert (mean.cells[0].value, mean.cells[0].missing) == (pytest.approx(85), ("T2", "T3"))
     assert mean.cells[0].delta is None
     assert comparison.rows[1].cells[0].note == "failed: the model broke"
@@ -208,6 +209,28 @@ def test_means_that_miss_the_same_tasks_are_compared_over_the_others(query_run: 
     assert cell.delta == pytest.approx(37.5)
     assert cell.difference is not None
     assert (cell.difference.n_tasks, cell.difference.value) == (2, pytest.approx(37.5))
+
+
+def test_mean_over_two_of_three_tasks_says_so(query_run: Write) -> None:
+    run = query_run("r", {label: {"T1": own, "T2": [0.2], "T3": None} for label, own in (("a", [0.4]), ("b", [0.8]))})
+    mean = compare(run, options=BARE).aggregates[0]
+    assert (mean.name, mean.cells[0].n_tasks) == ("Mean over 2 of 3 tasks", 3)
+    assert [cell.value for cell in mean.cells] == [pytest.approx(30), pytest.approx(50)]  # (40 + 20) / 2, (80 + 20) / 2
+
+
+def test_means_of_types_say_how_many_tasks_they_are_over(write_run: Write) -> None:
+    types = {"R1": "Retrieval", "R2": "Retrieval", "S1": "STS", "S2": "STS"}
+    scores = {"R1": [0.2], "R2": [0.4], "S1": [0.7], "S2": None}
+    jobs = [(query_record("a", task, own, type=types[task]), own) for task, own in scores.items()]
+    found = {
+        aggregate.name: aggregate.cells[0].value for aggregate in compare(write_run("r", jobs), options=BARE).aggregates
+    }
+    assert found == {
+        "Mean of 2 Retrieval": pytest.approx(30),
+        "Mean of 1 of 2 STS": pytest.approx(70),
+        "Mean over 3 of 4 tasks": pytest.approx(130 / 3),
+        "Mean of type means": pytest.approx(50),
+    }
 
 
 def test_interval_of_an_aggregate_is_that_of_its_parts_as_one_task(write_run: Write) -> None:

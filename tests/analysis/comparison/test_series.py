@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.fake_runs import query_record
+from typer.testing import CliRunner
 
 from evaluation.analysis.comparison.compare import compare
 from evaluation.analysis.comparison.series import Series, find_series
@@ -15,6 +16,7 @@ from evaluation.analysis.gate.rule import Verdict
 from evaluation.analysis.gate.series import check_series
 from evaluation.analysis.report.canvas import Canvas
 from evaluation.analysis.report.series_chart import series_charts, series_rows
+from evaluation.commands.check_regression.command import app
 from evaluation.errors import UsageError
 
 N = 300
@@ -95,6 +97,31 @@ def test_newest_checkpoint_that_failed_fails_the_gate(series_run: Callable[..., 
     report = check_series(series_run({1: 0.5, 2: 0.6, 3: None}))
     assert ("step-3", Verdict.FAILED) in [(check.label, check.verdict) for check in report.checks]
     assert not report.passed
+
+
+@pytest.mark.parametrize("waiting", [[], [("step-3", "Search"), ("step-3", "Other")]])
+def test_newest_checkpoint_that_never_started_fails_the_gate_in_one_sentence(
+    write_run: Callable[..., Path], waiting: list[tuple[str, str]]
+) -> None:
+    own = {label: values(mean, 1) for label, mean in {"step-1": 0.6, "step-2": 0.5}.items()}
+    jobs = [(query_record(label, "Search", scores), scores) for label, scores in own.items()]
+    rows = [{"label": f"step-{step}", "model": f"./{step}", "series": "steps", "step": step} for step in (1, 2, 3)]
+    run = write_run("run", jobs, config={"name": "run", "models": rows}, waiting=waiting)
+    (check,) = check_series(run).checks  # step 2 is not judged as the newest
+    assert (check.label, check.name, check.verdict) == ("step-3", "all tasks", Verdict.FAILED)
+    assert check.reason == "it has not been run yet; start its config again"
+    shown = CliRunner().invoke(app, [str(run), "--series"])
+    assert shown.exit_code == 1
+    said = [line for line in shown.stdout.splitlines() if "not been run" in line]
+    assert said == ["step-3, all tasks: failed: it has not been run yet; start its config again."]
+
+
+def test_earlier_checkpoint_without_scores_is_left_out_and_named(series_run: Callable[..., Path]) -> None:
+    report = check_series(series_run({1: 0.6, 2: None, 3: 0.5}))
+    (check,) = report.checks
+    assert (check.label, check.verdict, round(check.change or 0, 2)) == ("step-3", Verdict.REGRESSION, -10.0)
+    assert check.name == "mean of 1 task, against step-1 (the one before and the best so far)"
+    assert report.notes[-1] == "Left out, because they have no score: step-2."
 
 
 def test_run_without_a_series_is_refused(query_run: Callable[..., Path]) -> None:

@@ -163,6 +163,16 @@ def test_models_as_rows_say_the_same() -> None:
     assert table.rows[2].cells[3].bold
 
 
+def test_mean_over_fewer_tasks_than_the_others_says_over_how_many() -> None:
+    table = comparison_tables(example(), Layout(models_as_rows=True))[0]
+    assert [(row.cells[3].text, row.cells[3].detail) for row in table.rows] == [
+        ("52.50", "(over 1)"),
+        ("25.00", ""),
+        ("65.50", "+40.50 [+1.00, +80.00]"),
+    ]
+    assert [row.cells[4].detail for row in table.rows] == ["", "", ""]  # ranks
+
+
 def test_summary_leaves_single_tasks_out() -> None:
     table = comparison_tables(example(), Layout(summary=True))[0]
     assert [row.cells[0].text for row in table.rows] == ["Mean over 2 tasks", "Rank (Borda)"]
