@@ -125,7 +125,7 @@ def test_default_of_beir_drops_documents_that_have_the_querys_id(
     data = write_data("data", beir_files(text_pool, query_id="d{}"))
     ours = scores_of(run_job({"beir": "own", "data": data}, tiny_checkpoint, "e5"))
     corpus, queries, qrels = GenericDataLoader(str(data)).load(split="test")
-    search = BeirSearch(embedder_of(make_config, load_encoder, data, tiny_checkpoint))
+    search = BeirSearch(embedder_of(make_config, load_encoder, data, tiny_checkpoint), "test")
     results = search.search(corpus, queries, 1000)
     kept = EvaluateRetrieval.evaluate(qrels, results, list(CUTS), ignore_identical_ids=False)[0]
     assert ours["ndcg_at_10"] == pytest.approx(kept["NDCG@10"], abs=1e-4)
@@ -177,7 +177,7 @@ def test_beirs_own_search_scores_as_ours(text_pool, write_data, make_config, loa
     data = write_data("data", beir_files(text_pool))
     corpus, queries, _ = GenericDataLoader(str(data)).load(split="test")
     embedder = embedder_of(make_config, load_encoder, data, tiny_checkpoint)
-    ours = BeirSearch(embedder).search(corpus, queries, 100)
+    ours = BeirSearch(embedder, "test").search(corpus, queries, 100)
     theirs = DenseRetrievalExactSearch(BeirModel(embedder), batch_size=16).search(corpus, queries, 100, "cos_sim")
     assert ours.keys() == theirs.keys()
     for query, ranked in ours.items():

@@ -14,7 +14,7 @@ import pytest
 from support.published_results import write_result
 
 REPOSITORY = Path(__file__).parents[2]
-START = "import sys; from evaluation.commands.compare_results import main; sys.argv[0] = 'compare-results'; main()"
+START = "from evaluation.commands.entry import compare_results; compare_results()"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

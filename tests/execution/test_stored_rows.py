@@ -44,7 +44,7 @@ def finished(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
     run(load_config(file))
     config = with_forms(file, FORMS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Encoder, "_encode_tokens", None)  # no forward pass is possible from here on
+        patch.setattr(Encoder, "_run", None)  # no forward pass is possible from here on
         assert not run(config).failed
     return config
 
