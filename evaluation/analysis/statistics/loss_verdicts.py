@@ -75,21 +75,6 @@ class LossVerdict:
     n_needed: int | None = None
 
 
-def change_of(differences: Floats) -> PairedChange:
-    """Returns the change of independent units from their (..., N) differences."""
-    n, value = differences.shape[-1], differences.mean(axis=-1)
-    error = differences.std(axis=-1, ddof=1) / np.sqrt(n)
-    return PairedChange(
-        value=value,
-        error=error,
-        df=n - 1,
-        n=n,
-        n_lost=(differences < 0).sum(axis=-1),
-        largest_loss=np.maximum(-differences.min(axis=-1), 0.0),
-        skewness=skewness_of((differences - value[..., None]) / n, error),
-    )
-
-
 def skewness_of(residuals: Floats, error: Any) -> Any:
     """Returns the skewness of a sum of independent units.
 

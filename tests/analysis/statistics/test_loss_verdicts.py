@@ -11,17 +11,32 @@ from evaluation.analysis.statistics.corrections import holm
 from evaluation.analysis.statistics.loss_verdicts import (
     ONE_SIDED,
     PairedChange,
-    change_of,
     interval_ends,
     judge_loss,
     judge_resamples,
     p_no_loss,
+    skewness_of,
 )
 
 MARGIN = 0.01
 SIZES = (50, 225, 300, 1_000)
 N_SETS = 2_000
 Floats = NDArray[np.float64]
+
+
+def change_of(differences: Floats) -> PairedChange:
+    """Returns the change of independent units from their (..., N) differences."""
+    n, value = differences.shape[-1], differences.mean(axis=-1)
+    error = differences.std(axis=-1, ddof=1) / np.sqrt(n)
+    return PairedChange(
+        value=value,
+        error=error,
+        df=n - 1,
+        n=n,
+        n_lost=(differences < 0).sum(axis=-1),
+        largest_loss=np.maximum(-differences.min(axis=-1), 0.0),
+        skewness=skewness_of((differences - value[..., None]) / n, error),
+    )
 
 
 def change(
