@@ -14,8 +14,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import ComparisonError, DamagedFileError, SchemaVersionError
-from evaluation.jobs import METRIC_DISTRIBUTIONS
 from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import METRIC_DISTRIBUTIONS
 from evaluation.records.run_manifest import ListedJob, RunManifest
 from evaluation.records.store import RECORD_FILE, RunStore
 from evaluation.system.atomic_files import check_file

@@ -13,10 +13,11 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.jobs import IDENTITY_VERSION, Job
+from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
+    IDENTITY_VERSION,
     DatasetProvenance,
     Hardware,
     ModelProvenance,
