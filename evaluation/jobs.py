@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.config.limit import Limit
 from evaluation.config.model_config import ModelConfig
-from evaluation.config.run_config import ConfigPath, Limit, RunConfig
+from evaluation.config.run_config import ConfigPath, RunConfig
 from evaluation.config.stored_forms import SCHEMES_VERSION, metric_depth
 from evaluation.errors import ConfigError, ModelError
 from evaluation.models.bm25 import installed_bm25

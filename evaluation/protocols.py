@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from evaluation.config.run_config import ProtocolChange, ProtocolConfig, RunConfig
+if TYPE_CHECKING:
+    from evaluation.config.run_config import ProtocolChange, ProtocolConfig, RunConfig
 
 Side = Literal["query", "passage", "text"]
 """Which text of a task: a query, a document, or a text of a task without sides."""
@@ -218,9 +219,8 @@ def named_rules(protocol: str, task: TaskTraits, prompts: ModelPrompts | None = 
     raise KeyError(protocol)
 
 
-def _given(change: ProtocolChange) -> Mapping[str, Any]:
-    values = {name: getattr(change, name) for name in ProtocolChange.model_fields}
-    return {name: value for name, value in values.items() if value is not None}
+def _given(change: ProtocolChange) -> dict[str, Any]:
+    return change.model_dump(exclude={"base", "types", "tasks", "allow_prefixed_text"}, exclude_none=True)
 
 
 def _e5(task: TaskTraits) -> TaskRules:
