@@ -28,8 +28,8 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
             console.print()
         if table.title:
             console.print(Text(on_one_line(table.title), style="bold"), soft_wrap=True)
-        for line in _lines(table, console) if table.rows else ():
-            console.print(line, soft_wrap=True)
+        if table.rows:
+            console.print(Text("\n").join(_lines(table, console)), soft_wrap=True)
         for note in table.notes:
             console.print(Text(legend_sign(note, SIGNS.__getitem__, on_one_line)), soft_wrap=True)
 
