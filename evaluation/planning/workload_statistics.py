@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -51,13 +52,14 @@ def statistics_groups(choice: TaskChoice, index: TaskIndex) -> list[TextGroup] |
         return None
     entry = apply_options(entry, choice)
     train_subsets = _subset_statistics(statistics, entry.train_split or "train", choice.subsets) or {}
+    script_of = _scripts(entry)
     groups: list[TextGroup] = []
     for split in choice.splits:
         subsets = _subset_statistics(statistics, split, choice.subsets)
         if subsets is None:
             return None
         for subset, counts in subsets.items():
-            script = _script_of(entry, subset)
+            script = script_of(subset)
             if choice.type in RETRIEVAL_TYPES:
                 groups += _retrieval_groups(entry.name, index, counts, script)
             else:
@@ -127,12 +129,16 @@ def spread_lengths(mean: float, longest: float, n_texts: int) -> NDArray[np.floa
     """
     if n_texts < 2 or mean <= 0 or longest <= mean:
         return np.full(1, mean, np.float32)
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - 0.5 / n_texts)
+    z = NormalDist().inv_cdf(1 - 0.5 / n_texts)
     spread = z - math.sqrt(max(0.0, z * z - 2 * math.log(longest / mean)))
-    quantiles = np.array([normal.inv_cdf((number + 0.5) / _GRID) for number in range(_GRID)])
-    lengths = np.exp(spread * quantiles)
+    lengths = np.exp(spread * _normal_quantiles())
     return np.asarray(lengths * (mean / lengths.mean()), np.float32)
+
+
+@cache
+def _normal_quantiles() -> NDArray[np.float64]:
+    """(256,) at even steps."""
+    return np.array([NormalDist().inv_cdf((number + 0.5) / _GRID) for number in range(_GRID)])
 
 
 def _clustering_group(entry: TaskEntry, group: TextGroup) -> TextGroup:
@@ -175,11 +181,13 @@ def _family(name: str, index: TaskIndex) -> tuple[str, bool]:
     return name, False
 
 
-def _script_of(entry: TaskEntry, subset: str) -> Script:
-    """Decides by the languages that the index lists for the subset, or for the whole task."""
+def _scripts(entry: TaskEntry) -> Callable[[str], Script]:
+    """Returns a function of a subset, which decides by the languages that the index lists for it, or for the task."""
     languages = set(entry.languages)
-    if languages & _CODE:
-        return "code"
-    if subset in entry.subsets:
-        return "other" if subset in entry.subsets_in(languages - {"eng"}) else "english"
-    return "english" if languages == {"eng"} else "other"
+    whole: Script = "code" if languages & _CODE else "english" if languages == {"eng"} else "other"
+    by_subset: dict[str, Script] = {}
+    if whole != "code":
+        by_subset = dict.fromkeys(entry.subsets, "english") | dict.fromkeys(
+            entry.subsets_in(languages - {"eng"}), "other"
+        )
+    return lambda subset: by_subset.get(subset, whole)

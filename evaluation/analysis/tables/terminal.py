@@ -82,7 +82,7 @@ def _line(parts: Sequence[Text], widths: Sequence[int], n_text: int, vertical: s
 def _widths(table: Table, texts: Sequence[Sequence[Text]], width: int) -> list[int]:
     """The columns' widths. Numbers are never wrapped; what text columns lack is given from the left."""
     longest = [max(cell.cell_len for cell in cells) for cells in zip(*texts, strict=True)]
-    widths = _least_widths(table)
+    widths = _least_widths(table, texts)
     room = width - sum(widths) - _GAP * (len(widths) - 1)
     for column, most in enumerate(longest):
         more = max(min(most - widths[column], room), 0)
@@ -91,12 +91,14 @@ def _widths(table: Table, texts: Sequence[Sequence[Text]], width: int) -> list[i
     return widths
 
 
-def _least_widths(table: Table) -> list[int]:
-    columns = zip(*(row.cells for row in table.rows), strict=True)
-    longest = [max(_text(replace(cell, detail="")).cell_len for cell in cells) for cells in columns]
-    words = [max(map(len, _text(cell).plain.split()), default=0) for cell in table.header]
-    longest = [max(n, min(word, _LEAST_TEXT)) for n, word in zip(longest, words, strict=True)]
-    return [min(n, _LEAST_TEXT) if position < table.n_text else n for position, n in enumerate(longest)]
+def _least_widths(table: Table, texts: Sequence[Sequence[Text]]) -> list[int]:
+    """The widths without details, which may be wrapped, and with the header's words on lines of their own."""
+    longest = [min(max(map(len, text.plain.split()), default=0), _LEAST_TEXT) for text in texts[0]]
+    for row, cells in zip(table.rows, texts[1:], strict=True):
+        for column, (cell, text) in enumerate(zip(row.cells, cells, strict=True)):
+            alone = _text(replace(cell, detail="")) if cell.detail else text
+            longest[column] = max(longest[column], alone.cell_len)
+    return [min(n, _LEAST_TEXT) if column < table.n_text else n for column, n in enumerate(longest)]
 
 
 def _text(cell: TextCell) -> Text:
