@@ -58,6 +58,9 @@ def statistics_groups(choice: TaskChoice, index: TaskIndex) -> list[TextGroup] |
         subsets = _subset_statistics(statistics, split, choice.subsets)
         if subsets is None:
             return None
+        if entry.parallel_subsets and len(choice.subsets) > 1:
+            groups += _each_language_once(entry, subsets, script_of)
+            continue
         for subset, counts in subsets.items():
             script = script_of(subset)
             if choice.type in RETRIEVAL_TYPES:
@@ -67,8 +70,6 @@ def statistics_groups(choice: TaskChoice, index: TaskIndex) -> list[TextGroup] |
             is_trained = choice.type in TRAINED_TYPES and not entry.is_cross_validation
             if is_trained and (train := train_subsets.get(subset)) is not None:
                 groups.append(_training_group(entry, f"{split}/{subset}", train, script))
-        if entry.parallel_subsets and len(choice.subsets) > 1:
-            groups = _each_language_once(groups, choice.subsets)
     return groups
 
 
@@ -163,10 +164,19 @@ def _training_group(entry: TaskEntry, place: str, train: Mapping[str, Any], scri
     return training_sample(group, f"{entry.name} training {place}", n_rows)
 
 
-def _each_language_once(groups: list[TextGroup], subsets: Sequence[str]) -> list[TextGroup]:
+def _each_language_once(
+    entry: TaskEntry, subsets: Mapping[str, Mapping[str, Any]], script_of: Callable[[str], Script]
+) -> list[TextGroup]:
     """Parallel bitext is one table with a column per language; each language is encoded once for all pairs."""
-    names = [name for subset in subsets for name in (subset.split("-") + [subset])[:2]]
-    return list({name: group for name, group in zip(names, groups, strict=False)}.values())
+    columns = {
+        language: (subset, column)
+        for subset in subsets
+        for language, column in zip((subset.split("-") + [subset])[:2], _TEXT_COLUMNS[entry.type], strict=True)
+    }
+    return [
+        _group("text", "", subsets[subset][f"{column}_statistics"], script_of(subset))
+        for subset, column in columns.values()
+    ]
 
 
 def _family(name: str, index: TaskIndex) -> tuple[str, bool]:
