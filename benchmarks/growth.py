@@ -244,7 +244,7 @@ def _plan_config(n_jobs: int) -> dict[str, Any]:
     known = (entry.name for entry in entries if entry.is_text and not entry.parts and load_statistics(entry))
     tasks = list(islice(known, n_jobs // n_models))
     models = [
-        {"label": f"model-{n}", "model": "intfloat/e5-small-v2", "protocol": "e5", "max_length": 64 + n}
+        {"label": f"model-{n}", "model": "intfloat/e5-small-v2", "protocol": "e5", "revision": f"{n:040x}"}
         for n in range(n_models)
     ]
     return {"name": f"plan-{n_jobs}", "models": models, "tasks": [{"mteb": name} for name in tasks]}
