@@ -69,6 +69,16 @@ def check_widths(widths: set[int], url: str) -> None:
         )
 
 
+def quantization_notice(vectors: NDArray[np.float32], url: str) -> str | None:
+    """Returns a sentence where a server's vectors, (N, D), are whole numbers: int8 codes or bits; else None."""
+    if (vectors % 1).any():
+        return None
+    return (
+        f"the endpoint {url} delivers whole numbers, such as int8 codes or bits: its vectors are quantized already, "
+        "and bytes per vector are counted as if they were float32."
+    )
+
+
 def server_words(content: bytes) -> str:
     """Returns what a server says of a failure, in one line; of an answer that is not JSON, its first line."""
     text = hide(content.decode("utf-8", "replace"))  # before it is cut, or half a key could stay

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from evaluation.config.run_config import UNDECIDED
 from evaluation.config.stored_forms import PLAIN
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from evaluation.adapters.bm25 import Bm25Ranker
     from evaluation.adapters.job_result import JobResult
+
+_CENTRING_MATTERS: Final = 5.0
+"""Points; where centring would change the score of bits by more, the row's notice says so."""
 
 
 class JobOutcome(NamedTuple):
@@ -78,14 +81,8 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         encoder = Bm25Ranker(job)
     else:
         encoder = model.encoder
-    if job.task.via == "beir":
-        from evaluation.adapters.beir_adapter import run_beir_job
-
-        result = run_beir_job(job, encoder, store_texts=store_texts)
-    else:
-        from evaluation.adapters.mteb_job import run_mteb_job
-
-        result = run_mteb_job(job, encoder, store_texts=store_texts)
+    result = _evaluate(job, encoder, store_texts=store_texts)
+    notices = _form_notices(job, encoder, result)
     proof = None if isinstance(model.resolved, Bm25) else model.resolved.proof
     record = JobRecord(
         **_common(job, fingerprint),
@@ -93,13 +90,40 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         main_score=result.main_score,
         scores=result.scores,
         audit=result.audit.model_copy(update={"proof": proof}),
-        warnings=tuple(result.warnings),
+        warnings=(*result.warnings, *notices),
         counts=result.counts,
         vectors=result.vectors,
         timing=result.timing,
         provenance=_provenance(job, model, result),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
+
+
+def _evaluate(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bool) -> JobResult:
+    if job.task.via == "beir":
+        from evaluation.adapters.beir_adapter import run_beir_job
+
+        return run_beir_job(job, encoder, store_texts=store_texts)
+    from evaluation.adapters.mteb_job import run_mteb_job
+
+    return run_mteb_job(job, encoder, store_texts=store_texts)
+
+
+def _form_notices(job: Job, encoder: TextEncoder | Bm25Ranker, result: JobResult) -> Iterator[str]:
+    """Yields what to know of a stored row: texts that had to be encoded for it, and bits that centring would change."""
+    form = job.model.form
+    if form is None:
+        return
+    if result.timing.tokens:
+        yield (
+            f"{result.timing.tokens:,} tokens were encoded for this row: the cache did not hold the vectors of "
+            f"{job.model.base_label}."
+        )
+    if form.precision == "binary" and not form.center and form.pca is None:
+        centred = replace(job, model=job.model.in_form(form.model_copy(update={"center": True})))
+        change = 100 * (_evaluate(centred, encoder, store_texts=False).main_score - result.main_score)
+        if abs(change) > _CENTRING_MATTERS:
+            yield f"center: true, which subtracts the documents' mean first, would change this score by {change:+.1f}."
 
 
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:
