@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from evaluation.config.run_config import ProtocolChange, ProtocolConfig, RunConfig
+from evaluation.config.run_config import OWN, ProtocolChange, ProtocolConfig, RunConfig
 
 Side = Literal["query", "passage", "text"]
 """Which text of a task: a query, a document, or a text of a task without sides."""
@@ -105,7 +105,7 @@ class ModelProtocol:
     """The protocol that a model runs under.
 
     Attributes:
-        name: A named protocol, one of the config's, or `UNDECIDED`.
+        name: A named protocol, one of the config's, `OWN` or `UNDECIDED`.
         reason: Why it is this one, as the end of a sentence.
         prompts: The checkpoint's, which protocol declared sends.
         warnings: What the user should check, each a sentence.
@@ -213,6 +213,8 @@ def named_rules(protocol: str, task: TaskTraits, prompts: ModelPrompts | None = 
         case "instruct":
             prefix = INSTRUCTION.format(instruction=task.instruction) if task.instruction else ""
             return replace(_bare("instruct", task), query_prefix=prefix, text_prefix=prefix)
+        case "own":  # as mteb itself runs a model; texts that look prefixed are the model's affair
+            return TaskRules(OWN, split=SPLIT_TASK, allow_prefixed_text=True)
         case "none" | "undecided":
             return _bare(protocol, task)
     raise KeyError(protocol)

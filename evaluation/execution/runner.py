@@ -13,7 +13,7 @@ from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.ledger import Ledger
 from evaluation.execution.local_executor import LocalExecutor
-from evaluation.execution.models_in_memory import saved
+from evaluation.execution.models_in_memory import in_memory
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.ray.address import prepare
@@ -24,6 +24,7 @@ from evaluation.execution.stopping import StopSignals
 from evaluation.execution.stored_run import find_stored_run
 from evaluation.hub.cache import is_offline
 from evaluation.jobs import Job, build_jobs
+from evaluation.models.own_encoder import OwnEncoder
 from evaluation.planning.parts import Part, jobs_of_part
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
@@ -93,11 +94,12 @@ def run(
         config: The config, from `load_config`.
         options: Which part of the config to run.
         reporter: Where progress is shown; by default nowhere.
-        models: Label -> a SentenceTransformer in memory. A label of the config keeps that row's options and gets this
-            model; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
+        models: Label -> a model in memory: a SentenceTransformer, a pair of a transformers model and its tokenizer, or
+            an object with mteb's `encode`, in a `NamedModel` where its state can't be identified. A label of the config
+            keeps that row's options; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
 
     Raises:
-        UsageError: A model in memory is of another kind, or a label is not valid.
+        UsageError: A model in memory is of another kind or can't be identified, or a label is not valid.
         ConfigError: The config has faults; nothing was run.
         FolderInUseError: Another process is writing to the run's folder.
         StoreError: The run's folder can't be written.
@@ -109,14 +111,14 @@ def run(
     """
     options, reporter = options or RunOptions(), reporter or Reporter()
     if not models:
-        return _run(config, options, reporter)
+        return _run(config, options, reporter, {})
     if config.runtime.executor != "local":
         raise UsageError("models in memory run in this process; set runtime.executor: local.")
-    with saved(config, models) as with_folders:
-        return _run(with_folders, options, reporter)
+    with in_memory(config, models) as given:
+        return _run(given.config, options, reporter, given.own)
 
 
-def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutcome:
+def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mapping[str, OwnEncoder]) -> RunOutcome:
     if options.part is not None and config.runtime.executor != "local":
         raise UsageError(
             f"--part can't be combined with runtime.executor: {config.runtime.executor}, which divides the jobs among "
@@ -140,7 +142,11 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutco
             before = store.read_run_or_set_aside()
             refuse_other_config(config, before)
             with signals.allowed():
-                executor = _make_executor(config, jobs, None if options.fresh else before, reporter)
+                executor: Executor
+                if config.runtime.executor == "local":
+                    executor = LocalExecutor(config, reporter.advanced, on_start=reporter.job_started, own=own)
+                else:
+                    executor = _make_cluster(config, jobs, None if options.fresh else before, reporter)
                 held.enter_context(closing(executor))
                 identified = [(job, executor.fingerprint(job)) for job in jobs]
                 ledger = Ledger(config, store, identified, before, is_shared=options.part is not None)
@@ -153,10 +159,8 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutco
             return _run_jobs(jobs, stored, executor, ledger, reporter, signals)
 
 
-def _make_executor(config: RunConfig, jobs: Sequence[Job], before: RunManifest | None, reporter: Reporter) -> Executor:
-    """Returns the executor of the config; for ray a stand-in if an earlier start, `before`, has stored all jobs."""
-    if config.runtime.executor == "local":
-        return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
+def _make_cluster(config: RunConfig, jobs: Sequence[Job], before: RunManifest | None, reporter: Reporter) -> Executor:
+    """Returns Ray's executor, or a stand-in for it if an earlier start, `before`, has stored all jobs."""
     if find_spec("ray") is None:
         raise MissingExtraError(
             "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
