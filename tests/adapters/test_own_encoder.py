@@ -53,7 +53,9 @@ def named(seed: int = 0) -> NamedModel:
 
 
 @pytest.mark.filterwarnings("ignore")  # mteb's and sklearn's own, about labels
-@pytest.mark.parametrize("name", ["STS", "Retrieval", "Classification", "Reranking"])
+@pytest.mark.parametrize(
+    "name", ["STS", "Retrieval", "Classification", pytest.param("Reranking", marks=pytest.mark.full)]
+)
 def test_scores_equal_mteb_evaluate(
     name: str, text_pool: list[str], tiny_checkpoint: Path, write_data: Any, make_config: Any
 ) -> None:
