@@ -16,6 +16,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 from mteb.results import TaskResult
+from mteb.types import EncodeKwargs
 
 from evaluation.adapters.bm25 import Bm25Ranker
 from evaluation.adapters.data_checks import check_fitness
@@ -44,7 +45,7 @@ from evaluation.tasks.loading import load_task, make_task
 
 WholeModel = Bm25Ranker | OwnEncoderModel
 """What an mteb task calls as it is: it embeds or ranks by itself."""
-ENCODE_KWARGS: Final = {"batch_size": 32, "show_progress_bar": False}
+_ENCODE_KWARGS: Final = EncodeKwargs(batch_size=32, show_progress_bar=False)
 """What mteb.evaluate passes to a model's encode; ours has batches of its own."""
 
 
@@ -138,7 +139,7 @@ class _Evaluation:
     ) -> Mapping[str, Mapping[str, Any]]:
         def evaluate() -> Mapping[str, Mapping[str, Any]]:
             return self._task.evaluate(
-                self._model, split, list(subsets), encode_kwargs=dict(ENCODE_KWARGS), prediction_folder=folder
+                self._model, split, list(subsets), encode_kwargs=_ENCODE_KWARGS, prediction_folder=folder
             )
 
         if self._model.stored is not None:

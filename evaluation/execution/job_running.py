@@ -76,8 +76,9 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
     encoder = _ready(job, model)
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
+        from evaluation.adapters.own_encoder import OwnEncoderModel
 
-        if isinstance(model.resolved, OwnEncoder):
+        if isinstance(encoder, OwnEncoderModel):
             raise ModelError(
                 f"{job.model.label} embeds by its own encode, which needs mteb's task; list {job.task.name} as mteb: "
                 "in place of beir:."
