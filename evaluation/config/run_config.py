@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from evaluation.config.declared import LABEL, Declared, check_label
 from evaluation.config.grid import declared_label
+from evaluation.config.limit import Limit
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.task_config import TaskConfig
 from evaluation.config.task_types import TaskType
@@ -59,14 +60,6 @@ class ProtocolConfig(ProtocolChange):
         if self.base != "instruct" and any(change.instruction is not None for change in changes):
             raise ValueError(f"base {self.base} sends no instruction; remove instruction:, or set base: instruct")
         return self
-
-
-class Limit(Declared):
-    """Limits for smoke runs. Judged documents are always kept; results are marked and never exported."""
-
-    documents: int | None = Field(None, ge=1, description="Documents per retrieval corpus.")
-    queries: int | None = Field(None, ge=1, description="Queries per retrieval split.")
-    examples: int | None = Field(None, ge=1, description="Rows per split of any other task.")
 
 
 class RayConfig(Declared):

@@ -13,11 +13,12 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.jobs import IDENTITY_VERSION, Job
+from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
 from evaluation.models.own_encoder import OwnEncoder
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
+    IDENTITY_VERSION,
     DatasetProvenance,
     Hardware,
     ModelProvenance,

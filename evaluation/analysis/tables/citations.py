@@ -8,8 +8,8 @@ from evaluation.analysis.comparison.types import Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import points, span
 from evaluation.config.run_config import NAMED_PROTOCOLS, OWN
 from evaluation.errors import ComparisonError
-from evaluation.jobs import METRIC_DISTRIBUTIONS
 from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import METRIC_DISTRIBUTIONS
 from evaluation.system.inert_text import on_one_line
 
 _NAMED_TASKS = 3
