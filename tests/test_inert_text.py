@@ -25,8 +25,9 @@ from evaluation.analysis.report.contents import gather
 from evaluation.analysis.report.page import render
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import comparison_csv, csv_of
-from evaluation.analysis.tables.formats import render_latex, render_markdown, render_plain
+from evaluation.analysis.tables.formats import render_latex, render_markdown
 from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, remarks, workflow_commands
+from evaluation.analysis.tables.terminal import render_plain
 from evaluation.commands.console import shown
 from evaluation.system.inert_text import for_csv, for_html, for_markdown, for_terminal, for_workflow_command, printable
 

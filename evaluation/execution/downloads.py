@@ -16,7 +16,7 @@ from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder
 from evaluation.hub.client import RemoteFile, Repository, exactly
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, locate
-from evaluation.models.names import is_bm25, is_builtin, is_folder_name
+from evaluation.models.names import has_no_checkpoint, is_builtin, is_folder_name
 from evaluation.models.remote_code import CODE_FILES, code_repositories
 from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
 from evaluation.tasks.loading import make_task
@@ -83,7 +83,7 @@ def needs_of(config: RunConfig, jobs: Iterable[Job]) -> list[Need]:
 
 def _from_hub(config: RunConfig, declared: ModelConfig) -> bool:
     model = declared.model
-    elsewhere = declared.backend == "openai" or is_builtin(model) or is_bm25(model) or is_folder_name(model)
+    elsewhere = declared.backend == "openai" or is_builtin(model) or has_no_checkpoint(model) or is_folder_name(model)
     return not (elsewhere or config.resolve_path(model).is_dir())
 
 
@@ -222,7 +222,7 @@ def folder_entries(config: RunConfig, jobs: Iterable[Job]) -> list[dict[str, Any
     for job in jobs:
         if job.task.data is not None:
             found[f"data {job.task.name}", job.task.dataset_revision] = None
-        is_installed = is_builtin(job.model.model) or is_bm25(job.model.model)
+        is_installed = is_builtin(job.model.model) or has_no_checkpoint(job.model.model)
         if not _from_hub(config, job.model) and not is_installed and job.model.endpoint is None:
             found[f"model {job.model.model}", locate(job.model.model, None, config.base_dir).revision] = None
     return [

@@ -13,10 +13,12 @@ from evaluation.encoding.encoder import TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.jobs import IDENTITY_VERSION, Job
+from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
+from evaluation.models.own_encoder import OwnEncoder
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
+    IDENTITY_VERSION,
     DatasetProvenance,
     Hardware,
     ModelProvenance,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from evaluation.adapters.bm25 import Bm25Ranker
     from evaluation.adapters.job_result import JobResult
+    from evaluation.adapters.own_encoder import OwnEncoderModel
 
 
 class JobOutcome(NamedTuple):
@@ -42,9 +45,9 @@ class JobOutcome(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A model that is ready to encode, and the machine that it runs on; BM25 encodes nothing."""
+    """A model that is ready to run, and its machine; BM25 and models with an encode of their own have no encoder."""
 
-    resolved: ResolvedModel | Bm25
+    resolved: ResolvedModel | Bm25 | OwnEncoder
     encoder: TextEncoder | None
     hardware: Hardware
 
@@ -71,22 +74,22 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
 def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
-    encoder: TextEncoder | Bm25Ranker
-    if model.encoder is None:
-        from evaluation.adapters.bm25 import Bm25Ranker
-
-        encoder = Bm25Ranker(job)
-    else:
-        encoder = model.encoder
+    encoder = _ready(job, model)
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
+        from evaluation.adapters.own_encoder import OwnEncoderModel
 
+        if isinstance(encoder, OwnEncoderModel):
+            raise ModelError(
+                f"{job.model.label} embeds by its own encode, which needs mteb's task; list {job.task.name} as mteb: "
+                "in place of beir:."
+            )
         result = run_beir_job(job, encoder, store_texts=store_texts)
     else:
         from evaluation.adapters.mteb_job import run_mteb_job
 
         result = run_mteb_job(job, encoder, store_texts=store_texts)
-    proof = None if isinstance(model.resolved, Bm25) else model.resolved.proof
+    proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
     record = JobRecord(
         **_common(job, fingerprint),
         state="done",
@@ -100,6 +103,20 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         provenance=_provenance(job, model, result),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
+
+
+def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncoderModel:
+    """Returns what runs the job: the loaded encoder, or for a model without one what stands in for it, made anew."""
+    if isinstance(model.resolved, Bm25):
+        from evaluation.adapters.bm25 import Bm25Ranker
+
+        return Bm25Ranker(job)
+    if isinstance(model.resolved, OwnEncoder):
+        from evaluation.adapters.own_encoder import OwnEncoderModel
+
+        return OwnEncoderModel(job, model.resolved)
+    assert model.encoder is not None, model
+    return model.encoder
 
 
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:
@@ -134,7 +151,7 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _origin(job: Job, resolved: ResolvedModel | Bm25, words: WordSettings | None) -> ModelProvenance:
+def _origin(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder, words: WordSettings | None) -> ModelProvenance:
     if isinstance(resolved, Bm25):
         packages = ", ".join(" ".join(package) for package in resolved.versions)
         return ModelProvenance(
@@ -145,6 +162,15 @@ def _origin(job: Job, resolved: ResolvedModel | Bm25, words: WordSettings | None
             tokenizer_sha256="",
             settings=None,
             words=words,
+        )
+    if isinstance(resolved, OwnEncoder):
+        return ModelProvenance(
+            declared=job.model.model,
+            name=f"{job.model.model}/{job.model.label}",
+            revision=resolved.revision,
+            weights_sha256=resolved.sha256,
+            tokenizer_sha256="",
+            settings=None,
         )
     return ModelProvenance(
         declared=job.model.model,

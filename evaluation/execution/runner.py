@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import MissingExtraError, UsageError
 from evaluation.execution.ledger import Ledger
-from evaluation.execution.models_in_memory import saved
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.ray.address import prepare
@@ -30,6 +29,7 @@ from evaluation.records.store import RunStore
 
 if TYPE_CHECKING:
     from evaluation.execution.job_running import JobOutcome
+    from evaluation.models.own_encoder import OwnEncoder
 
 
 class Executor(Protocol):
@@ -94,11 +94,12 @@ def run(
         config: The config, from `load_config`.
         options: Which part of the config to run.
         reporter: Where progress is shown; by default nowhere.
-        models: Label -> a SentenceTransformer in memory. A label of the config keeps that row's options and gets this
-            model; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
+        models: Label -> a model in memory: a SentenceTransformer, a pair of a transformers model and its tokenizer, or
+            an object with mteb's `encode`, in a `NamedModel` where its state can't be identified. A label of the config
+            keeps that row's options; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
 
     Raises:
-        UsageError: A model in memory is of another kind, or a label is not valid.
+        UsageError: A model in memory is of another kind or can't be identified, or a label is not valid.
         ConfigError: The config has faults; nothing was run.
         FolderInUseError: Another process is writing to the run's folder.
         StoreError: The run's folder can't be written.
@@ -110,14 +111,16 @@ def run(
     """
     options, reporter = options or RunOptions(), reporter or Reporter()
     if not models:
-        return _run(config, options, reporter)
+        return _run(config, options, reporter, {})
     if config.runtime.executor != "local":
         raise UsageError("models in memory run in this process; set runtime.executor: local.")
-    with saved(config, models) as with_folders:
-        return _run(with_folders, options, reporter)
+    from evaluation.execution.models_in_memory import in_memory
+
+    with in_memory(config, models) as given:
+        return _run(given.config, options, reporter, given.own)
 
 
-def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutcome:
+def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mapping[str, OwnEncoder]) -> RunOutcome:
     if options.part is not None and config.runtime.executor != "local":
         raise UsageError(
             f"--part can't be combined with runtime.executor: {config.runtime.executor}, which divides the jobs among "
@@ -142,13 +145,13 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutco
             before = store.read_run_or_set_aside()
             refuse_other_config(config, before)
             with signals.allowed():
-                executor = known or held.enter_context(closing(_make_executor(config, reporter)))
+                executor: Executor = known or held.enter_context(closing(_make_executor(config, reporter, own)))
                 ledger = _make_ledger(config, options, jobs, before, executor)
             stored = {} if options.fresh else ledger.stored_records()
             if known is not None and len(stored) < len(jobs):  # a record is damaged or gone
                 with signals.allowed():
                     _check(config, jobs, reporter)
-                    executor = held.enter_context(closing(_make_executor(config, reporter)))
+                    executor = held.enter_context(closing(_make_executor(config, reporter, own)))
                     ledger = _make_ledger(config, options, jobs, before, executor)
                 stored = ledger.stored_records()
             if before is not None and not options.fresh:
@@ -157,12 +160,12 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutco
             return _run_jobs(jobs, stored, executor, ledger, reporter, signals)
 
 
-def _make_executor(config: RunConfig, reporter: Reporter) -> Executor:
+def _make_executor(config: RunConfig, reporter: Reporter, own: Mapping[str, OwnEncoder]) -> Executor:
     """Returns the executor of the config."""
     if config.runtime.executor == "local":
         from evaluation.execution.local_executor import LocalExecutor
 
-        return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
+        return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started, own=own)
     if find_spec("ray") is None:
         raise MissingExtraError(
             "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"

@@ -20,8 +20,9 @@ from evaluation.analysis.frame import SUMMARY_COLUMNS, summary_rows
 from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import csv_of
-from evaluation.analysis.tables.formats import print_tables, render_markdown
+from evaluation.analysis.tables.formats import render_markdown
 from evaluation.analysis.tables.table import Table
+from evaluation.analysis.tables.terminal import print_tables
 from evaluation.commands.console import shown
 from evaluation.commands.display import output_failure
 from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
