@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.config.limit import Limit
 from evaluation.config.model_config import ModelConfig
-from evaluation.config.run_config import ConfigPath, Limit, RunConfig
+from evaluation.config.run_config import ConfigPath, RunConfig
 from evaluation.config.stored_forms import SCHEMES_VERSION, metric_depth
 from evaluation.errors import ConfigError, ModelError
 from evaluation.models.bm25 import installed_bm25
@@ -25,13 +26,6 @@ from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.choosing import TaskChooser
 from evaluation.tasks.selection import TaskChoice
 from evaluation.tasks.types import RERANKING_TYPES, RETRIEVAL_TYPES
-
-METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
-"""Libraries that compute the metrics; another version gives another fingerprint."""
-
-
-IDENTITY_VERSION = 2
-"""Of what a fingerprint covers and a record states; raised when either covers more. Records without one have 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +72,6 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
     if job.model.form is not None:
         identity["stored"] = [SCHEMES_VERSION, job.model.form.model_dump()]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def missing_identity(version: object) -> str | None:
-    """Returns what the identity of a record or baseline lacks, as a clause for messages; None if it lacks nothing.
-
-    Args:
-        version: Its `identity_version`; None for those from before there was one.
-    """
-    if version == IDENTITY_VERSION:
-        return None
-    if isinstance(version, int) and version > IDENTITY_VERSION:
-        return f"its identity (version {version}) was made by a newer release; upgrade e5-evaluation to read it"
-    return (
-        "its identity lacks the checkpoint's files beyond weights and vocabulary (modules, tokenizer settings, shards "
-        "in subfolders), trusted remote code and the rows of the dataset"
-    )
 
 
 def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[str] = ()) -> list[Job]:

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from evaluation.config.run_config import ProtocolChange, ProtocolConfig, RunConfig
+if TYPE_CHECKING:
+    from evaluation.config.run_config import ProtocolChange, ProtocolConfig, RunConfig
 
 Side = Literal["query", "passage", "text"]
 """Which text of a task: a query, a document, or a text of a task without sides."""
@@ -105,7 +106,7 @@ class ModelProtocol:
     """The protocol that a model runs under.
 
     Attributes:
-        name: A named protocol, one of the config's, or `UNDECIDED`.
+        name: A named protocol, one of the config's, own or undecided.
         reason: Why it is this one, as the end of a sentence.
         prompts: The checkpoint's, which protocol declared sends.
         warnings: What the user should check, each a sentence.
@@ -213,14 +214,15 @@ def named_rules(protocol: str, task: TaskTraits, prompts: ModelPrompts | None = 
         case "instruct":
             prefix = INSTRUCTION.format(instruction=task.instruction) if task.instruction else ""
             return replace(_bare("instruct", task), query_prefix=prefix, text_prefix=prefix)
+        case "own":  # as mteb itself runs a model; texts that look prefixed are the model's affair
+            return TaskRules("own", split=SPLIT_TASK, allow_prefixed_text=True)
         case "none" | "undecided":
             return _bare(protocol, task)
     raise KeyError(protocol)
 
 
-def _given(change: ProtocolChange) -> Mapping[str, Any]:
-    values = {name: getattr(change, name) for name in ProtocolChange.model_fields}
-    return {name: value for name, value in values.items() if value is not None}
+def _given(change: ProtocolChange) -> dict[str, Any]:
+    return change.model_dump(exclude={"base", "types", "tasks", "allow_prefixed_text"}, exclude_none=True)
 
 
 def _e5(task: TaskTraits) -> TaskRules:

@@ -157,8 +157,9 @@ def test_control_characters_become_escapes() -> None:
 
 
 def test_tables_show_markup_and_control_characters_as_they_are() -> None:
-    from evaluation.analysis.tables.formats import render_markdown, render_plain
+    from evaluation.analysis.tables.formats import render_markdown
     from evaluation.analysis.tables.table import Table, TableRow, TextCell
+    from evaluation.analysis.tables.terminal import render_plain
 
     header = tuple(map(TextCell, ("Task", "Type", "[red]x\x1b[0m")))
     row = TableRow(tuple(map(TextCell, ("[bold]a|b[/bold]", "<script>", "1.00"))))

@@ -14,13 +14,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import ComparisonError, DamagedFileError, SchemaVersionError
-from evaluation.jobs import METRIC_DISTRIBUTIONS
 from evaluation.records.job_record import JobRecord
+from evaluation.records.origin import METRIC_DISTRIBUTIONS
 from evaluation.records.run_manifest import ListedJob, RunManifest
 from evaluation.records.store import RECORD_FILE, RunStore
 from evaluation.system.atomic_files import check_file
+from evaluation.tasks.beir_names import BEIR_TASKS
 from evaluation.tasks.index import TaskIndex, load_index
-from evaluation.tasks.selection import BEIR_TASKS
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.sample_reading import SampleReader

@@ -139,7 +139,7 @@ def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path
         from rich.console import Console
 
         from evaluation.analysis.tables.comparison_table import comparison_tables
-        from evaluation.analysis.tables.formats import print_tables
+        from evaluation.analysis.tables.terminal import print_tables
 
         print_tables(comparison_tables(comparison, layout), Console())
         check_output()
@@ -161,7 +161,8 @@ def _write_text(text: str, output: Path | None) -> None:
 def _rendered(comparison: Comparison, layout: Layout, format_: Format) -> str:
     from evaluation.analysis.tables.comparison_table import comparison_tables
     from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
-    from evaluation.analysis.tables.formats import render_latex, render_markdown, render_plain
+    from evaluation.analysis.tables.formats import render_latex, render_markdown
+    from evaluation.analysis.tables.terminal import render_plain
 
     match format_:
         case Format.CSV:

@@ -13,7 +13,7 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+@=,-]{0,99}")
 class Declared(BaseModel):
     """Base of all config models: frozen, unknown keys are errors, wrong types are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 def check_label(value: str) -> str:

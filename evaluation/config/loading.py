@@ -14,10 +14,10 @@ from evaluation.config.checkpoint_folders import expand_folders, moved_lines
 from evaluation.config.endpoint_keys import url_fault
 from evaluation.config.expansion import expand_paths, without_extensions
 from evaluation.config.grid import Grid
+from evaluation.config.limit import Limit
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import (
     ConfigPath,
-    Limit,
     ProtocolChange,
     ProtocolConfig,
     RunConfig,

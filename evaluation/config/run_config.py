@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from evaluation.config.declared import LABEL, Declared, check_label
 from evaluation.config.grid import declared_label
+from evaluation.config.limit import Limit
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.task_config import TaskConfig
 from evaluation.config.task_types import TaskType
@@ -25,6 +26,8 @@ ConfigPath = tuple[str | int, ...]
 
 NamedProtocol = Literal["e5", "mteb", "declared", "instruct", "none"]
 NAMED_PROTOCOLS: tuple[NamedProtocol, ...] = get_args(NamedProtocol)
+OWN = "own"
+"""Stands for the protocol of a model in memory that embeds by its own `encode`, which no rule here changes."""
 UNDECIDED = "undecided"
 """Stands for the protocol of a model whose own files decide it and are not on this machine yet."""
 
@@ -57,14 +60,6 @@ class ProtocolConfig(ProtocolChange):
         if self.base != "instruct" and any(change.instruction is not None for change in changes):
             raise ValueError(f"base {self.base} sends no instruction; remove instruction:, or set base: instruct")
         return self
-
-
-class Limit(Declared):
-    """Limits for smoke runs. Judged documents are always kept; results are marked and never exported."""
-
-    documents: int | None = Field(None, ge=1, description="Documents per retrieval corpus.")
-    queries: int | None = Field(None, ge=1, description="Queries per retrieval split.")
-    examples: int | None = Field(None, ge=1, description="Rows per split of any other task.")
 
 
 class RayConfig(Declared):
@@ -202,7 +197,7 @@ def name_problems(
         if first != position:
             problems.append((("models", position, "label"), f"label {label!r} is used twice (models[{first}] has it)"))
     for name in own_protocols:
-        if name in (*NAMED_PROTOCOLS, UNDECIDED):
+        if name in (*NAMED_PROTOCOLS, UNDECIDED, OWN):
             problems.append((("protocols", name), f"protocol {name!r} can't be redefined; choose another name"))
         elif not LABEL.fullmatch(name):
             problems.append((("protocols", name), f"protocol name {name!r} must have the form of a label"))

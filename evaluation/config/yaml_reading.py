@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from evaluation.config.run_config import ConfigPath
-from evaluation.system.limited_reading import compose_yaml, construct_yaml
+from evaluation.system.limited_yaml import compose_yaml, construct_yaml
 
 _MAX_DEPTH, _MAX_CHARACTERS, _MAX_VALUES = 50, 1 << 19, 100_000
 _KEY_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "merge"))

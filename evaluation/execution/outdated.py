@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from evaluation.errors import StoreError
-from evaluation.jobs import missing_identity
+from evaluation.records.origin import missing_identity
 from evaluation.records.run_manifest import ListedJob
 from evaluation.records.store import RunStore
 

@@ -9,8 +9,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from evaluation.jobs import METRIC_DISTRIBUTIONS
-from evaluation.records.origin import Checkout, Hardware
+from evaluation.records.origin import METRIC_DISTRIBUTIONS, Checkout, Hardware
 from evaluation.system.machine import processor_name
 
 _DISTRIBUTIONS = (

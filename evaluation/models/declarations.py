@@ -15,7 +15,8 @@ import yaml
 
 from evaluation.errors import ModelError
 from evaluation.protocols import ModelPrompts
-from evaluation.system.limited_reading import parse_json, parse_yaml
+from evaluation.system.limited_reading import parse_json
+from evaluation.system.limited_yaml import parse_yaml
 
 _MAX_BYTES = 1 << 20  # of a file; real ones are a few KiB
 _FRONT_MATTER = re.compile(r"\s*---\r?\n(.*?)\r?\n---", re.DOTALL)

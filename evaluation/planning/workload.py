@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.planning.text_groups import TextGroup
 from evaluation.planning.workload_files import file_groups
 from evaluation.planning.workload_statistics import statistics_groups

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.config.stored_forms import PLAIN
 from evaluation.records.job_audit import JobAudit
 from evaluation.records.origin import Provenance

@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 from evaluation.records.sealed_models import StoredModel
 
+METRIC_DISTRIBUTIONS = ("mteb", "beir", "scikit-learn", "scipy", "pytrec-eval-terrier")
+"""Libraries that compute the metrics; another version gives another fingerprint."""
+IDENTITY_VERSION = 2
+"""Of what a fingerprint covers and a record states; raised when either covers more. Records without one have 1."""
+
 
 class ModelSettings(StoredModel):
     """How a model was run, with every `auto` resolved."""
@@ -59,11 +64,11 @@ class ModelProvenance(StoredModel):
     revision: str | None
     """Commit on the Hub, or a hash of the content of other checkpoints."""
     weights_sha256: str
-    """Hash of the weights by content; empty for BM25."""
+    """Hash of the weights by content, or of the identity of a model in memory with its own encode; empty for BM25."""
     tokenizer_sha256: str
-    """Hash of the tokenizer by content; empty for BM25."""
+    """Hash of the tokenizer by content; empty for BM25 and a model with its own encode."""
     settings: ModelSettings | None
-    """How the model was run; None for BM25."""
+    """How the model was run; None for BM25 and a model with its own encode."""
     words: WordSettings | None = None
     """How BM25 ranked; None for a model with vectors."""
 
@@ -128,4 +133,20 @@ class Provenance(StoredModel):
     hardware: Hardware | None = None
     """The machine."""
     identity_version: int | None = None
-    """What fingerprint and record identify (`jobs.IDENTITY_VERSION`); None in records from before there was one."""
+    """What fingerprint and record identify (`IDENTITY_VERSION`); None in records from before there was one."""
+
+
+def missing_identity(version: object) -> str | None:
+    """Returns what the identity of a record or baseline lacks, as a clause for messages; None if it lacks nothing.
+
+    Args:
+        version: Its `identity_version`; None for those from before there was one.
+    """
+    if version == IDENTITY_VERSION:
+        return None
+    if isinstance(version, int) and version > IDENTITY_VERSION:
+        return f"its identity (version {version}) was made by a newer release; upgrade e5-evaluation to read it"
+    return (
+        "its identity lacks the checkpoint's files beyond weights and vocabulary (modules, tokenizer settings, shards "
+        "in subfolders), trusted remote code and the rows of the dataset"
+    )

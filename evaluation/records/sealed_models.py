@@ -17,7 +17,7 @@ SCHEMA_VERSION: Final = 2
 class StoredModel(BaseModel):
     """Base of everything that is stored: immutable, and without unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 Model = TypeVar("Model", bound=StoredModel)

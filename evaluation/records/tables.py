@@ -114,7 +114,8 @@ def open_table(
     """
     if name not in record.files:
         return None
-    return _opened(folder / name, read_checked(folder / name, record.files[name]), dictionaries)
+    file = folder / name
+    return _opened(file, read_checked(file, record.files[name]), dictionaries)
 
 
 def _opened(file: Path, data: bytes, dictionaries: Sequence[str]) -> parquet.ParquetFile:

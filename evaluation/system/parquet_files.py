@@ -53,12 +53,13 @@ def check_opened(file: parquet.ParquetFile, data: bytes | pa.Buffer, names: Sequ
 
     buffer = pa.py_buffer(data)
     limit = max(_MAX_BYTES, _MAX_RATIO * buffer.size)
-    wanted = [name for name in file.schema_arrow.names if names is None or name in names]
-    leaves = [file.schema.column(number) for number in range(len(file.schema))]
+    schema = file.schema
+    leaves = [schema.column(number) for number in range(len(schema))]
+    leaves = [leaf for leaf in leaves if names is None or leaf.path.partition(".")[0] in names]
+    wanted = list(dict.fromkeys(leaf.path.partition(".")[0] for leaf in leaves))
     # of groups only: pyarrow ends the process when it is asked for the metadata of a damaged column
     groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     sizes = [(group.num_rows * len(wanted), max(group.total_byte_size, 0)) for group in groups]
-    leaves = [leaf for leaf in leaves if leaf.path.partition(".")[0] in wanted]
     _check(sum(max(size) for size in sizes), limit)
     flat = all(leaf.max_repetition_level == 0 for leaf in leaves)
     if flat and sum(n_values * (n_bytes + 8) for n_values, n_bytes in sizes) <= limit:

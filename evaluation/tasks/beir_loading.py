@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.tasks.limits import apply_limit_to_retrieval
 from evaluation.tasks.loading import load_retrieval_from_hub, retrieval_counts
 from evaluation.tasks.local.folders import RetrievalSplit

@@ -28,7 +28,7 @@ from evaluation.hub.cache import (
     snapshot_folder,
 )
 from evaluation.hub.client import fetch
-from evaluation.system.limited_reading import parse_yaml
+from evaluation.system.limited_yaml import parse_yaml
 from evaluation.tasks.selection import TaskChoice
 from evaluation.tasks.types import RERANKING_TYPES
 

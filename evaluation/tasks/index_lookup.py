@@ -10,11 +10,11 @@ from typing import Any, Literal
 from evaluation.config.run_config import ConfigPath
 from evaluation.config.task_config import BeirTask, BenchmarkTasks, MtebTask
 from evaluation.system.nearest_names import nearest_hint
+from evaluation.tasks.beir_names import BEIR_TASKS
 from evaluation.tasks.folder_choice import ConfigFaults
 from evaluation.tasks.index import load_index
 from evaluation.tasks.index_entries import TaskEntry
 from evaluation.tasks.language_codes import THREE_LETTER_CODES
-from evaluation.tasks.selection import BEIR_TASKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.selection import TaskChoice
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.errors import DataError, StoreError
 from evaluation.system.atomic_files import read_sealed_json, write_sealed_json
 from evaluation.system.cache_folder import user_cache_dir

@@ -16,7 +16,7 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.errors import ConfigError, DataError, EvaluationError
 from evaluation.tasks.columns import use_columns
 from evaluation.tasks.hub_files import dataset_folder

@@ -14,25 +14,6 @@ from evaluation.errors import DataError
 from evaluation.protocols import TaskRules
 from evaluation.tasks.local.folders import LocalData, read_local_data, subfolders
 
-BEIR_TASKS: Mapping[str, str] = {
-    "msmarco": "MSMARCO",
-    "trec-covid": "TRECCOVID",
-    "nfcorpus": "NFCorpus",
-    "nq": "NQ",
-    "hotpotqa": "HotpotQA",
-    "fiqa": "FiQA2018",
-    "arguana": "ArguAna",
-    "webis-touche2020": "Touche2020",
-    "cqadupstack": "CQADupstackRetrieval",
-    "quora": "QuoraRetrieval",
-    "dbpedia-entity": "DBPedia",
-    "scidocs": "SCIDOCS",
-    "fever": "FEVER",
-    "climate-fever": "ClimateFEVER",
-    "scifact": "SciFact",
-}
-"""BEIR's names (README of beir-cellar/beir) and mteb's tasks on the same data."""
-
 
 @dataclass(frozen=True, slots=True)
 class TaskChoice:

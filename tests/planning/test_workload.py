@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.jobs import Job, build_jobs
 from evaluation.planning.text_groups import TextGroup, drawn_rows
 from evaluation.planning.workload import workload

@@ -9,7 +9,7 @@ import pytest
 mteb = pytest.importorskip("mteb")
 
 from evaluation import run  # noqa: E402
-from evaluation.config.run_config import Limit  # noqa: E402
+from evaluation.config.limit import Limit  # noqa: E402
 from evaluation.execution.runner import RunOptions  # noqa: E402
 from evaluation.records import mteb_files  # noqa: E402
 from evaluation.records.store import RunStore  # noqa: E402

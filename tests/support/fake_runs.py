@@ -25,7 +25,7 @@ from support.record_parts import (
     vector_rules,
 )
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.protocols import TaskRules
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.run_manifest import ListedJob

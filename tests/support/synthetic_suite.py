@@ -40,7 +40,6 @@ HOSTILE_QUERY = (
 )
 HOSTILE_DOCUMENT = "]]></script --><svg onload=\"window.planted = 'svg'\"> ‮right to left‬ {{ 7 * 7 }}"
 SOURCE = Checkout(commit="0123456789abcdef0123456789abcdef01234567", dirty=False)
-SKILLS = np.linspace(0.45, 0.7, 12)
 
 
 def write_suite(
@@ -68,11 +67,12 @@ def write_suite(
         parts = index.task(name).parts
         listed += [(part, name) for part in parts] if parts else [(name, None)]
     labels = [f"model-{number:02}" for number in range(1, n_models + 1)]
+    skills = np.linspace(0.45, 0.7, max(n_models, 12))
     records = []
     for position, label in enumerate(labels):
         protocol = protocols[position % len(protocols)]
         for task, aggregate in listed:
-            made = _job(label, protocol, task, aggregate, SKILLS[position], n_units, store_texts=store_texts)
+            made = _job(label, protocol, task, aggregate, skills[position], n_units, store_texts=store_texts)
             records.append(_with_true_score(store, *made))
     models = [{"label": label, "model": f"example/{label}", "protocol": "e5"} for label in labels]
     return write_manifest(

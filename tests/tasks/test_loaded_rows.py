@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, concatenate_datasets
 
-from evaluation.config.run_config import Limit
+from evaluation.config.limit import Limit
 from evaluation.errors import DataError
 from evaluation.tasks.loaded_rows import check_rows, hash_rows
 from evaluation.tasks.selection import TaskChoice

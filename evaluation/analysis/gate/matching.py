@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.run_view import IDENTITY_NAME, ScoredJob, TaskScore, differing
 from evaluation.analysis.statistics.units import Units
-from evaluation.jobs import missing_identity
+from evaluation.records.origin import missing_identity
 
 FaultKind = Literal["missing", "failed", "changed", "new"]
 

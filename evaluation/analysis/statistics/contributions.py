@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from evaluation.analysis.statistics.clusters import Clusters, clusters_of
 from evaluation.analysis.statistics.ranking_scores import leave_one_out
-from evaluation.analysis.statistics.scorers import RANKING, Statistic, example_values, score_part
+from evaluation.analysis.statistics.scorers import RANKING, Statistic, example_values
 from evaluation.analysis.statistics.units import UnitPart, Units
 
 Floats = NDArray[np.float64]
@@ -70,7 +71,7 @@ def contributions(units: Units, known: Contributions | None = None) -> Contribut
     """
     clusters = clusters_of(units, known.clusters if known is not None else None)
     if units.statistic in RANKING:
-        ranked = tuple(_jackknifed(units.statistic, part) for part in units.parts)
+        ranked = tuple(map(_jackknifed, repeat(units.statistic), units.parts, units.part_scores))
         return Contributions(ranked, tuple(np.zeros(1) for _ in ranked), clusters)
     values = [example_values(units.statistic, part.arrays) for part in units.parts]  # (E, N) each
     return Contributions(
@@ -78,10 +79,9 @@ def contributions(units: Units, known: Contributions | None = None) -> Contribut
     )
 
 
-def _jackknifed(statistic: Statistic, part: UnitPart) -> Floats:
+def _jackknifed(statistic: Statistic, part: UnitPart, whole: float) -> Floats:
     """(N,) pseudo-values around the score."""
     n = len(part.ids)
-    whole = score_part(statistic, part.arrays)
     if n == 1:
         return np.array([whole])
     without = leave_one_out(statistic, part.arrays)

@@ -275,7 +275,7 @@ def _tested(found: Estimate, confidence: float, flips: FlipTest | None) -> tuple
 def _quantile(found: Contributions, whole: Estimate, confidence: float) -> float:
     """Of the normal distribution for shares, whose mean says how they spread; of Student's for other scores."""
     tail = 0.5 + confidence / 2.0
-    if not whole.experiments_differ and all(np.isin(own, (0.0, 1.0)).all() for own in found.values):
+    if not whole.experiments_differ and all(((own == 0.0) | (own == 1.0)).all() for own in found.values):
         return float(ndtri(tail))
     df = whole.df if whole.experiments_differ else whole.n_clusters - 1
     return float(stdtrit(df, tail))

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyarrow import parquet
 
 _PLACE: Final = ["split", "subset"]
+_FILE: Final = "samples.parquet"
 
 
 class Samples(NamedTuple):
@@ -63,21 +64,20 @@ class SampleReader:
         """
         import pyarrow as pa
 
-        file = folder / "samples.parquet"
-        opened = open_table(folder, record, file.name, dictionaries=_PLACE)
+        opened = open_table(folder, record, _FILE, dictionaries=_PLACE)
         if opened is None:
             return None
         try:
             with opened as stored:
                 available = stored.schema_arrow.names
                 reading = reading_of(record, available)
-                if reading is None or not set(reading.columns) <= set(available):
+                if reading is None or not {*_PLACE, *reading.columns} <= set(available):
                     return None
                 wanted = [*reading.columns, *(name for name in reading.texts if name in available)]
                 whole = _holds_one_subset(stored.metadata)
                 table = stored.read([*wanted, *([] if whole else _PLACE)], use_threads=False)  # threads cost more
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{file} cannot be read: {error}.") from error
+            raise StoreError(f"{folder / _FILE} cannot be read: {error}.") from error
         columns = {name: self._column(table[name]) for name in wanted}
         parts: list[Part] = []
         for split, entries in record.scores.items():
@@ -131,13 +131,15 @@ class SampleReader:
 
 def _holds_one_subset(metadata: parquet.FileMetaData) -> tuple[str, str] | None:
     """The split and subset of all rows, if the file's statistics show that there is one only."""
+    names = metadata.schema.names
+    at = [names.index(name) for name in _PLACE]
     places = set()
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        columns = {own.path_in_schema: own.statistics for own in map(group.column, range(group.num_columns))}
-        for found in (columns.get(name) for name in _PLACE):
+        split, subset = (group.column(number).statistics for number in at)
+        for found in (split, subset):
             if found is None or not found.has_min_max or found.null_count or found.min != found.max:
                 return None
-        places.add((columns["split"].min, columns["subset"].min))
+        places.add((split.min, subset.min))
     return places.pop() if len(places) == 1 else None
 
 

@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ class UnitPart:
     arrays: Mapping[str, NDArray[Any]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Units:
     """One model's scored units of one task: all its chosen splits and subsets.
 
@@ -71,6 +72,11 @@ class Units:
     def n_units(self) -> int:
         """Number of queries, examples or texts in all parts."""
         return sum(len(part.ids) for part in self.parts)
+
+    @cached_property
+    def part_scores(self) -> tuple[float, ...]:
+        """The score of each part, 0-1."""
+        return tuple(score_part(self.statistic, part.arrays) for part in self.parts)
 
 
 def load_units(folder: Path, record: JobRecord, reader: SampleReader | None = None) -> Units | None:
@@ -98,7 +104,7 @@ def load_units(folder: Path, record: JobRecord, reader: SampleReader | None = No
 
 def score(units: Units) -> float:
     """Returns the task's score, 0-1, as mteb computes it from these units; it equals the record's main score."""
-    return sum(score_part(units.statistic, part.arrays) for part in units.parts) / len(units.parts)
+    return sum(units.part_scores) / len(units.parts)
 
 
 def aggregate_units(task: str, members: Sequence[Units]) -> Units:

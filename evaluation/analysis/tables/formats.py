@@ -1,18 +1,12 @@
-"""Renders tables for the terminal, as Markdown and as LaTeX. Whatever a cell holds is shown as text."""
+"""Renders tables as Markdown and as LaTeX. Whatever a cell holds is shown as text."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-from rich.console import Console, JustifyMethod
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
-from evaluation.system.inert_text import for_latex, for_markdown, on_one_line
+from evaluation.system.inert_text import for_latex, for_markdown
 
 SIGNS = {
     "significant": "*",
@@ -35,9 +29,6 @@ _LATEX_SIGNS = {
     "cached": r"\mathrm{c}",
 }
 _LEGEND_SIGN = re.compile(r"^\{(\w+)\} ")
-_LEAST_TEXT = 12  # characters of a text column in a narrow terminal; longer text is wrapped
-_GAP = 3  # between columns
-_UNPRINTED_WIDTH = 10_000  # of output that goes to a file or a pipe
 
 
 def legend_sign(note: str, sign: Callable[[str], str], escape: Callable[[str], str]) -> str:
@@ -46,66 +37,6 @@ def legend_sign(note: str, sign: Callable[[str], str], escape: Callable[[str], s
     if found is None or found[1] not in SIGNS:
         return escape(note)
     return f"{sign(found[1])} {escape(note[found.end() :])}"
-
-
-# ----------------------------------------------------------------------------------------------------------- terminal
-
-
-def print_tables(tables: Sequence[Table], console: Console) -> None:
-    """Prints tables, on a terminal with the best score bold and the second underlined; elsewhere nothing is wrapped."""
-    if not console.is_terminal:
-        console.width = _UNPRINTED_WIDTH
-    for number, table in enumerate(tables):
-        if number:
-            console.print()
-        if table.title:
-            console.print(Text(on_one_line(table.title), style="bold"), soft_wrap=True)
-        if table.rows:
-            rich_table = _rich_table(table, console)
-            least = sum(column.min_width or 0 for column in rich_table.columns) + _GAP * (len(rich_table.columns) - 1)
-            console.print(rich_table, width=max(console.width, least), crop=False)
-        for note in table.notes:
-            console.print(Text(legend_sign(note, SIGNS.__getitem__, on_one_line)), soft_wrap=True)
-
-
-def render_plain(tables: Sequence[Table]) -> str:
-    """Returns the same as text without styles, for files."""
-    stream = io.StringIO()
-    print_tables(tables, Console(file=stream, force_terminal=False))
-    return stream.getvalue()
-
-
-def _rich_table(table: Table, console: Console) -> RichTable:
-    rich_table = RichTable(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
-    for position, (cell, width) in enumerate(zip(table.header, _least_widths(table, console.width), strict=True)):
-        justify: JustifyMethod = "left" if position < table.n_text else "right"
-        rich_table.add_column(Text(_plain(cell)), justify=justify, overflow="fold", min_width=width)
-    for position, row in enumerate(table.rows):
-        ends = position + 1 < len(table.rows) and table.rows[position + 1].rule
-        rich_table.add_row(*(_rich_cell(cell) for cell in row.cells), end_section=ends)
-    return rich_table
-
-
-def _least_widths(table: Table, width: int) -> list[int]:
-    """Numbers are never wrapped; the first text column gets the remaining room, the others little."""
-    columns = zip(*(row.cells for row in table.rows), strict=True)
-    longest = [max(len(_plain(replace(cell, detail=""))) for cell in cells) for cells in columns]
-    words = [max(map(len, _plain(cell).split()), default=0) for cell in table.header]
-    longest = [max(n, min(word, _LEAST_TEXT)) for n, word in zip(longest, words, strict=True)]
-    least = [min(n, _LEAST_TEXT) if position < table.n_text else n for position, n in enumerate(longest)]
-    others = sum(least[1:]) + _GAP * (len(least) - 1)
-    return [max(least[0], min(longest[0], width - others)), *least[1:]]
-
-
-def _rich_cell(cell: TextCell) -> Text:
-    text = Text(_plain(cell))
-    text.stylize("bold" if cell.bold else "underline" if cell.underline else "", 0, len(cell.text))
-    return text
-
-
-def _plain(cell: TextCell) -> str:
-    marks = "".join(SIGNS[mark] for mark in cell.marks)
-    return on_one_line(f"{cell.text}{marks} {cell.detail}" if cell.detail else f"{cell.text}{marks}")
 
 
 # ----------------------------------------------------------------------------------------------------------- Markdown

@@ -17,8 +17,8 @@ from evaluation.analysis.gate.rule import GateReport, GateRule
 from evaluation.analysis.gate.series import check_series
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
 from evaluation.analysis.gate.verdicts import judge
-from evaluation.analysis.tables.formats import print_tables
 from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
+from evaluation.analysis.tables.terminal import print_tables
 from evaluation.commands.console import writing_to
 from evaluation.errors import UsageError
 from evaluation.system.atomic_files import reason, write_atomically, write_text

@@ -19,7 +19,8 @@ from evaluation.analysis.statistics.paired_tests import Difference
 from evaluation.analysis.statistics.suite_tests import suite_difference
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
-from evaluation.analysis.tables.formats import render_latex, render_plain
+from evaluation.analysis.tables.formats import render_latex
+from evaluation.analysis.tables.terminal import render_plain
 
 FORMS: list[Any] = ["float16", {"dims": 4}, {"as": "binary", "rescore": {"candidates": 20}}]
 

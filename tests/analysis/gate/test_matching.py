@@ -11,7 +11,7 @@ from evaluation.analysis.gate.matching import match, paired_labels
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.run_view import ScoredJob, differing
 from evaluation.analysis.statistics.units import UnitPart, Units
-from evaluation.jobs import IDENTITY_VERSION
+from evaluation.records.origin import IDENTITY_VERSION
 
 CONDITIONS = {"protocol": "e5", "protocol's text_prefix": "query: ", "dataset revision": "1", "splits": ["test"]}
 

@@ -26,7 +26,8 @@ from evaluation.analysis.statistics.paired_tests import Difference
 from evaluation.analysis.statistics.suite_tests import SuiteDifference
 from evaluation.analysis.tables.comparison_table import Layout, comparison_tables
 from evaluation.analysis.tables.csv_json import CSV_COLUMNS, comparison_csv, comparison_json, comparison_rows
-from evaluation.analysis.tables.formats import print_tables, render_latex, render_markdown, render_plain
+from evaluation.analysis.tables.formats import render_latex, render_markdown
+from evaluation.analysis.tables.terminal import print_tables, render_plain
 
 HOSTILE = "=1+1|a_b & 50% #1 ${x}~^\\ <script>alert('1')</script> \"q\" `c` *b* [l](http://e.org) --\nnext 中é"
 Write = Callable[..., Path]
