@@ -194,15 +194,21 @@ def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
     """Without a network, find out before the first job which datasets, or tables of them, are not here.
 
     Raises:
-        DataError: Some are not; a sentence each.
+        DataError: Some are not: one sentence for all absent datasets, and one for each that lacks a table.
     """
-    faults = []
+    absent, faults = [], []
     for need in needs_of(config, jobs) if cache.is_offline() else ():
+        if need.tasks and snapshot_folder("dataset", need.name, need.revision) is None:
+            absent.append(f"{need.name} (revision {need.revision})")
+            continue
         for task in need.tasks:
             try:
                 dataset_folder(make_task(task, seed=0), task)
             except EvaluationError as error:
                 faults.append(str(error))
+    if absent:
+        here = f"not in the local Hub cache ({cache.hub_cache()})"
+        faults.insert(0, f"datasets {here}: {', '.join(absent)}; fetch them with fetch-data where there is a network.")
     if faults:
         raise DataError(faults)
 

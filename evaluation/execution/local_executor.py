@@ -14,9 +14,11 @@ from evaluation.encoding.endpoint_store import EndpointStore
 from evaluation.errors import EvaluationError, MissingExtraError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
-from evaluation.execution.resolving import ResolvedModel, find_checkpoint, resolve_model
+from evaluation.execution.resolving import ResolvedModel, resolve_model
+from evaluation.execution.stored_run import facts_of_models
 from evaluation.jobs import Job, fingerprint
 from evaluation.models.bm25 import Bm25, installed_bm25
+from evaluation.models.finding import find_checkpoint
 from evaluation.models.names import is_bm25, is_in_memory
 from evaluation.models.own_encoder import OwnEncoder
 
@@ -65,7 +67,9 @@ class LocalExecutor:
 
     def facts(self) -> dict[str, Any]:
         """Returns what run.json says of the executor."""
-        return {"kind": "local"}
+        found = {model.label: self._resolved.get(model.base_label) for model in self._config.models}
+        ran = {label: model.scoring_identity for label, model in found.items() if isinstance(model, ResolvedModel)}
+        return facts_of_models(self._config, ran)
 
     def close(self) -> None:
         """Releases the model, once all its vectors are on the disk."""
@@ -146,7 +150,6 @@ def job_fingerprint(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder | Eval
     """Returns a job's fingerprint; for a model that can't be found, that of its declaration."""
     if isinstance(resolved, EvaluationError):
         return fingerprint(job, {"declared": job.model.model_dump()}, metric_versions())
-    identity = resolved.scoring_identity
     if isinstance(resolved, Bm25):
-        identity["language"] = job.task.language
-    return fingerprint(job, identity, metric_versions())
+        return fingerprint(job, resolved.identity_for(job.task.language), metric_versions())
+    return fingerprint(job, resolved.scoring_identity, metric_versions())

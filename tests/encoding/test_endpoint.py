@@ -12,10 +12,11 @@ from support.embedding_server import EmbeddingServer, Reply, vector_of
 
 from evaluation.config.model_config import ModelConfig
 from evaluation.encoding import endpoint_requests
-from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
+from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.facts import UNLIMITED
+from evaluation.models.finding import endpoint_checkpoint
 
 
 @pytest.fixture

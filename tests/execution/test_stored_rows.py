@@ -10,7 +10,7 @@ import pytest
 from support.small_runs import write_small_run
 
 from evaluation import check_regression, load_config, results_frame, run
-from evaluation.analysis.frame import records_frame
+from evaluation.analysis.frame import summary_rows
 from evaluation.analysis.handover.exports import write_model_cards
 from evaluation.config.run_config import RunConfig
 from evaluation.encoding.encoder import Encoder
@@ -85,8 +85,8 @@ def test_metrics_deeper_than_the_candidates_are_not_there(finished: RunConfig) -
 
 
 def test_summary_gate_and_model_card_know_the_rows(finished: RunConfig, tmp_path: Path) -> None:
-    summary = records_frame(RunStore(finished.run_folder).current_records())
-    assert set(summary["stored"]) == {"float32", *NAMES}
+    summary = summary_rows(RunStore(finished.run_folder).current_records())
+    assert {row["stored"] for row in summary} == {"float32", *NAMES}
     assert check_regression(finished.run_folder, finished.run_folder).passed
     assert [file.name for file in write_model_cards(finished.run_folder, tmp_path)] == ["tiny.md"]
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,6 @@ from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Co
 from evaluation.system.inert_text import for_csv
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from evaluation.analysis.statistics.paired_tests import Difference
 
 _TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", "protocol")
@@ -57,18 +55,18 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """Writes the rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """Writes `comparison_rows` as CSV."""
+    return csv_of(comparison_rows(comparison), CSV_COLUMNS)
+
+
+def csv_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Writes rows as CSV. Text that a spreadsheet would take for a formula gets an apostrophe in front."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, CSV_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
-    for row in comparison_rows(comparison):
+    for row in rows:
         writer.writerow({name: for_csv(value) if isinstance(value, str) else value for name, value in row.items()})
     return stream.getvalue()
-
-
-def frame_csv(frame: pd.DataFrame) -> str:
-    """Writes a frame as CSV, with inert text as in `comparison_csv`."""
-    return frame.map(lambda value: for_csv(value) if isinstance(value, str) else value).to_csv(index=False)
 
 
 def comparison_json(comparison: Comparison) -> str:

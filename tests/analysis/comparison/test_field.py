@@ -73,12 +73,12 @@ def test_mean_is_ranked_among_models_with_the_same_tasks_and_splits(query_run: W
     assert mean.interval is not None and mean.interval.high - mean.points == pytest.approx(1.984 * 1.005, abs=0.01)
     comparison = compare(run, options=options(repository))
     of_csv = list(csv.DictReader(io.StringIO(comparison_csv(comparison))))
-    names = ("kind", "task", "score", "rank", "rank_low", "rank_high", "ranked_models")
+    names = ("kind", "task", "rank", "rank_low", "rank_high", "ranked_models")
     ranked = [[row[name] for name in names] for row in of_csv if row["rank"]]
     assert ranked == [
-        ["task", "SciFact", "50.0", "3", "2", "4", "5"],
-        ["task", "NFCorpus", "51.0", "2", "2", "2", "3"],
-        ["ranked mean", "Mean over 2 tasks", "50.5", "2", "2", "2", "3"],
+        ["task", "SciFact", "3", "2", "4", "5"],
+        ["task", "NFCorpus", "2", "2", "2", "3"],
+        ["ranked mean", "Mean over 2 tasks", "2", "2", "2", "3"],
     ]
     text = " ".join(comparison_tables(comparison)[-1].notes)
     assert "Means are over the models that have all 2 tasks: 2 of 5." in text
