@@ -41,8 +41,8 @@ def place_among(
     names = [row.task for row in rows]
     wanted: dict[str, set[tuple[str, str]]] = {}
     for model in ranked:
-        for task, own in model.tasks.items():
-            wanted.setdefault(mteb_name(task), set()).update(_places(own))
+        for task, scored in model.tasks.items():
+            wanted.setdefault(mteb_name(task), set()).update(_places(scored))
     stored = repository.main_scores(wanted)
     others = {
         model.label: {
