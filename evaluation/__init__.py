@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from evaluation.commands.run_benchmark.in_python import run
     from evaluation.commands.run_benchmark.trainer_callback import EvaluationCallback
     from evaluation.config.loading import load_config
+    from evaluation.models.own_encoder import NamedModel
 
-__all__ = ["EvaluationCallback", "check_regression", "compare", "load_config", "results_frame", "run"]
+__all__ = ["EvaluationCallback", "NamedModel", "check_regression", "compare", "load_config", "results_frame", "run"]
 
 _HOMES = {
     "EvaluationCallback": "evaluation.commands.run_benchmark.trainer_callback",
+    "NamedModel": "evaluation.models.own_encoder",
     "compare": "evaluation.analysis.comparison.compare",
     "load_config": "evaluation.config.loading",
     "run": "evaluation.commands.run_benchmark.in_python",

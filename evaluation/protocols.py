@@ -106,7 +106,7 @@ class ModelProtocol:
     """The protocol that a model runs under.
 
     Attributes:
-        name: A named protocol, one of the config's, or `UNDECIDED`.
+        name: A named protocol, one of the config's, own or undecided.
         reason: Why it is this one, as the end of a sentence.
         prompts: The checkpoint's, which protocol declared sends.
         warnings: What the user should check, each a sentence.
@@ -214,6 +214,8 @@ def named_rules(protocol: str, task: TaskTraits, prompts: ModelPrompts | None = 
         case "instruct":
             prefix = INSTRUCTION.format(instruction=task.instruction) if task.instruction else ""
             return replace(_bare("instruct", task), query_prefix=prefix, text_prefix=prefix)
+        case "own":  # as mteb itself runs a model; texts that look prefixed are the model's affair
+            return TaskRules("own", split=SPLIT_TASK, allow_prefixed_text=True)
         case "none" | "undecided":
             return _bare(protocol, task)
     raise KeyError(protocol)

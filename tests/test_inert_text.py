@@ -11,7 +11,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 from support.fake_comparisons import comparison
@@ -19,13 +18,13 @@ from support.fake_runs import FakeJob, job_record, write_run
 from support.synthetic_suite import write_suite
 
 from evaluation.analysis.comparison.types import Comparison
-from evaluation.analysis.frame import records_frame
+from evaluation.analysis.frame import SUMMARY_COLUMNS, summary_rows
 from evaluation.analysis.gate.junit import render_junit
 from evaluation.analysis.gate.rule import Check, GateReport, GateRule, Verdict
 from evaluation.analysis.report.contents import gather
 from evaluation.analysis.report.page import render
 from evaluation.analysis.tables.comparison_table import comparison_tables
-from evaluation.analysis.tables.csv_json import comparison_csv, frame_csv
+from evaluation.analysis.tables.csv_json import comparison_csv, csv_of
 from evaluation.analysis.tables.formats import render_latex, render_markdown
 from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, remarks, workflow_commands
 from evaluation.analysis.tables.terminal import render_plain
@@ -144,7 +143,7 @@ def test_markdown_shows_text_only(hostile: str) -> None:
 def test_csv_holds_no_formula_and_loads_back(hostile: str) -> None:
     rows = list(csv.DictReader(io.StringIO(comparison_csv(compared(hostile)), newline="")))
     assert len(rows) >= 2
-    summary = frame_csv(pd.DataFrame({"label": pd.Series([hostile], dtype=object), "score": [-1.5]}))
+    summary = csv_of([{"label": hostile, "score": -1.5}], ["label", "score"])
     (row,) = csv.DictReader(io.StringIO(summary, newline=""))
     assert float(row["score"]) == -1.5
     for text in (*(row[name] for row in rows for name in ("task", "type", "label")), row["label"]):
@@ -202,7 +201,7 @@ def test_report_shows_text_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_summary_csv_of_records_is_inert() -> None:
-    found = frame_csv(records_frame([job_record("=1+1", "T")]))
+    found = csv_of(summary_rows([job_record("=1+1", "T")]), SUMMARY_COLUMNS)
     assert "\n'=1+1,local/small," in found
 
 

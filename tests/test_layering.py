@@ -256,6 +256,7 @@ def test_no_module_is_called_for_nothing_in_particular() -> None:
 def test_public_names_are_these() -> None:
     assert sorted(evaluation.__all__) == [
         "EvaluationCallback",
+        "NamedModel",
         "check_regression",
         "compare",
         "load_config",

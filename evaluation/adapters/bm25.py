@@ -132,7 +132,7 @@ class Bm25Ranker:
             )
         else:
             found = self._rerank(ids, words, top_ranked)
-        self.runs[hf_split, hf_subset] = _ranked(found)
+        self.runs[hf_split, hf_subset] = RankedRun.of_results(found)
         return found
 
     def encode(self, *args: Any, **kwargs: Any) -> None:
@@ -216,13 +216,3 @@ def _stemmer_name(languages: Any, subset: str) -> str:
 
     language = _get_language(_Languages(languages), subset) or _ENGLISH  # type: ignore[arg-type]  # as in index
     return _ISO3_TO_LANG.get(language, (None, None, None))[1] or "none"
-
-
-def _ranked(found: Mapping[str, Mapping[str, float]]) -> RankedRun:
-    """Returns the ranking in trec_eval's order: by score, documents of equal score by larger id first."""
-    run = RankedRun()
-    for query, scores in found.items():
-        best = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
-        run.document_ids[query] = [document for document, _ in best]
-        run.scores[query] = np.array([score for _, score in best], np.float32)
-    return run

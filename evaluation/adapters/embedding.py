@@ -74,6 +74,16 @@ class RankedRun:
     document_ids: dict[str, list[str]] = field(default_factory=dict)
     scores: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    @classmethod
+    def of_results(cls, found: Mapping[str, Mapping[str, float]]) -> RankedRun:
+        """Returns a ranking in trec_eval's order: by score, documents of equal score by larger id first."""
+        run = cls()
+        for query, scores in found.items():
+            best = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+            run.document_ids[query] = [document for document, _ in best]
+            run.scores[query] = np.array([score for _, score in best], np.float32)
+        return run
+
     def as_results(self) -> dict[str, dict[str, float]]:
         """Returns query id -> document id -> score, as pytrec_eval takes it."""
         return {

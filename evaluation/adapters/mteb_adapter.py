@@ -18,11 +18,12 @@ from evaluation.protocols import Side, document_text
 from evaluation.stored_forms.fitting import plain_size
 from evaluation.tasks.types import TRAINED_TYPES
 
-_SIDES: dict[PromptType | None, Side] = {
+SIDES: dict[PromptType | None, Side] = {
     None: "text",
     PromptType.query: "query",
     PromptType.document: "passage",
 }
+"""mteb's prompt type -> the side of the task."""
 
 
 class MtebModel:
@@ -61,7 +62,7 @@ class MtebModel:
         float32, but float64 where scikit-learn fits a model on them: in float32 the processor's rounding decides some
         predictions (4 of 10,500 between AVX2 and AVX-512), in float64 none.
         """
-        texts, side = _column(inputs.dataset, "text"), _SIDES[prompt_type]
+        texts, side = _column(inputs.dataset, "text"), SIDES[prompt_type]
         if self.stored is not None:
             vectors = self.stored.vectors_of(texts, side)
         else:

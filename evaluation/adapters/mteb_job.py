@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 from mteb.abstasks.abstask import AbsTask
@@ -16,6 +15,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.text.bitext_mining import AbsTaskBitextMining
 from mteb.abstasks.text.summarization import AbsTaskSummarization
 from mteb.results import TaskResult
+from mteb.types import EncodeKwargs
 
 from evaluation.adapters.bm25 import Bm25Ranker
 from evaluation.adapters.data_checks import check_fitness
@@ -24,6 +24,7 @@ from evaluation.adapters.example_tables import example_table
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.model_meta import model_meta
 from evaluation.adapters.mteb_adapter import MtebModel, documents_of
+from evaluation.adapters.own_encoder import OwnEncoderModel
 from evaluation.adapters.ranking_tables import (
     per_query_table,
     qrels_table,
@@ -37,17 +38,23 @@ from evaluation.adapters.stored_vectors import within_candidates
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.records.job_record import SubsetScores, Timing
+from evaluation.system.limited_reading import parse_json
 from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.loaded_rows import check_rows
 from evaluation.tasks.loading import load_task, make_task
 
+WholeModel = Bm25Ranker | OwnEncoderModel
+"""What an mteb task calls as it is: it embeds or ranks by itself."""
+_ENCODE_KWARGS: Final = EncodeKwargs(batch_size=32, show_progress_bar=False)
+"""What mteb.evaluate passes to a model's encode; ours has batches of its own."""
 
-def run_mteb_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bool) -> JobResult:
+
+def run_mteb_job(job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bool) -> JobResult:
     """Loads a job's task, evaluates the model on all its splits and subsets, and keeps what the scores come from.
 
     Args:
         job: The job.
-        encoder: What turns texts into vectors, or BM25 made for this job.
+        encoder: What turns texts into vectors, or BM25 or a model with its own encode, made for this job.
         store_texts: Keeps the texts of judged queries and their best documents.
 
     Raises:
@@ -89,13 +96,13 @@ def run_mteb_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
         mteb_files={} if job.limit else _mteb_files(result, model, job),
         dataset_content=content,
         words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
-        vectors=embedder.stored,
+        vectors=None if isinstance(embedder, OwnEncoderModel) else embedder.stored,
     )
 
 
-def _model(job: Job, encoder: TextEncoder | Bm25Ranker) -> tuple[TaskEmbedder | Bm25Ranker, MtebModel | Bm25Ranker]:
+def _model(job: Job, encoder: TextEncoder | WholeModel) -> tuple[TaskEmbedder | WholeModel, MtebModel | WholeModel]:
     """Returns what collects the job's evidence, and what mteb's task calls."""
-    if isinstance(encoder, Bm25Ranker):
+    if isinstance(encoder, WholeModel):
         return encoder, encoder
     embedder = TaskEmbedder(encoder, job.rules, job.model.form)
     meta = model_meta(encoder.checkpoint, job.model, job.rules.protocol)
@@ -105,7 +112,7 @@ def _model(job: Job, encoder: TextEncoder | Bm25Ranker) -> tuple[TaskEmbedder | 
 class _Evaluation:
     """One pass over a task's splits and subsets, collecting scores and tables."""
 
-    def __init__(self, task: AbsTask, model: MtebModel | Bm25Ranker, *, store_texts: bool) -> None:
+    def __init__(self, task: AbsTask, model: MtebModel | WholeModel, *, store_texts: bool) -> None:
         self._task, self._model, self._store_texts = task, model, store_texts
         self.scores: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
         self.tables: dict[str, list[pa.Table]] = defaultdict(list)
@@ -131,7 +138,9 @@ class _Evaluation:
         self, split: str, subsets: Sequence[str], folder: Path | None = None
     ) -> Mapping[str, Mapping[str, Any]]:
         def evaluate() -> Mapping[str, Mapping[str, Any]]:
-            return self._task.evaluate(self._model, split, list(subsets), encode_kwargs={}, prediction_folder=folder)
+            return self._task.evaluate(
+                self._model, split, list(subsets), encode_kwargs=_ENCODE_KWARGS, prediction_folder=folder
+            )
 
         if self._model.stored is not None:
             self._model.stored.start()
@@ -182,11 +191,11 @@ class _Evaluation:
 
 
 def _read_predictions(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    content: dict[str, Any] = parse_json(file.read_bytes()) if file.is_file() else {}
     return content
 
 
-def _mteb_files(result: TaskResult, model: MtebModel | Bm25Ranker, job: Job) -> dict[str, Mapping[str, Any]]:
+def _mteb_files(result: TaskResult, model: MtebModel | WholeModel, job: Job) -> dict[str, Mapping[str, Any]]:
     """Returns the job in mteb's own file layout, so that ResultCache reads it."""
     meta = model.mteb_model_meta
     folder = f"{meta.model_name_as_path()}/{meta.revision}"

@@ -1,16 +1,17 @@
-"""Stored scores as pandas frames: a long one of every score, and the rows of summary.csv."""
+"""Stored scores as rows: a long pandas frame of every score, and the rows of summary.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from evaluation.analysis.run_view import read_run_view
 from evaluation.records.job_record import JobRecord, SubsetScores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MODEL_COLUMNS = ["label", "model", "revision", "protocol", "stored"]
 _JOB_COLUMNS = [*_MODEL_COLUMNS, "task", "type", "aggregate", "split", "subset", "metric"]
@@ -35,6 +36,8 @@ def results_frame(*runs: str | Path, all_metrics: bool = False) -> pd.DataFrame:
     Example:
         >>> results_frame("results/quickstart").pivot_table("value", "task", "label")
     """
+    import pandas as pd
+
     rows: list[dict[str, Any]] = []
     for run in runs:
         view = read_run_view(Path(run), complete=True)
@@ -47,15 +50,14 @@ def results_frame(*runs: str | Path, all_metrics: bool = False) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def records_frame(records: Sequence[JobRecord]) -> pd.DataFrame:
-    """The rows of summary.csv: one per job, split and subset, with its main score in points."""
-    rows = [
+def summary_rows(records: Sequence[JobRecord]) -> list[dict[str, Any]]:
+    """Returns the rows of summary.csv: one per job, split and subset, with its main score in points."""
+    return [
         {**row, "metric": record.metric, "main_score": 100 * entry.main_score}
         for record in records
         for row, entry in _entries(record)
         if entry.main_score is not None
     ]
-    return pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
 
 
 def _entries(record: JobRecord) -> Iterator[tuple[dict[str, Any], SubsetScores]]:

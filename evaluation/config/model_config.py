@@ -49,7 +49,9 @@ class ModelConfig(Declared):
     """One row of the comparison: a model under one protocol."""
 
     label: str = Field(description="Unique name of this row in all tables, and of its folder.")
-    model: str = Field(description="Hub name, folder (relative to the config), builtin:<name>, or bm25.")
+    model: str = Field(
+        description="Hub name, folder (relative to the config), builtin:<name>, bm25, or in-memory (given in Python)."
+    )
     revision: str | None = Field(None, description="Hub commit or tag; null: the newest, resolved and recorded.")
     protocol: str | None = Field(
         None, description="A named protocol, or a name under protocols:; null: what the model's name and files imply."
@@ -160,6 +162,10 @@ class ModelConfig(Declared):
         rows = [self.model_copy(update={"stored": None})]
         for form in self.stored:
             if not form.is_plain:
-                label = check_label(f"{self.label}@{form.name}")
-                rows.append(self.model_copy(update={"label": label, "stored": (form,), "series": None, "step": None}))
+                rows.append(self.in_form(form))
         return rows
+
+    def in_form(self, form: StoredForm) -> ModelConfig:
+        """Returns the row of a stored form of this row's model."""
+        label = check_label(f"{self.base_label}@{form.name}")
+        return self.model_copy(update={"label": label, "stored": (form,), "series": None, "step": None})

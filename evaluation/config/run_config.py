@@ -26,6 +26,8 @@ ConfigPath = tuple[str | int, ...]
 
 NamedProtocol = Literal["e5", "mteb", "declared", "instruct", "none"]
 NAMED_PROTOCOLS: tuple[NamedProtocol, ...] = get_args(NamedProtocol)
+OWN = "own"
+"""Stands for the protocol of a model in memory that embeds by its own `encode`, which no rule here changes."""
 UNDECIDED = "undecided"
 """Stands for the protocol of a model whose own files decide it and are not on this machine yet."""
 
@@ -195,7 +197,7 @@ def name_problems(
         if first != position:
             problems.append((("models", position, "label"), f"label {label!r} is used twice (models[{first}] has it)"))
     for name in own_protocols:
-        if name in (*NAMED_PROTOCOLS, UNDECIDED):
+        if name in (*NAMED_PROTOCOLS, UNDECIDED, OWN):
             problems.append((("protocols", name), f"protocol {name!r} can't be redefined; choose another name"))
         elif not LABEL.fullmatch(name):
             problems.append((("protocols", name), f"protocol name {name!r} must have the form of a label"))

@@ -6,12 +6,10 @@ servers that add prefixes themselves. Token counts per text are the server's tot
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +20,7 @@ from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.cache import hash_texts
 from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.encoder import Encoded, Progress
-from evaluation.encoding.endpoint_answers import Answer, check_widths
+from evaluation.encoding.endpoint_answers import Answer, check_widths, quantization_notice
 from evaluation.encoding.endpoint_batches import BatchSender
 from evaluation.encoding.endpoint_doubling import doubling_notice
 from evaluation.encoding.endpoint_requests import EndpointClient
@@ -31,35 +29,11 @@ from evaluation.encoding.settings import EncoderSettings
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.errors import EmptyTextError, EncodingError
 from evaluation.models.checkpoint import Checkpoint
-from evaluation.models.facts import SERVER_POOLING, UNLIMITED, Route
-from evaluation.models.names import public_endpoint
+from evaluation.models.facts import Route
 from evaluation.system.threads import map_in_threads
 
 _LOG = logging.getLogger(__name__)
 _PROVE_EVERY_S = 60.0
-
-
-def endpoint_checkpoint(model: ModelConfig) -> Checkpoint:
-    """Returns what is known of a served model: its name and how requests are made; nothing about its weights."""
-    assert model.endpoint is not None, "checked with the config"
-    changes = [name for name in ("max_characters", "empty_text") if getattr(model.endpoint, name) is not None]
-    parts = [model.endpoint.url, model.model, model.endpoint.prefix]
-    parts += [f"{name}={getattr(model.endpoint, name)!r}" for name in changes]
-    identity = hashlib.sha256(" ".join(parts).encode()).hexdigest()
-    return Checkpoint(
-        folder=Path(),
-        name=public_endpoint(model.model),
-        revision=identity[:40],
-        pooling=SERVER_POOLING,
-        max_length=UNLIMITED,
-        max_positions=UNLIMITED,
-        normalize=False,
-        similarity="cosine",
-        other_modules=(),
-        weights_hash=identity,
-        tokenizer_hash=identity,
-        embedding_dim=0,
-    )
 
 
 class _Text(NamedTuple):
@@ -80,7 +54,7 @@ class EndpointEncoder:
     """Sends texts to a server and receives their vectors.
 
     Args:
-        checkpoint: From `endpoint_checkpoint`.
+        checkpoint: From `models.finding.endpoint_checkpoint`.
         settings: Recorded only; the server decides how it encodes.
         model: The name on the server, the address, limits, and the environment variable that holds the key.
         store: Keeps finished batches; None keeps none.
@@ -186,11 +160,11 @@ class EndpointEncoder:
         if self._probe_vectors is not None:
             return
         self._probe_vectors, self._proved_at = self._send_probes(threading.Event()), time.monotonic()
-        if prefix and self._endpoint.prefix == "text":
-            notice = doubling_notice(self._sender, prefix)
-            if notice is not None:
-                _LOG.warning("%s", notice)
-                self._notices = (notice,)
+        doubled = prefix and self._endpoint.prefix == "text" and doubling_notice(self._sender, prefix)
+        quantized = quantization_notice(self._probe_vectors, self._client.url)
+        self._notices = tuple(notice for notice in (doubled, quantized) if notice)
+        for notice in self._notices:
+            _LOG.warning("%s", notice)
         if self._store is not None:
             self._store.open(self._probe_vectors)
 

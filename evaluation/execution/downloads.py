@@ -16,7 +16,7 @@ from evaluation.hub.cache import HubError, Kind, matches, snapshot_folder
 from evaluation.hub.client import RemoteFile, Repository, exactly
 from evaluation.jobs import Job
 from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, locate
-from evaluation.models.names import is_bm25, is_builtin, is_folder_name
+from evaluation.models.names import has_no_checkpoint, is_builtin, is_folder_name
 from evaluation.models.remote_code import CODE_FILES, code_repositories
 from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
 from evaluation.tasks.loading import make_task
@@ -83,7 +83,7 @@ def needs_of(config: RunConfig, jobs: Iterable[Job]) -> list[Need]:
 
 def _from_hub(config: RunConfig, declared: ModelConfig) -> bool:
     model = declared.model
-    elsewhere = declared.backend == "openai" or is_builtin(model) or is_bm25(model) or is_folder_name(model)
+    elsewhere = declared.backend == "openai" or is_builtin(model) or has_no_checkpoint(model) or is_folder_name(model)
     return not (elsewhere or config.resolve_path(model).is_dir())
 
 
@@ -194,15 +194,21 @@ def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
     """Without a network, find out before the first job which datasets, or tables of them, are not here.
 
     Raises:
-        DataError: Some are not; a sentence each.
+        DataError: Some are not: one sentence for all absent datasets, and one for each that lacks a table.
     """
-    faults = []
+    absent, faults = [], []
     for need in needs_of(config, jobs) if cache.is_offline() else ():
+        if need.tasks and snapshot_folder("dataset", need.name, need.revision) is None:
+            absent.append(f"{need.name} (revision {need.revision})")
+            continue
         for task in need.tasks:
             try:
                 dataset_folder(make_task(task, seed=0), task)
             except EvaluationError as error:
                 faults.append(str(error))
+    if absent:
+        here = f"not in the local Hub cache ({cache.hub_cache()})"
+        faults.insert(0, f"datasets {here}: {', '.join(absent)}; fetch them with fetch-data where there is a network.")
     if faults:
         raise DataError(faults)
 
@@ -216,7 +222,7 @@ def folder_entries(config: RunConfig, jobs: Iterable[Job]) -> list[dict[str, Any
     for job in jobs:
         if job.task.data is not None:
             found[f"data {job.task.name}", job.task.dataset_revision] = None
-        is_installed = is_builtin(job.model.model) or is_bm25(job.model.model)
+        is_installed = is_builtin(job.model.model) or has_no_checkpoint(job.model.model)
         if not _from_hub(config, job.model) and not is_installed and job.model.endpoint is None:
             found[f"model {job.model.model}", locate(job.model.model, None, config.base_dir).revision] = None
     return [

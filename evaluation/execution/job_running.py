@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from evaluation.config.run_config import UNDECIDED
 from evaluation.config.stored_forms import PLAIN
@@ -15,6 +15,7 @@ from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
+from evaluation.models.own_encoder import OwnEncoder
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
     IDENTITY_VERSION,
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
     from evaluation.adapters.bm25 import Bm25Ranker
     from evaluation.adapters.job_result import JobResult
+    from evaluation.adapters.own_encoder import OwnEncoderModel
+
+_CENTRING_MATTERS: Final = 5.0
+"""Points; where centring would change the score of bits by more, the row's notice says so."""
 
 
 class JobOutcome(NamedTuple):
@@ -43,9 +48,9 @@ class JobOutcome(NamedTuple):
 
 
 class LoadedModel(NamedTuple):
-    """A model that is ready to encode, and the machine that it runs on; BM25 encodes nothing."""
+    """A model that is ready to run, and its machine; BM25 and models with an encode of their own have no encoder."""
 
-    resolved: ResolvedModel | Bm25
+    resolved: ResolvedModel | Bm25 | OwnEncoder
     encoder: TextEncoder | None
     hardware: Hardware
 
@@ -72,35 +77,70 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
 def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
-    encoder: TextEncoder | Bm25Ranker
-    if model.encoder is None:
-        from evaluation.adapters.bm25 import Bm25Ranker
-
-        encoder = Bm25Ranker(job)
-    else:
-        encoder = model.encoder
-    if job.task.via == "beir":
-        from evaluation.adapters.beir_adapter import run_beir_job
-
-        result = run_beir_job(job, encoder, store_texts=store_texts)
-    else:
-        from evaluation.adapters.mteb_job import run_mteb_job
-
-        result = run_mteb_job(job, encoder, store_texts=store_texts)
-    proof = None if isinstance(model.resolved, Bm25) else model.resolved.proof
+    result = _evaluate(job, model, store_texts=store_texts)
+    notices = _form_notices(job, model, result)
+    proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
     record = JobRecord(
         **_common(job, fingerprint),
         state="done",
         main_score=result.main_score,
         scores=result.scores,
         audit=result.audit.model_copy(update={"proof": proof}),
-        warnings=tuple(result.warnings),
+        warnings=(*result.warnings, *notices),
         counts=result.counts,
         vectors=result.vectors,
         timing=result.timing,
         provenance=_provenance(job, model, result),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
+
+
+def _evaluate(job: Job, model: LoadedModel, *, store_texts: bool) -> JobResult:
+    encoder = _ready(job, model)
+    if job.task.via == "beir":
+        from evaluation.adapters.beir_adapter import run_beir_job
+        from evaluation.adapters.own_encoder import OwnEncoderModel
+
+        if isinstance(encoder, OwnEncoderModel):
+            raise ModelError(
+                f"{job.model.label} embeds by its own encode, which needs mteb's task; list {job.task.name} as mteb: "
+                "in place of beir:."
+            )
+        return run_beir_job(job, encoder, store_texts=store_texts)
+    from evaluation.adapters.mteb_job import run_mteb_job
+
+    return run_mteb_job(job, encoder, store_texts=store_texts)
+
+
+def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncoderModel:
+    """Returns what runs the job: the loaded encoder, or for a model without one what stands in for it, made anew."""
+    if isinstance(model.resolved, Bm25):
+        from evaluation.adapters.bm25 import Bm25Ranker
+
+        return Bm25Ranker(job)
+    if isinstance(model.resolved, OwnEncoder):
+        from evaluation.adapters.own_encoder import OwnEncoderModel
+
+        return OwnEncoderModel(job, model.resolved)
+    assert model.encoder is not None, model
+    return model.encoder
+
+
+def _form_notices(job: Job, model: LoadedModel, result: JobResult) -> Iterator[str]:
+    """Yields what to know of a stored row: texts that had to be encoded for it, and bits that centring would change."""
+    form = job.model.form
+    if form is None:
+        return
+    if result.timing.tokens:
+        yield (
+            f"{result.timing.tokens:,} tokens were encoded for this row: the cache did not hold the vectors of "
+            f"{job.model.base_label}."
+        )
+    if form.precision == "binary" and not form.center and form.pca is None:
+        centred = replace(job, model=job.model.in_form(form.model_copy(update={"center": True})))
+        change = 100 * (_evaluate(centred, model, store_texts=False).main_score - result.main_score)
+        if abs(change) > _CENTRING_MATTERS:
+            yield f"center: true, which subtracts the documents' mean first, would change this score by {change:+.1f}."
 
 
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:
@@ -135,7 +175,7 @@ def _common(job: Job, fingerprint: str) -> dict[str, Any]:
     }
 
 
-def _origin(job: Job, resolved: ResolvedModel | Bm25, words: WordSettings | None) -> ModelProvenance:
+def _origin(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder, words: WordSettings | None) -> ModelProvenance:
     if isinstance(resolved, Bm25):
         packages = ", ".join(" ".join(package) for package in resolved.versions)
         return ModelProvenance(
@@ -146,6 +186,15 @@ def _origin(job: Job, resolved: ResolvedModel | Bm25, words: WordSettings | None
             tokenizer_sha256="",
             settings=None,
             words=words,
+        )
+    if isinstance(resolved, OwnEncoder):
+        return ModelProvenance(
+            declared=job.model.model,
+            name=f"{job.model.model}/{job.model.label}",
+            revision=resolved.revision,
+            weights_sha256=resolved.sha256,
+            tokenizer_sha256="",
+            settings=None,
         )
     return ModelProvenance(
         declared=job.model.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -13,10 +13,12 @@ from evaluation.config.run_config import RunConfig
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.run_lock import PARTS_FOLDER
 from evaluation.jobs import Job
-from evaluation.planning.planned_costs import PlannedCosts
 from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import JobState, ListedJob, PlanAndTruth, RunManifest
 from evaluation.records.store import RunStore
+
+if TYPE_CHECKING:
+    from evaluation.planning.planned_costs import PlannedCosts
 
 TURN_FILE = f"{PARTS_FOLDER}/turn.lock"
 """Held by the part that reads and writes what all parts share."""
@@ -57,7 +59,7 @@ class Ledger:
             config_file=config.source.as_posix() if config.source else None,
             versions=versions(),
             source=source_state(),
-            hardware=hardware(),
+            hardware=before.hardware if before is not None else None,
             started=_now(),
             executor=before.executor if before is not None else None,
             jobs=(),
@@ -98,7 +100,13 @@ class Ledger:
         }
 
     def plan(self, waiting: Sequence[Job]) -> dict[tuple[str, str], int]:
-        """Notes the expected costs of jobs that will run; returns their tokens, where they are known."""
+        """Notes the machine and the expected costs of jobs that will run; returns their tokens, where known."""
+        if waiting or self._manifest.hardware is None:
+            self._manifest = self._manifest.model_copy(update={"hardware": hardware()})
+        if not waiting:
+            return {}
+        from evaluation.planning.planned_costs import PlannedCosts
+
         self._planned = PlannedCosts(self._config, waiting)
         for job in waiting:
             self._note_cost(job, None)
@@ -112,9 +120,10 @@ class Ledger:
         self._planned.calibrate(job, record)
         self.write()
 
-    def finish(self, executor: Mapping[str, Any] | None) -> None:
-        """Notes that all jobs have ended, and where they ran; None: no job ran."""
-        facts = executor or self._manifest.executor or {"kind": self._config.runtime.executor}
+    def finish(self, executor: Mapping[str, Any], *, ran: bool) -> None:
+        """Notes that all jobs have ended, and what the executor says; of a cluster where no job ran now, it stays."""
+        is_news = ran or self._config.runtime.executor == "local"
+        facts = (executor if is_news else None) or self._manifest.executor or {"kind": self._config.runtime.executor}
         self._manifest = self._manifest.model_copy(update={"ended": _now(), "executor": dict(facts)})
         self.write()
 

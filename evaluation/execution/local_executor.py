@@ -11,13 +11,16 @@ from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.endpoint_store import EndpointStore
-from evaluation.errors import EvaluationError, MissingExtraError
+from evaluation.errors import EvaluationError, MissingExtraError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
-from evaluation.execution.resolving import ResolvedModel, find_checkpoint, resolve_model
+from evaluation.execution.resolving import ResolvedModel, resolve_model
+from evaluation.execution.stored_run import facts_of_models
 from evaluation.jobs import Job, fingerprint
 from evaluation.models.bm25 import Bm25, installed_bm25
-from evaluation.models.names import is_bm25
+from evaluation.models.finding import find_checkpoint
+from evaluation.models.names import is_bm25, is_in_memory
+from evaluation.models.own_encoder import OwnEncoder
 
 
 class LocalExecutor:
@@ -28,6 +31,7 @@ class LocalExecutor:
         on_progress: Called after each batch.
         on_start: Called before each job of `run`.
         proven: Label -> model, for models that were resolved and proved on another machine.
+        own: Label -> model, for models in memory that embed by their own `encode`.
     """
 
     def __init__(
@@ -37,9 +41,10 @@ class LocalExecutor:
         *,
         on_start: Callable[[Job], None] | None = None,
         proven: Mapping[str, ResolvedModel] | None = None,
+        own: Mapping[str, OwnEncoder] | None = None,
     ) -> None:
         self._config, self._on_progress, self._on_start = config, on_progress, on_start
-        self._proven = proven or {}
+        self._proven, self._own = proven or {}, own or {}
         self._resolved: dict[str, ResolvedModel | EvaluationError] = {}
         self._encoder: Encoder | None = None
         self._served: dict[str, EndpointEncoder] = {}
@@ -62,7 +67,9 @@ class LocalExecutor:
 
     def facts(self) -> dict[str, Any]:
         """Returns what run.json says of the executor."""
-        return {"kind": "local"}
+        found = {model.label: self._resolved.get(model.base_label) for model in self._config.models}
+        ran = {label: model.scoring_identity for label, model in found.items() if isinstance(model, ResolvedModel)}
+        return facts_of_models(self._config, ran)
 
     def close(self) -> None:
         """Releases the model, once all its vectors are on the disk."""
@@ -119,13 +126,17 @@ class LocalExecutor:
         encoder.on_progress = self._on_progress
         return encoder
 
-    def _identified(self, model: ModelConfig) -> ResolvedModel | Bm25 | EvaluationError:
+    def _identified(self, model: ModelConfig) -> ResolvedModel | Bm25 | OwnEncoder | EvaluationError:
+        if is_in_memory(model.model):
+            return self._own.get(model.label) or ModelError(
+                f"{model.label} was given in Python; give it again: run(config, models={{{model.label!r}: model}})."
+            )
         if not is_bm25(model.model):
             return self.resolve(model)
         return installed_bm25() or MissingExtraError("the packages of BM25 are gone; install e5-evaluation[bm25].")
 
     def _ready(self, model: ModelConfig) -> LoadedModel:
-        if is_bm25(model.model):
+        if is_bm25(model.model) or is_in_memory(model.model):
             found = self._identified(model)
             if isinstance(found, EvaluationError):
                 raise found
@@ -135,11 +146,10 @@ class LocalExecutor:
         return LoadedModel(resolved, encoder, hardware())
 
 
-def job_fingerprint(job: Job, resolved: ResolvedModel | Bm25 | EvaluationError) -> str:
+def job_fingerprint(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder | EvaluationError) -> str:
     """Returns a job's fingerprint; for a model that can't be found, that of its declaration."""
     if isinstance(resolved, EvaluationError):
         return fingerprint(job, {"declared": job.model.model_dump()}, metric_versions())
-    identity = resolved.scoring_identity
     if isinstance(resolved, Bm25):
-        identity["language"] = job.task.language
-    return fingerprint(job, identity, metric_versions())
+        return fingerprint(job, resolved.identity_for(job.task.language), metric_versions())
+    return fingerprint(job, resolved.scoring_identity, metric_versions())

@@ -1,6 +1,7 @@
-"""Gives models that are in memory a folder for the time of a run, so that they run, and are identified, as any folder.
+"""Makes models that are in memory rows of a run.
 
-The folder is what the model's own `save` writes, so its content is the model's identity: weights, tokenizer, modules.
+A model that can be saved gets a folder for the time of the run, so that it runs, and is identified, as any folder: by
+weights, tokenizer and modules. Any other embeds by its own `encode`.
 """
 
 from __future__ import annotations
@@ -14,47 +15,62 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig, name_problems
 from evaluation.errors import UsageError
+from evaluation.models.names import IN_MEMORY
+from evaluation.models.own_encoder import OwnEncoder, own_encoder
 from evaluation.system.atomic_files import make_folder, reason
 from evaluation.system.cache_folder import user_cache_dir
 from evaluation.system.file_locks import open_lock
 
 _PREFIX, _LOCK = "models-", "lock"
 _OWN_NAME = re.compile(_PREFIX + r"\w{8}")
+_READ = ("label", "model", "series", "step")
 _FRESH_S = 24 * 3600.0
 """A folder younger than this may not be locked yet by the process that has just made it."""
 
 
+class WithModels(NamedTuple):
+    """A config with models in memory.
+
+    Attributes:
+        config: The config with a row for each of them.
+        own: Label -> model, for those that embed by their own `encode`.
+    """
+
+    config: RunConfig
+    own: Mapping[str, OwnEncoder]
+
+
 @contextmanager
-def saved(config: RunConfig, models: Mapping[str, object]) -> Iterator[RunConfig]:
+def in_memory(config: RunConfig, models: Mapping[str, object]) -> Iterator[WithModels]:
     """Saves models below the user's cache folder, and removes them at the end.
 
     Args:
         config: The config that will run.
-        models: Label -> SentenceTransformer. A label of the config keeps that row's options; others become new rows.
-
-    Yields:
-        The config with these rows on the saved folders.
+        models: Label -> SentenceTransformer, pair of a transformers model and its tokenizer, or object with mteb's
+            `encode`. A label of the config keeps that row's options; others become new rows.
 
     Raises:
-        UsageError: A model is not a SentenceTransformer or can't be saved, or a label is not valid.
+        UsageError: A model is of another kind, can't be saved or can't be identified, or a label is not valid.
     """
-    for label, model in models.items():
-        _refuse_others(label, model)
+    own = {label: own_encoder(label, model) for label, model in models.items() if not _can_be_saved(model)}
     parent = user_cache_dir() / "in-memory"
     make_folder(parent)
     _sweep(parent)
     with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as place, open_lock(Path(place) / _LOCK):
-        folders = {label: Path(place) / str(number) / "in-memory" for number, label in enumerate(models)}
-        for label, model in models.items():
-            _save(label, model, folders[label])
-        yield _with_folders(config, folders, {label: _cut(model) for label, model in models.items()})
+        saved = [label for label in models if label not in own]
+        changes = {
+            label: _saved(label, models[label], Path(place) / str(number) / "in-memory")
+            for number, label in enumerate(saved)
+        }
+        changes |= {label: {"model": IN_MEMORY} for label in own}
+        yield WithModels(_with_rows(config, changes), own)
 
 
 def _sweep(parent: Path) -> None:
@@ -67,39 +83,40 @@ def _sweep(parent: Path) -> None:
                     shutil.rmtree(folder)
 
 
-def _refuse_others(label: str, model: object) -> None:
+def _can_be_saved(model: object) -> bool:
+    """Whether a model is a SentenceTransformer, or a transformers model with its tokenizer."""
+    if isinstance(model, tuple):
+        return len(model) == 2 and all(callable(getattr(part, "save_pretrained", None)) for part in model)
     library = sys.modules.get("sentence_transformers")  # whoever holds one of its models has imported it
-    if library is None or not isinstance(model, library.SentenceTransformer):
-        raise UsageError(
-            f"models[{label!r}] is a {type(model).__name__}; a model in memory must be a SentenceTransformer, "
-            "whose state can be saved and identified. Save other models as a folder and name it in the config."
-        )
+    return library is not None and isinstance(model, library.SentenceTransformer)
 
 
-def _save(label: str, model: Any, folder: Path) -> None:
+def _saved(label: str, model: Any, folder: Path) -> dict[str, Any]:
+    """Saves a model; returns what its row says of it."""
     try:
-        model.save(str(folder), create_model_card=False)
+        if isinstance(model, tuple):
+            for part in model:
+                part.save_pretrained(str(folder))
+        else:
+            model.save(str(folder), create_model_card=False)
     except OSError as error:
         raise UsageError(f"models[{label!r}] can't be saved in {folder.parent.parent}: {reason(error)}.") from error
+    cut = getattr(model, "truncate_dim", None)  # which a saved folder does not say
+    return {"model": str(folder), "revision": None} | ({} if cut is None else {"truncate_dim": int(cut)})
 
 
-def _cut(model: Any) -> int | None:
-    """The dimensions that the model keeps of a vector, which its saved folder does not say."""
-    kept = getattr(model, "truncate_dim", None)
-    return None if kept is None else int(kept)
-
-
-def _with_folders(config: RunConfig, folders: Mapping[str, Path], cuts: Mapping[str, int | None]) -> RunConfig:
+def _with_rows(config: RunConfig, changes: Mapping[str, Mapping[str, Any]]) -> RunConfig:
     rows = {model.label: model for model in config.models}
-    for label, folder in folders.items():
+    for label, change in changes.items():
         try:
-            plain = rows.get(label) or ModelConfig.model_validate({"label": label, "model": str(folder)})
+            plain = rows.get(label) or ModelConfig.model_validate({"label": label, "model": change["model"]})
         except ValidationError as error:
             raise UsageError(f"models[{label!r}]: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
         if plain.endpoint is not None:
             raise UsageError(f"models[{label!r}]: the config's row of this label is a server; choose another label.")
-        cut = cuts[label] if plain.truncate_dim is None else plain.truncate_dim
-        found = {"model": str(folder), "revision": None, "truncate_dim": cut}
+        if change["model"] == IN_MEMORY:
+            _refuse_options(plain)
+        found = dict(change) if plain.truncate_dim is None else {**change, "truncate_dim": plain.truncate_dim}
         rows[label] = plain.model_copy(update=found)
         rows |= {
             row.label: row.model_copy(update=found) for row in config.models if row.base_label == label != row.label
@@ -110,3 +127,14 @@ def _with_folders(config: RunConfig, folders: Mapping[str, Path], cuts: Mapping[
     if problems:
         raise UsageError(f"models: {problems[0][1]}.")
     return config.with_models(tuple(rows.values()))
+
+
+def _refuse_options(row: ModelConfig) -> None:
+    """Refuses options of a row that its model's own `encode` does not read."""
+    fields = type(row).model_fields.items()
+    idle = [name for name, field in fields if name not in _READ and getattr(row, name) != field.default]
+    if idle:
+        raise UsageError(
+            f"models[{row.label!r}] embeds by its own encode, which does not read {', '.join(idle)} of the config's "
+            "row; remove that, or choose another label."
+        )

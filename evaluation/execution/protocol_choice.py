@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from evaluation.config.run_config import UNDECIDED, RunConfig
 from evaluation.errors import EvaluationError
 from evaluation.execution.reporting import Reporter
-from evaluation.execution.resolving import find_checkpoint
 from evaluation.jobs import Job
 from evaluation.models.default_protocol import protocol_of
+from evaluation.models.finding import find_checkpoint
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from evaluation.encoding.encoder import Progress
 from evaluation.jobs import Job
 from evaluation.records.job_record import JobRecord
+
+if TYPE_CHECKING:
+    from evaluation.encoding.encoder import Progress
 
 
 @dataclass(slots=True, repr=False)
@@ -70,6 +72,9 @@ class WorkerProgress(NamedTuple):
 
 class Reporter:
     """Receives what happens in a run, and shows nothing. All methods are called from the running thread."""
+
+    def loading(self) -> None:
+        """Called before libraries and models are loaded, which is not done where all jobs are stored."""
 
     def run_started(self, jobs: Sequence[Job], stored: int, tokens: Mapping[tuple[str, str], int]) -> None:
         """Called before the first job.

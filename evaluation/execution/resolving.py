@@ -5,11 +5,8 @@ Decides the maximum length: the config's, else what the library says of the chec
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +17,12 @@ from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig
 from evaluation.encoding.backends import reference_settings
 from evaluation.encoding.encoder import Encoder
-from evaluation.encoding.endpoint import endpoint_checkpoint
 from evaluation.encoding.settings import EncoderSettings, resolve_device, resolve_dtype, resolve_max_tokens
-from evaluation.models.checkpoint import Checkpoint, locate
+from evaluation.models.checkpoint import Checkpoint
 from evaluation.models.facts import CheckpointFacts
+from evaluation.models.finding import find_checkpoint
 from evaluation.models.proof import prove
-from evaluation.models.proof_store import Proof, Proven, library_versions, read_proof, write_proof
+from evaluation.models.proof_store import Proof, Proven, library_versions, own_code_hash, read_proof, write_proof
 from evaluation.models.reference import ReferenceSettings
 from evaluation.system.machine import processor_name
 
@@ -109,18 +106,6 @@ def resolve_model(config: RunConfig, model: ModelConfig) -> ResolvedModel:
     return ResolvedModel(checkpoint, _settings_of(facts, wanted, proof), proof)
 
 
-def find_checkpoint(config: RunConfig, model: ModelConfig) -> Checkpoint:
-    """Find where a model lies, or what is known of one behind an address.
-
-    Raises:
-        EvaluationError: It can't be found.
-    """
-    if model.backend == "openai":
-        return endpoint_checkpoint(model)
-    trust = model.trust_remote_code
-    return locate(model.model, model.revision, config.base_dir, trust_remote_code=trust)
-
-
 def _proven(checkpoint: Checkpoint, wanted: EncoderSettings, asked: ReferenceSettings) -> Proven:
     """The checkpoint's proof on this device: stored, or made now and stored."""
     key = _proof_key(checkpoint, wanted, asked)
@@ -158,7 +143,7 @@ def _proof_key(checkpoint: Checkpoint, wanted: EncoderSettings, asked: Reference
         "settings": {**asdict(asked), "dtype": wanted.dtype, "backend": wanted.backend, "tokens": wanted.max_tokens},
         "versions": dict(library_versions()),
         "device": _device_kind(wanted.device),
-        "own_code": _own_code_hash(),
+        "own_code": own_code_hash(),
     }
 
 
@@ -166,14 +151,6 @@ def _device_kind(device: str) -> str:
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)} {torch.cuda.get_device_capability(device)}"
     return f"{device} {processor_name()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-@cache
-def _own_code_hash() -> str:
-    """Hash of the modules that our own forward pass, and the proof itself, consist of."""
-    root = Path(__file__).parents[1]
-    files = [*sorted((root / "encoding").glob("*.py")), *sorted((root / "models").glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _as_declared(checkpoint: Checkpoint, facts: CheckpointFacts) -> Checkpoint:

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import MissingExtraError, UsageError
-from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.ledger import Ledger
-from evaluation.execution.local_executor import LocalExecutor
-from evaluation.execution.models_in_memory import saved
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.ray.address import prepare
@@ -29,6 +26,10 @@ from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
 from evaluation.records.run_manifest import RunManifest
 from evaluation.records.store import RunStore
+
+if TYPE_CHECKING:
+    from evaluation.execution.job_running import JobOutcome
+    from evaluation.models.own_encoder import OwnEncoder
 
 
 class Executor(Protocol):
@@ -93,11 +94,12 @@ def run(
         config: The config, from `load_config`.
         options: Which part of the config to run.
         reporter: Where progress is shown; by default nowhere.
-        models: Label -> a SentenceTransformer in memory. A label of the config keeps that row's options and gets this
-            model; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
+        models: Label -> a model in memory: a SentenceTransformer, a pair of a transformers model and its tokenizer, or
+            an object with mteb's `encode`, in a `NamedModel` where its state can't be identified. A label of the config
+            keeps that row's options; others become new rows. `RunOptions(models=["mine"])` runs a row alone.
 
     Raises:
-        UsageError: A model in memory is of another kind, or a label is not valid.
+        UsageError: A model in memory is of another kind or can't be identified, or a label is not valid.
         ConfigError: The config has faults; nothing was run.
         FolderInUseError: Another process is writing to the run's folder.
         StoreError: The run's folder can't be written.
@@ -109,14 +111,16 @@ def run(
     """
     options, reporter = options or RunOptions(), reporter or Reporter()
     if not models:
-        return _run(config, options, reporter)
+        return _run(config, options, reporter, {})
     if config.runtime.executor != "local":
         raise UsageError("models in memory run in this process; set runtime.executor: local.")
-    with saved(config, models) as with_folders:
-        return _run(with_folders, options, reporter)
+    from evaluation.execution.models_in_memory import in_memory
+
+    with in_memory(config, models) as given:
+        return _run(given.config, options, reporter, given.own)
 
 
-def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutcome:
+def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mapping[str, OwnEncoder]) -> RunOutcome:
     if options.part is not None and config.runtime.executor != "local":
         raise UsageError(
             f"--part can't be combined with runtime.executor: {config.runtime.executor}, which divides the jobs among "
@@ -129,8 +133,9 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutco
             if options.part is not None:
                 jobs = jobs_of_part(config, jobs, options.part)
             jobs = [job for job in jobs if options.chosen is None or job.key in options.chosen]
-            _check_options(jobs)
-            _check_data(config, jobs)
+            known = None if options.fresh else find_stored_run(config, jobs)
+            if known is None:
+                _check(config, jobs, reporter)
         with ExitStack() as held:
             with signals.allowed():
                 held.enter_context(hold(config.run_folder, part=options.part, wait=options.wait))
@@ -140,34 +145,46 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter) -> RunOutco
             before = store.read_run_or_set_aside()
             refuse_other_config(config, before)
             with signals.allowed():
-                executor = _make_executor(config, jobs, None if options.fresh else before, reporter)
-                held.enter_context(closing(executor))
-                identified = [(job, executor.fingerprint(job)) for job in jobs]
-                ledger = Ledger(config, store, identified, before, is_shared=options.part is not None)
-                if options.is_partial:
-                    ledger.keep_others(build_jobs(config), executor.fingerprint)
+                executor: Executor = known or held.enter_context(closing(_make_executor(config, reporter, own)))
+                ledger = _make_ledger(config, options, jobs, before, executor)
             stored = {} if options.fresh else ledger.stored_records()
+            if known is not None and len(stored) < len(jobs):  # a record is damaged or gone
+                with signals.allowed():
+                    _check(config, jobs, reporter)
+                    executor = held.enter_context(closing(_make_executor(config, reporter, own)))
+                    ledger = _make_ledger(config, options, jobs, before, executor)
+                stored = ledger.stored_records()
             if before is not None and not options.fresh:
                 warn_of_outdated(store, before.jobs, {job.key for job in jobs} - stored.keys())
             announce_protocols(config, jobs, reporter)
             return _run_jobs(jobs, stored, executor, ledger, reporter, signals)
 
 
-def _make_executor(config: RunConfig, jobs: Sequence[Job], before: RunManifest | None, reporter: Reporter) -> Executor:
-    """Returns the executor of the config; for ray a stand-in if an earlier start, `before`, has stored all jobs."""
+def _make_executor(config: RunConfig, reporter: Reporter, own: Mapping[str, OwnEncoder]) -> Executor:
+    """Returns the executor of the config."""
     if config.runtime.executor == "local":
-        return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started)
+        from evaluation.execution.local_executor import LocalExecutor
+
+        return LocalExecutor(config, reporter.advanced, on_start=reporter.job_started, own=own)
     if find_spec("ray") is None:
         raise MissingExtraError(
             "runtime.executor: ray needs the package ray; install it with: pip install 'e5-evaluation[ray]'"
         )
-    stored = None if before is None else find_stored_run(config, jobs, before)
-    if stored is not None:
-        return stored
     prepare(config.runtime.ray.address)
     from evaluation.execution.ray.executor import RayExecutor
 
     return RayExecutor(config, reporter)
+
+
+def _make_ledger(
+    config: RunConfig, options: RunOptions, jobs: Sequence[Job], before: RunManifest | None, executor: Executor
+) -> Ledger:
+    """Returns what keeps run.json, the jobs identified by the executor."""
+    identified = [(job, executor.fingerprint(job)) for job in jobs]
+    ledger = Ledger(config, RunStore(config.run_folder), identified, before, is_shared=options.part is not None)
+    if options.is_partial:
+        ledger.keep_others(build_jobs(config), executor.fingerprint)
+    return ledger
 
 
 def _run_jobs(
@@ -201,10 +218,17 @@ def _run_jobs(
         reporter.job_ended(job, record)
     outcome.records = [stored[job.key] for job in jobs]
     with ledger.turn():
-        ledger.finish(executor.facts() if waiting else None)
+        ledger.finish(executor.facts(), ran=bool(waiting))
         outcome.jobs_changed = ledger.jobs_changed
         reporter.run_ended(outcome)
     return outcome
+
+
+def _check(config: RunConfig, jobs: Sequence[Job], reporter: Reporter) -> None:
+    """Checks before the first job what takes libraries to check."""
+    reporter.loading()
+    _check_options(jobs)
+    _check_data(config, jobs)
 
 
 def _check_data(config: RunConfig, jobs: Sequence[Job]) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError, StoreError
-from evaluation.execution.job_running import JobOutcome
 from evaluation.execution.provenance import metric_versions, versions
-from evaluation.execution.resolving import find_checkpoint
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job, fingerprint
-from evaluation.models.names import is_builtin, is_folder_name
-from evaluation.records.run_manifest import RunManifest
+from evaluation.models.bm25 import installed_bm25
+from evaluation.models.finding import find_checkpoint
+from evaluation.models.names import is_bm25, is_builtin, is_folder_name
+from evaluation.models.proof_store import library_versions, own_code_hash
 from evaluation.records.store import RunStore
+from evaluation.system.machine import devices_here, place_name
+
+if TYPE_CHECKING:
+    from evaluation.execution.job_running import JobOutcome
 
 
 def stored_states(
@@ -51,18 +55,20 @@ def stored_states(
 
 
 class StoredRun:
-    """Stands in for the cluster of a run whose jobs are all stored, so that no cluster has to be started.
+    """Stands in for the executor of a run whose jobs are all stored, so that neither libraries nor a cluster start.
 
     Args:
-        identities: Label -> identity of the model, as the cluster ran it.
+        identities: Label -> identity of the model, as it ran; BM25 has none.
     """
 
     def __init__(self, identities: Mapping[str, Mapping[str, Any]]) -> None:
         self._identities = identities
 
     def fingerprint(self, job: Job) -> str:
-        """Returns the job's fingerprint, its model as the cluster ran it."""
-        return fingerprint(job, self._identities[job.model.label], metric_versions())
+        """Returns the job's fingerprint, its model as it ran."""
+        bm25 = installed_bm25() if is_bm25(job.model.model) else None
+        identity = self._identities[job.model.label] if bm25 is None else bm25.identity_for(job.task.language)
+        return fingerprint(job, identity, metric_versions())
 
     def run(self, jobs: Sequence[Job], costs: Mapping[tuple[str, str], int]) -> Iterator[tuple[Job, JobOutcome]]:
         """Yields nothing, because all jobs are stored."""
@@ -70,44 +76,77 @@ class StoredRun:
         yield from ()
 
     def facts(self) -> dict[str, Any]:
-        """Returns nothing: what run.json says of the cluster stays."""
+        """Returns nothing: what run.json says of the executor stays."""
         return {}
 
     def close(self) -> None:
         """Does nothing."""
 
 
-def find_stored_run(config: RunConfig, jobs: Sequence[Job], manifest: RunManifest) -> StoredRun | None:
-    """Returns a stand-in for the cluster of an earlier start, if all jobs are stored as that start ran them.
+def facts_of_models(config: RunConfig, identities: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what run.json keeps for `find_stored_run`: how models were run, and what that depends on.
 
-    Fingerprints hold settings that are resolved where a job runs, such as the dtype. run.json keeps those of a cluster;
-    they hold as long as neither the config, the model's files nor the installed libraries change.
+    Args:
+        config: The run's config.
+        identities: Label -> identity of the model, as it ran.
+    """
+    models = {
+        model.label: {"declared": _declared(config, model), "identity": identities[model.label]}
+        for model in config.models
+        if model.label in identities
+    }
+    return {"models": models, **_conditions(config)}
+
+
+def find_stored_run(config: RunConfig, jobs: Sequence[Job]) -> StoredRun | None:
+    """Returns a stand-in for the executor, if run.json lists all jobs as done under their present fingerprints.
+
+    Fingerprints hold settings that are resolved where a job runs, such as the dtype. run.json keeps those; they hold as
+    long as the config, the model's files, the installed libraries and, without a cluster, the machine stay as they are.
+    Whether the records are sound is for the caller to find out.
 
     Args:
         config: The run's config.
         jobs: The jobs of this start.
-        manifest: run.json after the last start.
     """
+    try:
+        manifest = RunStore(config.run_folder).read_run()
+    except StoreError:
+        return None
+    done = {job.key: job.fingerprint for job in manifest.jobs if job.state == "done"}
     facts = manifest.executor or {}
+    if any(facts.get(name) != value for name, value in _conditions(config).items()):
+        return None
+    if not all(job.key in done for job in jobs):
+        return None
     known: Mapping[str, Mapping[str, Any]] = facts.get("models", {})
-    models = {job.model.label: job.model for job in jobs}
-    if facts.get("versions") != versions() or not all(
-        _is_unchanged(config, model, known.get(label, {})) for label, model in models.items()
-    ):
+    models = {job.model.label: job.model for job in jobs if not is_bm25(job.model.model)}
+    if not all(_is_unchanged(config, model, known.get(label, {})) for label, model in models.items()):
         return None
     stored = StoredRun({label: known[label]["identity"] for label in models})
-    states, _ = stored_states(config, jobs, stored.fingerprint)
-    return stored if all(states.get(job.key) == "done" for job in jobs) else None
+    return stored if all(done[job.key] == stored.fingerprint(job) for job in jobs) else None
 
 
-def declared_model(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
+def _conditions(config: RunConfig) -> dict[str, Any]:
+    """Returns what decides how a model is run, besides its files and the config."""
+    found = {
+        "kind": config.runtime.executor,
+        "versions": {**versions(), **library_versions()},
+        "own_code": own_code_hash(),
+    }
+    if config.runtime.executor == "local":
+        found["machine"] = f"{place_name(config.runtime.device)} {devices_here()}"
+    return found
+
+
+def _declared(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
     """Returns all that a config says about how a model runs."""
     return {**model.model_dump(mode="json"), "device": config.runtime.device}
 
 
 def _is_unchanged(config: RunConfig, model: ModelConfig, known: Mapping[str, Any]) -> bool:
-    here = _on_this_machine(config, model)
-    if here is None or known.get("declared") != declared_model(config, model):
+    here = model if config.runtime.executor == "local" else _on_this_machine(config, model)
+    if here is None or known.get("declared") != _declared(config, model):
         return False
     try:
         found = find_checkpoint(config, here)

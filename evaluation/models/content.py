@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from evaluation.errors import ModelError
-from evaluation.system.atomic_files import reason, sha256_of
+from evaluation.system.atomic_files import reason
+from evaluation.system.content_hashes import FileState, content_hash, state_of, was_just_written
 from evaluation.system.file_systems import is_on_local_disk
 from evaluation.system.limited_reading import parse_json
 
@@ -41,18 +42,6 @@ _SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _PATH_KEYS = ("vocab_file", "merges_file", "spm_file", "sp_model_file")
 """Of tokenizer_config.json: transformers before 5 opens what they name."""
 _MAX_FILES = 10_000
-_JUST_WRITTEN_NS = 2_000_000_000
-"""The coarsest clock of a file system: a file written within this time of being read may change without a trace."""
-
-
-class FileState(NamedTuple):
-    """What the file system says of a file: as long as all of it stays, so does the content."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 class _Seen(NamedTuple):
@@ -121,7 +110,7 @@ class FolderContent:
         """
         changed = []
         for name, seen in list(self._seen.items()):
-            state = _state(seen.path)
+            state = state_of(seen.path)
             is_same_file = state is not None and state[:2] == seen.state[:2]
             if is_same_file and self._may_differ(name, seen.path) and not self._is_same(name, seen.path):
                 changed.append(name)
@@ -137,8 +126,7 @@ class FolderContent:
 
     def _may_differ(self, name: str, path: Path) -> bool:
         seen = self._seen[name]
-        was_just_written = seen.read_at_ns - max(seen.state.mtime_ns, seen.state.ctime_ns) < _JUST_WRITTEN_NS
-        return was_just_written or _state(path) != seen.state
+        return was_just_written(seen.state, seen.read_at_ns) or state_of(path) != seen.state
 
     def _is_same(self, name: str, path: Path) -> bool:
         try:
@@ -162,14 +150,14 @@ def _read(path: Path) -> tuple[str, _Seen]:
     Raises:
         ModelError: It can't be read, or changes meanwhile.
     """
-    before, read_at = _state(path), time.time_ns()
+    before, read_at = state_of(path), time.time_ns()
     if before is None or not path.is_file():
         raise ModelError(f"{path} is not a readable file; repair or fetch the checkpoint again.")
     try:
-        digest = sha256_of(path)
+        digest = content_hash(path)
     except OSError as error:
         raise ModelError(f"{path} can't be read: {reason(error)}.") from error
-    if _state(path) != before:
+    if state_of(path) != before:
         raise ModelError(f"{path} changed while it was read; start again once nothing writes to it.")
     return digest, _Seen(path, before, read_at)
 
@@ -269,11 +257,3 @@ def _json(file: Path) -> Any:
         return None  # whoever needs it says what is wrong with it
     except ValueError as error:  # a library may read it all the same
         raise ModelError(f"{file} can't be read as JSON: {error}.") from error
-
-
-def _state(path: Path) -> FileState | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -6,15 +6,16 @@ What it is made of counts, never the name of its folder. Knows no task and no pr
 from __future__ import annotations
 
 from evaluation.config.model_config import ModelConfig
-from evaluation.config.run_config import UNDECIDED, RunConfig
+from evaluation.config.run_config import OWN, UNDECIDED, RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.models.builtin import BUILTIN_MODELS
 from evaluation.models.declarations import Declarations, read_declarations
-from evaluation.models.names import BUILTIN_PREFIX, e5_family, is_bm25, is_builtin, is_folder_name
+from evaluation.models.names import BUILTIN_PREFIX, e5_family, is_bm25, is_builtin, is_folder_name, is_in_memory
 from evaluation.protocols import ModelPrompts, ModelProtocol
 
 _KINDS = {"e5": "E5", "instruct": "instruction-tuned E5"}
 _BM25 = "because BM25 matches words, so no prefix applies; it scores retrieval and reranking tasks only"
+_OWN = "because the model's own encode decides prefix, pooling and length; its vectors are not cached"
 _CHOSEN = "as the config says"
 _NOT_HERE = "because its files, which decide it, are not on this machine yet"
 _FILLS_MASKS = (
@@ -38,6 +39,8 @@ def protocol_of(config: RunConfig, model: ModelConfig) -> ModelProtocol:
         return choose_protocol(config, model, model.model, Declarations())
     if is_bm25(model.model):
         return ModelProtocol("none", _BM25)
+    if is_in_memory(model.model):
+        return ModelProtocol(OWN, _OWN)
     if is_builtin(model.model):
         builtin = BUILTIN_MODELS.get(model.model.removeprefix(BUILTIN_PREFIX))
         return choose_protocol(config, model, builtin.public_name if builtin else None, Declarations())

@@ -10,6 +10,8 @@ import re
 BUILTIN_PREFIX = "builtin:"
 BM25 = "bm25"
 """Ranks by words: no checkpoint, no vectors. A folder of this name is written ./bm25."""
+IN_MEMORY = "in-memory"
+"""Stands for a model that `run(config, models=...)` gives, or gave. A folder of this name is written ./in-memory."""
 _PUBLIC_BUILTIN, _PUBLIC_LOCAL, _PUBLIC_ENDPOINT, _QUANTIZED = "builtin/", "local/", "endpoint/", "-q4"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _E5_MODEL = re.compile(
@@ -34,6 +36,16 @@ def is_builtin(model: str) -> bool:
 def is_bm25(model: str) -> bool:
     """Whether a model is BM25, which ranks by words and has no checkpoint."""
     return model == BM25
+
+
+def is_in_memory(model: str) -> bool:
+    """Whether a model has no files of its own, because it was given in Python."""
+    return model == IN_MEMORY
+
+
+def has_no_checkpoint(model: str) -> bool:
+    """Whether no files belong to a model: BM25, and what was given in Python."""
+    return is_bm25(model) or is_in_memory(model)
 
 
 def is_folder_name(model: str) -> bool:

@@ -69,6 +69,14 @@ def library_versions() -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
+@cache
+def own_code_hash() -> str:
+    """Returns a hash of the modules that our own forward pass, and the proof itself, consist of."""
+    root = Path(__file__).parents[1]
+    files = [*sorted((root / "encoding").glob("*.py")), *sorted((root / "models").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def read_proof(key: Mapping[str, Any]) -> Proven | None:
     """Returns the stored proof of a checkpoint under a key; None where there is none, or a damaged one."""
     file = _proof_file(key)

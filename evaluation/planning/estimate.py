@@ -14,7 +14,7 @@ from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig
 from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job
-from evaluation.models.names import is_bm25, is_builtin, is_folder_name
+from evaluation.models.names import has_no_checkpoint, is_bm25, is_builtin, is_folder_name, is_in_memory
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.text_groups import Script, TextGroup
@@ -284,6 +284,8 @@ def _why_unknown(job: Job, groups: Sequence[TextGroup] | None) -> str:
         return f"mteb has no statistics of {job.task.name}; its cost is unknown until its data is fetched."
     if job.model.endpoint is not None:
         return f"{job.model.label} is served by {job.model.endpoint.url}; its tokens and time are not known here."
+    if is_in_memory(job.model.model):
+        return f"{job.model.label} embeds by its own encode; its tokens and time are not known here."
     return f"the size of {job.model.model} is not known; its cost is unknown until the model is fetched."
 
 
@@ -294,7 +296,7 @@ def speed_name(shape: ModelShape, model: ModelConfig) -> str:
 
 def find_shape(config: RunConfig, model: ModelConfig) -> ModelShape | None:
     """Returns the shape of a model by its name, from its folder, or from the Hub's cache; None if unknown."""
-    if model.endpoint is not None or is_bm25(model.model):
+    if model.endpoint is not None or has_no_checkpoint(model.model):
         return None
     known = shape_of_name(model.model)
     if known is not None or is_builtin(model.model):
@@ -313,7 +315,7 @@ def _model_bytes(
     wanted = {job.model.label for job in jobs}
     sizes: dict[str, int | None] = {}
     for model in config.models:
-        is_here = is_builtin(model.model) or is_bm25(model.model)
+        is_here = is_builtin(model.model) or has_no_checkpoint(model.model)
         if model.label not in wanted or is_here or model.endpoint is not None:
             continue
         if is_folder_name(model.model) or config.resolve_path(model.model).is_dir():

@@ -10,15 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import Job
 from evaluation.models.names import is_bm25, is_builtin, is_folder_name
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
-from evaluation.planning.workload import workload
 
 _PART = re.compile(r"(\d{1,5})/(\d{1,5})")
 _ARRAY = "SLURM_ARRAY_TASK_"
@@ -110,6 +107,8 @@ def jobs_of_part(config: RunConfig, jobs: Sequence[Job], part: Part) -> list[Job
 
 def _work(config: RunConfig, job: Job) -> int | None:
     """Returns the operations of a job in about; None where mteb has no statistics of its dataset."""
+    from evaluation.planning.workload import workload
+
     groups = workload(job.task, job.rules, job.limit)
     if groups is None:
         return None
@@ -120,7 +119,7 @@ def _work(config: RunConfig, job: Job) -> int | None:
     most = _CHARACTERS_PER_TOKEN * (job.model.max_length or shape.max_length)
     total = _JOB_WORK
     for group in groups:
-        characters = np.minimum(group.characters.astype(np.int64), most)
+        characters = group.characters.astype("int64").clip(max=most)
         mean_tokens = int(characters.sum()) // (_CHARACTERS_PER_TOKEN * max(len(characters), 1)) + 1
         total += round(group.unique) * (_TEXT_WORK + mean_tokens * per_token)
     return total

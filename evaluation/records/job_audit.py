@@ -68,7 +68,8 @@ class JobAudit(StoredModel):
     rules: TaskRules
     """The protocol's rules for the task."""
     vectors: VectorRules | None
-    """How texts became vectors; None for BM25, which has none and counts the distinct words of a text as its tokens."""
+    """How texts became vectors; None for BM25, which counts the distinct words of a text as its tokens, and for a model
+    with its own encode, which decides that and counts all words."""
     sides: dict[Side, SideAudit]
     """Each side that was encoded."""
     proof: Proof | None = None

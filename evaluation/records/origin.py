@@ -64,11 +64,11 @@ class ModelProvenance(StoredModel):
     revision: str | None
     """Commit on the Hub, or a hash of the content of other checkpoints."""
     weights_sha256: str
-    """Hash of the weights by content; empty for BM25."""
+    """Hash of the weights by content, or of the identity of a model in memory with its own encode; empty for BM25."""
     tokenizer_sha256: str
-    """Hash of the tokenizer by content; empty for BM25."""
+    """Hash of the tokenizer by content; empty for BM25 and a model with its own encode."""
     settings: ModelSettings | None
-    """How the model was run; None for BM25."""
+    """How the model was run; None for BM25 and a model with its own encode."""
     words: WordSettings | None = None
     """How BM25 ranked; None for a model with vectors."""
 

@@ -77,7 +77,7 @@ class RunManifest(StoredModel):
     source: Checkout = Checkout()
     """The program's own commit."""
     hardware: Hardware | None = None
-    """The machine that started the run."""
+    """The machine of the last start that ran jobs."""
     started: str | None = None
     """When the last start began, ISO 8601."""
     ended: str | None = None

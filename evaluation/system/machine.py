@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+_DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ATEN_CPU_CAPABILITY")
+
 
 def processor_name() -> str:
     """What the processor calls itself."""
@@ -17,6 +19,14 @@ def place_name(device: str) -> str:
     cards = [_value_of(card, "Model") for card in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
     threads = os.environ.get("OMP_NUM_THREADS") or os.cpu_count()
     return ", ".join([f"{processor_name()} x{threads}", *filter(None, cards), device])
+
+
+def devices_here() -> str:
+    """Returns what decides which devices a library finds here, as far as files and the environment say it."""
+    files = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg"), *Path("/dev").glob("kfd")]
+    chosen = [f"{name}={os.environ[name]}" for name in _DEVICE_VARIABLES if name in os.environ]
+    driver = _value_of(Path("/proc/driver/nvidia/version"), "NVRM version")
+    return ", ".join([*sorted(map(str, files)), *filter(None, [driver]), *chosen])
 
 
 def _value_of(file: Path, name: str) -> str:

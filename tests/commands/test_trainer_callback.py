@@ -1,19 +1,24 @@
-"""The callback on a real trainer: a series of runs, a significant drop, and training that goes on after a fault."""
+"""The callback on real trainers: one series in one run, a significant drop, and training that goes on after a fault."""
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from sentence_transformers import SentenceTransformer
 from support.data import text, write_files
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from evaluation import EvaluationCallback
+from evaluation import EvaluationCallback, compare
+from evaluation.analysis.comparison.series import find_series
+from evaluation.analysis.gate.series import check_series
+from evaluation.analysis.report.report import write_report
 from evaluation.config.loading import load_config
 from evaluation.config.run_config import RunConfig
+from evaluation.errors import UsageError
 
 
 @pytest.fixture
@@ -65,14 +70,61 @@ def test_trainer_of_five_steps_writes_a_series(config: RunConfig, model: Sentenc
         callbacks=[callback],
     ).train()
     assert list(callback.outcomes) == [2, 4, 5]
-    assert [outcome.folder.name for outcome in callback.outcomes.values()] == [
-        "dev-step-00000002",
-        "dev-step-00000004",
-        "dev-step-00000005",
-    ]
-    assert all((outcome.folder / "run.json").is_file() and not outcome.failed for outcome in callback.outcomes.values())
+    (folder,) = {outcome.folder for outcome in callback.outcomes.values()}
+    assert folder.name == "dev-training"
     weights = {record.provenance.model.weights_sha256 for o in callback.outcomes.values() for record in o.records}
     assert len(weights) == 3  # every evaluation saw the weights of its step
+    assert model.training  # as the trainer left it
+    check_series_is_read(folder, [2, 4, 5])
+
+
+def check_series_is_read(folder: Path, steps: list[int]) -> None:
+    """The readers of a series of checkpoint folders read this one."""
+    comparison = compare(folder)
+    labels = [f"model-step-{step}" for step in steps]
+    assert [column.label for column in comparison.columns] == labels
+    (series,) = find_series(comparison)
+    assert [(one.label, one.step) for one in series.checkpoints] == list(zip(labels, steps, strict=True))
+    report = check_series(folder)
+    assert {check.label for check in report.checks} == {labels[-1]}
+
+
+def test_plain_transformers_trainer_writes_a_series(config: RunConfig, bert_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, BertForMaskedLM, Trainer
+
+    tokenizer = AutoTokenizer.from_pretrained(bert_folder)
+    ids = tokenizer(["a b c d"])["input_ids"][0]
+    callback = EvaluationCallback(config, every_steps=3)
+    settings: dict[str, Any] = {"max_steps": 5, "report_to": "none", "save_strategy": "no", "use_cpu": True}
+    Trainer(
+        model=BertForMaskedLM.from_pretrained(bert_folder),
+        args=TrainingArguments(str(tmp_path / "training"), **settings),
+        train_dataset=[{"input_ids": ids, "attention_mask": [1] * len(ids), "labels": ids}] * 10,
+        processing_class=tokenizer,
+        callbacks=[callback],
+    ).train()
+    assert not any(outcome.failed for outcome in callback.outcomes.values())
+    assert [column.step for column in compare(tmp_path / "results" / "dev-training").columns] == [3, 5]
+
+
+def test_restarted_training_keeps_the_rows_of_earlier_steps(config: RunConfig, model: SentenceTransformer) -> None:
+    for step in (2, 4):
+        end_step(EvaluationCallback(config, every_steps=1), model, step)
+    again = EvaluationCallback(config, every_steps=1)
+    end_step(again, model, 3)
+    assert [column.step for column in compare(again.outcomes[3].folder).columns] == [2, 3]
+
+
+@pytest.mark.full
+def test_report_draws_the_series(config: RunConfig, model: SentenceTransformer, tmp_path: Path) -> None:
+    callback = EvaluationCallback(config, every_steps=1)
+    for step in (1, 2):
+        end_step(callback, model, step)
+    (series,) = find_series(compare(callback.outcomes[2].folder))
+    write_report([callback.outcomes[2].folder], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert series.sentence in html.unescape(page)
+    assert 'id="chart-series"' in page
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -91,4 +143,9 @@ def test_significant_drop_can_stop_the_training(
 def test_training_goes_on_where_an_evaluation_fails(config: RunConfig, caplog: pytest.LogCaptureFixture) -> None:
     control = end_step(EvaluationCallback(config, every_steps=1), object(), 1)
     assert not control.should_training_stop
-    assert "step 1 was not evaluated: models['model'] is a object" in caplog.text
+    assert "step 1 was not evaluated: models['model-step-1'] is a object" in caplog.text
+
+
+def test_label_that_the_config_lacks_is_refused_at_once(config: RunConfig) -> None:
+    with pytest.raises(UsageError, match=r"label='mine': no model of the config has this label \(labels: model\)"):
+        EvaluationCallback(config, every_steps=1, label="mine")

@@ -12,10 +12,11 @@ from support.embedding_server import EmbeddingServer, Reply, vector_of
 
 from evaluation.config.model_config import ModelConfig
 from evaluation.encoding import endpoint_requests
-from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
+from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.facts import UNLIMITED
+from evaluation.models.finding import endpoint_checkpoint
 
 
 @pytest.fixture
@@ -292,6 +293,17 @@ def test_refusals_name_the_status_and_the_server_s_words(server: EmbeddingServer
     server.odd = refuse(401, "invalid key", when=lambda body: True)
     with pytest.raises(ModelError, match=r"refuses the request \(HTTP 401\): invalid key\."):
         encoder(server).encode(["a"])
+
+
+def test_a_server_that_delivers_int8_codes_is_noticed(server: EmbeddingServer) -> None:
+    def quantized(answer: dict[str, Any]) -> dict[str, Any]:
+        rows = [row | {"embedding": np.rint(40 * vector_of(str(n))).tolist()} for n, row in enumerate(answer["data"])]
+        return answer | {"data": rows}
+
+    assert encoder(server).encode(["x"]).notices == ()
+    server.change = quantized
+    (notice,) = encoder(server).encode(["x"]).notices
+    assert "delivers whole numbers, such as int8 codes" in notice
 
 
 # --------------------------------------------------------------------------------------------------- doubled prefixes

@@ -25,11 +25,12 @@ from support.embedding_server import EmbeddingServer, Reply, vector_of
 
 from evaluation.config.model_config import ModelConfig
 from evaluation.encoding import endpoint, endpoint_requests
-from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
+from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.endpoint_store import EndpointStore
 from evaluation.encoding.settings import EncoderSettings
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.facts import UNLIMITED
+from evaluation.models.finding import endpoint_checkpoint
 
 TEXTS = [f"text {n}" for n in range(40)]
 BATCH, CONCURRENCY = 4, 2

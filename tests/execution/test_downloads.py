@@ -15,8 +15,8 @@ from support.data import write_card
 from support.hub_server import Hub
 
 from evaluation import load_config
-from evaluation.errors import UsageError
-from evaluation.execution.downloads import locked_config
+from evaluation.errors import DataError, UsageError
+from evaluation.execution.downloads import check_offline, locked_config
 from evaluation.hub.cache import snapshot_folder
 from evaluation.hub.lock import lock_file
 from evaluation.jobs import build_jobs
@@ -84,6 +84,24 @@ def test_branches_tags_and_commits_are_found_without_a_network(offline: Path) ->
     folder = snapshot_folder("dataset", QUESTIONS[0], "main")
     assert folder is not None
     assert folder.name == QUESTIONS[1]
+
+
+def test_absent_datasets_are_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    document = {
+        "name": "suite",
+        "models": [{"label": "m", "model": MODEL, "protocol": "none"}],
+        "tasks": [{"mteb": name} for name in ("STS12", "SciFact")],
+    }
+    (tmp_path / "suite.yaml").write_text(json.dumps(document), encoding="utf-8")
+    config = load_config(tmp_path / "suite.yaml")
+    with pytest.raises(DataError) as caught:
+        check_offline(config, build_jobs(config))
+    (said,) = caught.value.problems
+    assert said.startswith(f"datasets not in the local Hub cache ({tmp_path / 'hub'}): mteb/sts12-sts (revision ")
+    assert said.count("mteb/") == 2
+    assert said.endswith("; fetch them with fetch-data where there is a network.")
 
 
 def locked(config: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Models in memory: they score as their saved folder does, under one identity, and resume; others are refused."""
+"""Models in memory that can be saved: they score as their saved folder does, under one identity, and resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from support.small_runs import write_small_run
 
-from evaluation import run
+from evaluation import NamedModel, run
 from evaluation.config.loading import load_config
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
@@ -21,6 +21,13 @@ from evaluation.execution.runner import RunOptions
 HOLDER = (
     "import filelock, sys; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); sys.stdin.read()"
 )
+
+
+class Own:
+    """Has mteb's encode."""
+
+    def encode(self, inputs: object, *, task_metadata: object, **kwargs: object) -> None:
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -50,6 +57,17 @@ def test_model_in_memory_is_its_saved_folder(config: RunConfig, model: SentenceT
     assert list((tmp_path / "cache" / "in-memory").iterdir()) == []
 
 
+def test_transformers_model_with_its_tokenizer_is_its_saved_folder(config: RunConfig, tiny_checkpoint: Path) -> None:
+    from transformers import AutoTokenizer, BertModel
+
+    net = BertModel.from_pretrained(tiny_checkpoint, add_pooling_layer=False)
+    pair = (net, AutoTokenizer.from_pretrained(tiny_checkpoint))
+    (pairs, kinds) = run(config, RunOptions(models=("mine",)), models={"mine": pair}).records
+    assert (pairs.state, kinds.state) == ("done", "done")
+    assert pairs.audit is not None and pairs.audit.vectors is not None
+    assert pairs.audit.vectors.pooling == "mean"
+
+
 def test_other_weights_are_another_identity(config: RunConfig, model: SentenceTransformer) -> None:
     before = run(config, RunOptions(models=("mine",)), models={"mine": model})
     assert [record.label for record in before.records] == ["mine", "mine"]
@@ -69,7 +87,14 @@ def test_truncated_dimension_of_the_model_counts(config: RunConfig, tiny_checkpo
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ({"mine": object()}, r"models\['mine'\] is a object; a model in memory must be a SentenceTransformer"),
+        (
+            {"mine": object()},
+            r"models\['mine'\] is a object; a model in memory must be a SentenceTransformer, a pair of",
+        ),
+        (
+            {"folder": NamedModel(Own(), "1")},
+            "embeds by its own encode, which does not read protocol, dtype of the config",
+        ),
         ({"a/b": None}, r"models\['a/b'\]"),
         ({"Folder": None}, "label 'Folder' is used twice"),
     ],

@@ -12,6 +12,8 @@ from support.embedding_server import EmbeddingServer
 
 from evaluation import load_config, run
 from evaluation.execution.runner import RunOptions
+from evaluation.execution.stored_run import find_stored_run
+from evaluation.jobs import build_jobs
 from evaluation.models.facts import SERVER_POOLING
 
 
@@ -49,6 +51,7 @@ def test_record_says_what_the_server_did_and_stored_vectors_serve_again(
     assert 0 < side.truncated == n_long
     assert max(map(len, server.texts())) == len("query: ") + 30
     server.bodies.clear()
+    assert find_stored_run(load_config(file), build_jobs(load_config(file))) is not None
     (again,) = run(load_config(file), RunOptions(fresh=True)).records
     assert again.main_score == record.main_score
     assert not server.bodies

@@ -18,6 +18,7 @@ from support.tiny_models import write_json
 from evaluation.errors import ModelError
 from evaluation.models import content as module
 from evaluation.models.content import FolderContent, counted_files
+from evaluation.system import content_hashes
 from evaluation.system.file_systems import is_on_local_disk
 
 
@@ -276,13 +277,13 @@ def test_loading_opens_nothing_that_is_not_hashed(bert_folder: Path, tmp_path: P
 
 @pytest.fixture
 def settled(bert_copy: Path, monkeypatch: pytest.MonkeyPatch) -> FolderContent:
-    monkeypatch.setattr(module, "_JUST_WRITTEN_NS", 0)
+    monkeypatch.setattr(content_hashes, "_JUST_WRITTEN_NS", 0)
     time.sleep(0.05)
     return FolderContent.read(bert_copy)
 
 
 def test_an_untouched_folder_is_not_read_again(settled: FolderContent, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "sha256_of", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(content_hashes, "sha256_of", lambda path: pytest.fail(f"{path} was read again"))
     settled.verify_unchanged()
     settled.verify_not_overwritten()
 
@@ -333,8 +334,9 @@ def test_a_file_written_just_before_it_was_read_is_read_again(bert_copy: Path, m
     write(bert_copy, "vocab.json", "old")
     content = FolderContent.read(bert_copy)
     write(bert_copy, "vocab.json", "new")
-    same = content._seen["vocab.json"]._replace(state=module._state(bert_copy / "vocab.json"))  # as in one tick
-    content._seen["vocab.json"] = same
+    now = content_hashes.state_of(bert_copy / "vocab.json")
+    assert now is not None
+    content._seen["vocab.json"] = content._seen["vocab.json"]._replace(state=now)  # as in one tick
     with pytest.raises(ModelError, match="vocab.json"):
         content.verify_unchanged()
 
@@ -343,7 +345,7 @@ def test_on_a_network_every_file_is_read_again(settled: FolderContent, monkeypat
     """A client may report the old facts of a file that another machine changed."""
     name = "model.safetensors"
     overwritten(settled.folder / name)
-    seen, state = settled._seen[name], module._state(settled.folder / name)
+    seen, state = settled._seen[name], content_hashes.state_of(settled.folder / name)
     assert state is not None
     settled._seen[name] = seen._replace(state=state, read_at_ns=max(state.mtime_ns, state.ctime_ns))
     settled.verify_unchanged()  # what a local disk says is believed

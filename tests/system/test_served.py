@@ -21,9 +21,10 @@ from support.data import text
 
 from evaluation import load_config, run
 from evaluation.config.model_config import ModelConfig
-from evaluation.encoding.endpoint import EndpointEncoder, endpoint_checkpoint
+from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.endpoint_store import EndpointStore, cosines
 from evaluation.encoding.settings import EncoderSettings
+from evaluation.models.finding import endpoint_checkpoint
 
 pytestmark = [
     pytest.mark.full,

@@ -160,8 +160,8 @@ def compare_models(
 def _standings(
     models: Sequence[ScoredModel], rows: Sequence[Row], aggregates: Sequence[Aggregate], evidence: Evidence
 ) -> Standings | None:
-    """All pairs of runs; None with fewer than two, such as published scores alone, which need no numpy."""
-    if sum(model.view is not None for model in models) < 2:
+    """All pairs of runs; None without intervals or with fewer than two runs, which need no numpy."""
+    if not evidence.options.intervals or sum(model.view is not None for model in models) < 2:
         return None
     from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
 

@@ -36,7 +36,7 @@ def common_tasks(sources: Sequence[ScoredModel], rows: Sequence[Row], aggregates
 def compare_all_pairs(sources: Sequence[ScoredModel], tasks: Sequence[str], evidence: Evidence) -> Standings | None:
     """Tests every pair of runs; None with fewer than two of them, or where no task can be tested for all."""
     columns = [column for column, source in enumerate(sources) if source.view is not None]
-    if len(columns) < 2 or not tasks or not evidence.options.intervals:
+    if len(columns) < 2 or not tasks:
         return None
     runs, found = [sources[column] for column in columns], _test_pairs(columns, tasks, evidence)
     if found is None:

@@ -153,7 +153,9 @@ def _example(prefix: str, text: str) -> Example:
 def _settings(record: JobRecord) -> str:
     vectors, model = record.audit.vectors if record.audit else None, record.provenance.model
     if vectors is None:
-        languages = model.words.languages.values() if model is not None and model.words is not None else ()
+        if model is None or model.words is None:
+            return "these texts were given to the model's own encode, which decides all else; lengths are in words"
+        languages = model.words.languages.values()
         return f"BM25 matches words, so no prefix applies ({'; '.join(dict.fromkeys(languages))})"
     normalised = "L2-normalised" if vectors.normalize else "not normalised"
     if vectors.pooling == SERVER_POOLING:

@@ -73,7 +73,8 @@ def _sized(task: str, label: str, cell: Cell) -> SizedScore | None:
     if cell.score is None or not records:
         return None
     own = (task, label, label.partition("@")[0])
-    if any(record.audit is not None and record.audit.vectors is None for record in records):
+    models = [record.provenance.model for record in records]
+    if any(model is not None and model.words is not None for model in models):
         return SizedScore(*own, "", cell.score, cell.interval, None, None)
     stored = [record.vectors for record in records if record.vectors is not None]
     if len(stored) < len(records):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from evaluation.analysis.comparison.types import Cell, Column, Comparison, Row
 from evaluation.analysis.number_formats import points, span
-from evaluation.config.run_config import NAMED_PROTOCOLS
+from evaluation.config.run_config import NAMED_PROTOCOLS, OWN
 from evaluation.errors import ComparisonError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.origin import METRIC_DISTRIBUTIONS
@@ -49,7 +49,7 @@ def _model(column: Column) -> str:
 
 
 def _protocol(column: Column) -> str:
-    own = not column.is_published and column.protocol not in NAMED_PROTOCOLS
+    own = not column.is_published and column.protocol not in (*NAMED_PROTOCOLS, OWN)
     return f"{column.protocol} (defined in {column.run}'s config)" if own else column.protocol
 
 
@@ -73,6 +73,8 @@ def _score(row: Row, cell: Cell) -> str:
 
 def _settings(column: Column) -> str:
     settings = column.settings
+    if not settings:
+        return "run as its own code runs it"
     return f"{settings.get('dtype')}, {settings.get('pooling')} pooling, at most {settings.get('max_length')} tokens"
 
 

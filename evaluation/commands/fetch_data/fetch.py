@@ -11,7 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from evaluation.commands.console import writing_to
-from evaluation.commands.run_benchmark.run import quieten_libraries
+from evaluation.commands.run_benchmark.run import log_to, quieten_libraries
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import ConfigError, EvaluationError
 from evaluation.hub.cache import HubError, hub_cache, is_offline
@@ -35,7 +35,8 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     """
     if is_offline():
         raise ConfigError(["HF_HUB_OFFLINE is set, so nothing can be fetched; unset it for fetch-data."])
-    quieten_libraries(config.run_folder / "fetch.log")
+    log_to(config.run_folder / "fetch.log")
+    quieten_libraries()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from evaluation.execution.downloads import (
         Found,

@@ -79,8 +79,6 @@ def run_benchmark(
             print_plan(cost, device, chosen)
             check_output()
             return
-    if not quiet:
-        typer.echo("run-benchmark: loading libraries, then the models ...", err=True)
     try:
         from evaluation.commands.run_benchmark.run import run_and_report
         from evaluation.execution.runner import RunOptions

@@ -26,7 +26,7 @@ def run(
         config: The config, from `load_config`.
         options: Which part of the config to run.
         reporter: Where progress is shown; by default in a notebook or a terminal, and nowhere else.
-        models: Label -> a SentenceTransformer in memory, as a row of its own or for the config's row of this label.
+        models: Label -> a model in memory, as a row of its own or for the config's row of this label.
 
     >>> outcome = run(load_config("configs/quickstart.yaml"))  # doctest: +SKIP
     >>> outcome.n_executed, len(outcome.failed)  # doctest: +SKIP

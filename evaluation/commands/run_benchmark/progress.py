@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from evaluation.commands.console import shown
 from evaluation.commands.run_benchmark.time_left import TimeLeft
-from evaluation.encoding.encoder import Progress as Step
 from evaluation.execution.reporting import Reporter, WorkerProgress
 from evaluation.jobs import Job
 from evaluation.records.job_record import JobRecord
+
+if TYPE_CHECKING:
+    from evaluation.encoding.encoder import Progress as Step
 
 _LOG = logging.getLogger(__name__)
 _LINE_EVERY_S, _WORKERS_EVERY_S = 15.0, 5.0

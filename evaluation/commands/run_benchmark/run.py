@@ -16,9 +16,10 @@ from rich.console import Console
 
 from evaluation.analysis.comparison.columns import ScoredModel, models_of
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
+from evaluation.analysis.frame import SUMMARY_COLUMNS, summary_rows
 from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.tables.comparison_table import comparison_tables
-from evaluation.analysis.tables.csv_json import frame_csv
+from evaluation.analysis.tables.csv_json import csv_of
 from evaluation.analysis.tables.formats import render_markdown
 from evaluation.analysis.tables.table import Table
 from evaluation.analysis.tables.terminal import print_tables
@@ -53,7 +54,7 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     Raises:
         typer.Exit: Some jobs failed (exit code 3).
     """
-    quieten_libraries(config.run_folder / log_file(options.part))
+    log_to(config.run_folder / log_file(options.part))
     from evaluation.execution.runner import run
 
     if lock is not None:
@@ -77,6 +78,12 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
 class _Reporter(ConsoleReporter):
     """Shows the run and writes its summaries."""
 
+    def loading(self) -> None:
+        """Says so, and silences the libraries."""
+        if not self._quiet:
+            self._console.print("run-benchmark: loading libraries, then the models ...", highlight=False)
+        quieten_libraries()
+
     def run_ended(self, outcome: RunOutcome) -> None:
         records = RunStore(outcome.folder).current_records(skip_damaged=True)
         unchanged = outcome.n_executed == 0 and not outcome.is_part and not outcome.jobs_changed
@@ -88,15 +95,12 @@ def log_file(part: Part | None) -> str:
     return "run.log" if part is None else f"run.{part.number}-of-{part.n_parts}.log"
 
 
-def quieten_libraries(log_file: Path) -> None:
-    """Sends the logs and warnings of mteb, datasets and transformers to a file, and turns off their progress bars.
+def log_to(log_file: Path) -> None:
+    """Sends logs and warnings to a file.
 
     Raises:
         UsageError: The file's folder can't be written.
     """
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("DISABLE_TQDM", "1")  # bm25s
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     above = next(folder for folder in log_file.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UsageError(f"{log_file.parent} can't be written: {above} is not a folder that this user may write to.")
@@ -106,6 +110,13 @@ def quieten_libraries(log_file: Path) -> None:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+
+
+def quieten_libraries() -> None:
+    """Imports datasets and transformers, passes their logs and mteb's on, and turns off their progress bars."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("DISABLE_TQDM", "1")  # bm25s
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import datasets
     import transformers
 
@@ -200,10 +211,8 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
         only_stored: No job ran now and the run lists the same jobs as before, so that a file that differs was damaged
             or never finished; a warning says so.
     """
-    from evaluation.analysis.frame import records_frame
-
     for name, text in {
-        "summary.csv": frame_csv(records_frame(records)),
+        "summary.csv": csv_of(summary_rows(records), SUMMARY_COLUMNS),
         "summary.md": render_markdown(run_tables(folder)),
     }.items():
         file = folder / name

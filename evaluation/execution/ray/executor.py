@@ -22,14 +22,13 @@ from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError, ModelError
 from evaluation.execution.job_running import JobOutcome, LoadedModel, failed_job, run_job
 from evaluation.execution.local_executor import job_fingerprint
-from evaluation.execution.provenance import versions
 from evaluation.execution.ray.address import no_cluster
 from evaluation.execution.ray.pool import Work, WorkerPool
 from evaluation.execution.ray.spread_encoder import SpreadEncoder
 from evaluation.execution.ray.worker import ClusterModels
 from evaluation.execution.reporting import Reporter
 from evaluation.execution.resolving import ResolvedModel
-from evaluation.execution.stored_run import declared_model
+from evaluation.execution.stored_run import facts_of_models
 from evaluation.jobs import Job
 
 _SHOW_EVERY_S, _WAIT_S, _JOIN_S = 1.0, 0.5, 10.0
@@ -95,13 +94,8 @@ class RayExecutor:
     def facts(self) -> dict[str, Any]:
         """Returns what run.json says: the workers, how they run the models, what was spread and what was redone."""
         found, _ = self._models()
-        models = {
-            model.label: {"declared": declared_model(self._config, model), "identity": resolved.scoring_identity}
-            for model in self._config.models
-            if isinstance(resolved := found[model.label], ResolvedModel)
-        }
-        facts = {"models": models, "versions": versions(), "spread": self._spread_jobs}
-        return {"kind": "ray", **facts, **self._pool.facts()}
+        ran = {label: model.scoring_identity for label, model in found.items() if isinstance(model, ResolvedModel)}
+        return {**facts_of_models(self._config, ran), "spread": self._spread_jobs, **self._pool.facts()}
 
     def close(self) -> None:
         """Stops the workers, and a Ray that was started for them."""
