@@ -35,6 +35,8 @@ HERE, BIN = Path(__file__).resolve(), Path(sys.executable).parent
 BENCHMARK, BLOCK, WIDTH, QUERIES = "MTEB(eng, v1)", 16_384, 384, 100
 MOST_MODELS, GATE_QUERIES = 20, 200
 WORDS = {"encode short": 10, "encode long": 230}
+SHARED = {"report": "compare", "encode long": "encode short"}
+"""Works that need what another one does, which is built once."""
 
 
 class Work(NamedTuple):
@@ -121,9 +123,16 @@ def measure(sizes: Mapping[str, Sequence[int]], folder: Path) -> dict[str, list[
     """Builds what each work needs, in processes of their own, and measures every size."""
     found: dict[str, list[Point]] = {}
     for work, own in sizes.items():
-        place = folder / work.replace(" ", "-")
-        place.mkdir()
-        measured([sys.executable, str(HERE), "--build", work, str(place), *map(str, own)], place)
+        place = folder / SHARED.get(work, work).replace(" ", "-")
+        if not place.exists():
+            place.mkdir()
+            needed = {
+                size
+                for other, them in sizes.items()
+                if SHARED.get(other, other) == SHARED.get(work, work)
+                for size in them
+            }
+            measured([sys.executable, str(HERE), "--build", work, str(place), *map(str, sorted(needed))], place)
         if work == "plan":  # the speed of the model is measured once per machine
             measured(command(work, own[0], place), place)
         found[work] = []

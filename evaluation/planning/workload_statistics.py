@@ -195,9 +195,12 @@ def _scripts(entry: TaskEntry) -> Callable[[str], Script]:
     """Returns a function of a subset, which decides by the languages that the index lists for it, or for the task."""
     languages = set(entry.languages)
     whole: Script = "code" if languages & _CODE else "english" if languages == {"eng"} else "other"
-    by_subset: dict[str, Script] = {}
-    if whole != "code":
-        by_subset = dict.fromkeys(entry.subsets, "english") | dict.fromkeys(
-            entry.subsets_in(languages - {"eng"}), "other"
-        )
-    return lambda subset: by_subset.get(subset, whole)
+    known = frozenset() if whole == "code" else frozenset(entry.subsets)
+    foreign = frozenset(entry.subsets_in(languages - {"eng"})) if known else known
+
+    def script_of(subset: str) -> Script:
+        if subset not in known:
+            return whole
+        return "other" if subset in foreign else "english"
+
+    return script_of
