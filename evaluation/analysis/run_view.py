@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 IDENTITY_NAME = "identity version"
 """Of the condition that says what a record's identity covers."""
+NEVER_ENDED = "never ended, or its files are gone"
 NO_SAMPLES = "no samples are stored, so no interval"
 
 
@@ -308,8 +309,7 @@ def _expected_parts(task: str, members: Sequence[str], index: TaskIndex) -> list
 
 def _job(listed: ListedJob, record: JobRecord | None) -> ScoredJob:
     if record is None:
-        fault = "never ended, or its files are gone"
-        return ScoredJob(listed.label, listed.task, listed.type, "", None, None, fault, {})
+        return ScoredJob(listed.label, listed.task, listed.type, "", None, None, NEVER_ENDED, {})
     fault = "" if record.main_score is not None else "it ended without a score"
     if record.error is not None:
         fault = " ".join(record.error.message.split())

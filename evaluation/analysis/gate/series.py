@@ -13,7 +13,7 @@ from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.gate.rule import NEGLIGIBLE, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.number_formats import p_equation
-from evaluation.analysis.run_view import ScoredJob, read_run_view
+from evaluation.analysis.run_view import NEVER_ENDED, ScoredJob, read_run_view
 from evaluation.errors import ComparisonError, UsageError
 
 
@@ -85,7 +85,7 @@ def check_series(
 def _faults(label: str, jobs: Sequence[ScoredJob]) -> list[Check]:
     """What the newest checkpoint has no score on; one check where none of its jobs has ended."""
     own = [job for job in jobs if job.label == label]
-    if all(job.record is None for job in own):
+    if all(job.fault == NEVER_ENDED for job in own):
         return [Check(label, "all tasks", Verdict.FAILED, reason="it has not been run yet; start its config again")]
     return [Check(label, job.task, Verdict.FAILED, reason=f"no score: {job.fault}") for job in own if job.fault]
 

@@ -83,9 +83,9 @@ def check_complete(snapshot: Snapshot, what: str) -> None:
 
 
 def _judged(view: RunView, job: ScoredJob) -> ScoredJob:
-    """A job with its units, and without the conditions that fail no gate."""
+    """A job with its units, without the conditions that fail no gate, and without its record, which is large."""
     conditions = {name: value for name, value in job.conditions.items() if name not in _NOT_JUDGED}
-    return replace(job, conditions=conditions, units=view.units(job) if not job.fault else None)
+    return replace(job, conditions=conditions, units=view.units(job) if not job.fault else None, record=None)
 
 
 def _models(folder: Path, records: Sequence[JobRecord]) -> dict[str, dict[str, Any]]:
