@@ -39,7 +39,11 @@ def place_among(
     limited = tuple(model.label for model in ours if any(record.limit for record in model.records))
     ranked = [model for model in ours if model.label not in limited]
     names = [row.task for row in rows]
-    stored = repository.main_scores({mteb_name(task) for task in names})
+    wanted: dict[str, set[tuple[str, str]]] = {}
+    for model in ranked:
+        for task, scored in model.tasks.items():
+            wanted.setdefault(mteb_name(task), set()).update(_places(scored))
+    stored = repository.main_scores(wanted)
     others = {
         model.label: {
             task: theirs
@@ -81,9 +85,14 @@ def place_among(
     )
 
 
+def _places(task: TaskScore) -> set[tuple[str, str]]:
+    """The splits and subsets that we scored."""
+    return {(split, subset) for record in task.records for split in record.splits for subset in record.subsets}
+
+
 def _comparable(task: TaskScore, stored: Mapping[str, ModelScores], our_name: str) -> dict[str, float]:
     """Model -> points, over exactly our splits and subsets; models without one of these are left out."""
-    wanted = {(split, subset) for record in task.records for split in record.splits for subset in record.subsets}
+    wanted = _places(task)
     return {
         name: fmean(own.points[place] for place in wanted)
         for name, own in stored.items()

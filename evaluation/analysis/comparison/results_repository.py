@@ -82,7 +82,7 @@ class ResultsRepository:
 
     def __init__(self, table: pa.Table, origin: RepositoryOrigin, models: Sequence[str] = ()) -> None:
         self.origin, self._table = origin, table
-        names = table.column("model").unique().to_pylist()
+        names = set(table.column("model").to_pylist())
         self.models: tuple[str, ...] = tuple(
             name for name in sorted(names) if not models or any(fnmatch.fnmatchcase(name, glob) for glob in models)
         )
@@ -115,13 +115,21 @@ class ResultsRepository:
             if task in index
         ]
 
-    def main_scores(self, tasks: Collection[str]) -> dict[str, dict[str, ModelScores]]:
-        """Returns task -> model -> scores, for the models that count."""
-        found: dict[str, dict[str, ModelScores]] = {}
-        for model, _, task, split, subset, score, revision, _ in self._rows(self.models, tasks):
-            own = found.setdefault(task, {}).setdefault(model, ModelScores({}, set()))
-            own.points[split, subset] = 100 * score
-            own.dataset_revisions.add(revision)
+    def main_scores(self, places: Mapping[str, Collection[tuple[str, str]]]) -> dict[str, dict[str, ModelScores]]:
+        """Returns task -> model -> scores, for the models that count.
+
+        Args:
+            places: Task -> the splits and subsets that are asked for; most rows of a repository are of others.
+        """
+        found: dict[str, dict[str, ModelScores]] = {task: {} for task in places}
+        models = set(self.models)
+        for model, _, task, split, subset, score, revision, _ in zip(*self._columns, strict=True):
+            if task in places and (split, subset) in places[task] and model in models:
+                of_task = found[task]
+                if model not in of_task:
+                    of_task[model] = ModelScores({}, set())
+                of_task[model].points[split, subset] = 100 * score
+                of_task[model].dataset_revisions.add(revision)
         return found
 
     def _rows(self, models: Collection[str], tasks: Collection[str] | None) -> Iterator[tuple[Any, ...]]:
@@ -163,7 +171,7 @@ def read_repository(folder: Path) -> ResultsRepository:
     if table is None:
         table = _parse(folder, files, state)
         _keep(table, kept)
-    origin = json.loads(table.schema.metadata[b"origin"])
+    origin = parse_json(table.schema.metadata[b"origin"])
     origin["faults"] = tuple(origin["faults"])
     return ResultsRepository(table, RepositoryOrigin(folder=str(folder), commit=_commit(folder), **origin))
 
@@ -183,12 +191,13 @@ def _result_files(folder: Path) -> Iterator[_File]:
     """Result files and models' own descriptions; links are not followed, and experiments are left out."""
     roots = [root for root in (folder / "results", folder / "remote" / "results") if root.is_dir()] or [folder]
     for root in roots:
+        above = len(str(folder / "_")) - 1  # a path begins with the folder; os.path.relpath is slow for so many files
         for model in _folders(root):
             for revision in _folders(model.path):
                 for entry in os.scandir(revision.path):
                     if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
-                        yield _File(os.path.relpath(entry.path, folder), status.st_size, status.st_mtime_ns)
+                        yield _File(entry.path[above:], status.st_size, status.st_mtime_ns)
 
 
 def _folders(path: str | Path) -> Iterator[os.DirEntry[str]]:
@@ -326,7 +335,7 @@ def _load(file: Path, state: str) -> pa.Table | None:
             table = stored.read(use_threads=False)
         metadata = table.schema.metadata or {}
         whole = (
-            tuple(table.column_names) == _COLUMNS and {"sha256", "n_faults"} <= json.loads(metadata[b"origin"]).keys()
+            tuple(table.column_names) == _COLUMNS and {"sha256", "n_faults"} <= parse_json(metadata[b"origin"]).keys()
         )
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None

@@ -43,9 +43,11 @@ def compare_stored(
         forms = [at for at, other in enumerate(origins) if other is not None and _is_form_of(models, at, own)]
         if not forms:
             continue
-        means: list[StoredRow] = []
         for task in tasks:
             rows += _of_task(models, [own, *forms], task, evidence, margin)
+        if not evidence.options.intervals:
+            continue
+        means: list[StoredRow] = []
         for form in forms:
             of_form = [row for row in rows if row.label == models[form].label]
             absent = [task for task in tasks if task in models[own].tasks and task not in models[form].tasks]
@@ -54,7 +56,7 @@ def compare_stored(
         rows += means if n_tested > 1 else []
         counted = means if n_tested > 1 else [_tested(rows, mean) for mean in means]
         sentences.append(_sentence(models[own].label, counted, rows, margin))
-    return StoredComparison(tuple(rows), margin, tuple(sentences)) if rows else None
+    return StoredComparison(tuple(rows), margin, evidence.options.intervals, tuple(sentences)) if rows else None
 
 
 def _origin(model: ScoredModel) -> JobRecord | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from evaluation.analysis.comparison.places import Place
 from evaluation.analysis.comparison.stored_types import StoredRow
 from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
 from evaluation.system.inert_text import for_csv
@@ -22,24 +23,34 @@ _NUMBERS = ("score", "low", "high", "delta", "delta_low", "delta_high", "p", "p_
 _FLAGS = ("significant", "trained", "limited", "marks", "missing", "note")
 _PUBLISHED = ("published", "published_source", "published_protocol", "published_delta", "verdict", "causes")
 _STORED = ("stored", "bytes_per_vector", "bytes", "change", "change_low", "change_high", "loss", "loss_p", "loss_note")
-CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED, *_STORED)
+_RANKS = ("rank", "rank_low", "rank_high", "ranked_models")
+CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED, *_STORED, *_RANKS)
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Returns a mapping with `CSV_COLUMNS` per task or summary and column; unknown values are None.
 
-    `kind` is "task" or the summary's kind. Of several published scores, the row has the one
-    whose protocol is nearest ours.
+    `kind` is "task", the summary's kind, or "ranked mean" for the mean that is ranked among a results repository. Of
+    several published scores, the row has the one whose protocol is nearest ours.
     """
+    field = comparison.field
+    places = {(place.label, place.task): place for place in field.places} if field is not None else {}
     rows, stored = [], {(row.label, row.task): row for row in comparison.stored.rows} if comparison.stored else {}
     for row in comparison.rows:
         for column, cell in zip(comparison.columns, row.cells, strict=True):
             place = {"kind": "task", "task": row.task, "type": row.type, "metric": row.metric}
-            rows.append({**place, **_column(column), **_cell(cell), **_stored(stored.get((column.label, row.task)))})
+            own = column.label, row.task
+            found = {**_cell(cell), **_stored(stored.get(own)), **_rank(places.get(own))}
+            rows.append({**place, **_column(column), **found})
     for aggregate in comparison.aggregates:
         for column, total in zip(comparison.columns, aggregate.cells, strict=True):
             summary = {"kind": aggregate.kind, "task": aggregate.name, "type": aggregate.type}
             rows.append({**summary, **_column(column), **_total(total)})
+    for column in comparison.columns:
+        mean = places.get((column.label, None))
+        if field is not None and mean is not None:
+            of_mean = {"kind": "ranked mean", "task": f"Mean over {len(field.tasks)} tasks", "score": mean.points}
+            rows.append({**_column(column), **of_mean, **_bounds("", mean.interval), **_rank(mean)})
     return [{name: row.get(name) for name in CSV_COLUMNS} for row in rows]
 
 
@@ -152,6 +163,13 @@ def _stored(row: StoredRow | None) -> dict[str, Any]:
         ends = {"change_low": 100 * verdict.low, "change_high": 100 * verdict.high}
         found |= {**ends, "loss": verdict.outcome, "loss_p": verdict.p}
     return found
+
+
+def _rank(place: Place | None) -> dict[str, Any]:
+    if place is None:
+        return {}
+    low, high = place.ranks or (None, None)
+    return dict(zip(_RANKS, (place.rank, low, high, place.n_models), strict=True))
 
 
 def _column(column: Column) -> dict[str, Any]:

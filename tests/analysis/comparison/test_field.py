@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +17,7 @@ from support.published_results import write_result
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare
 from evaluation.analysis.comparison.places import Field
 from evaluation.analysis.tables.comparison_table import comparison_tables
-from evaluation.analysis.tables.csv_json import comparison_json
+from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
 from evaluation.errors import ComparisonError
 
 TEST = ("test", "default")
@@ -69,7 +71,16 @@ def test_mean_is_ranked_among_models_with_the_same_tasks_and_splits(query_run: W
     assert mean.rank == 2 and mean.ranks == (2, 2)
     # Both tasks have the same queries, so their errors add up as they do within a task.
     assert mean.interval is not None and mean.interval.high - mean.points == pytest.approx(1.984 * 1.005, abs=0.01)
-    text = " ".join(comparison_tables(compare(run, options=options(repository)))[-1].notes)
+    comparison = compare(run, options=options(repository))
+    of_csv = list(csv.DictReader(io.StringIO(comparison_csv(comparison))))
+    names = ("kind", "task", "rank", "rank_low", "rank_high", "ranked_models")
+    ranked = [[row[name] for name in names] for row in of_csv if row["rank"]]
+    assert ranked == [
+        ["task", "SciFact", "3", "2", "4", "5"],
+        ["task", "NFCorpus", "2", "2", "2", "3"],
+        ["ranked mean", "Mean over 2 tasks", "2", "2", "2", "3"],
+    ]
+    text = " ".join(comparison_tables(comparison)[-1].notes)
     assert "Means are over the models that have all 2 tasks: 2 of 5." in text
 
 
