@@ -40,7 +40,11 @@ def compare_stored(
     for own, origin in enumerate(origins):
         if origin is None or origin.stored != PLAIN:
             continue
-        forms = [at for at, other in enumerate(origins) if other is not None and _is_form_of(models, at, own)]
+        forms = [
+            at
+            for at, other in enumerate(origins)
+            if other is not None and models[at].view is models[own].view and _is_form_of(other, origin)
+        ]
         if not forms:
             continue
         for task in tasks:
@@ -64,15 +68,8 @@ def _origin(model: ScoredModel) -> JobRecord | None:
     return next((record for record in records if record.state == "done"), None)
 
 
-def _is_form_of(models: Sequence[ScoredModel], form: int, own: int) -> bool:
-    one, other = _origin(models[form]), _origin(models[own])
-    return (
-        one is not None
-        and other is not None
-        and models[form].view is models[own].view
-        and one.stored != PLAIN
-        and one.label == f"{other.label}@{one.stored}"
-    )
+def _is_form_of(form: JobRecord, own: JobRecord) -> bool:
+    return form.stored != PLAIN and form.label == f"{own.label}@{form.stored}"
 
 
 def _of_task(
