@@ -22,8 +22,9 @@ quickstart: install
 gate: quickstart
 	$(BIN)/check-regression results/quickstart --baseline results/baselines/quickstart.json
 
+# One thread per worker: two that both use all cores wait for each other.
 test: install
-	$(BIN)/python -m pytest -m "not full" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not full" --numprocesses auto --dist loadfile
 
 test-full: install
 	$(BIN)/python -m pytest

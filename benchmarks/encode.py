@@ -29,6 +29,7 @@ ARCHITECTURES = {  # layers, hidden, heads, feed-forward: model cards of intfloa
     "e5-small": (12, 384, 12, 1536),
     "e5-base": (12, 768, 12, 3072),
     "e5-large": (24, 1024, 16, 4096),
+    "two layers": (2, 128, 4, 512),  # of benchmarks/growth.py
     "tiny": (1, 32, 2, 64),  # to try the benchmarks themselves
 }
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -39,6 +38,7 @@ from evaluation.adapters.stored_vectors import within_candidates
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.records.job_record import SubsetScores, Timing
+from evaluation.system.limited_reading import parse_json
 from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.loaded_rows import check_rows
 from evaluation.tasks.loading import load_task, make_task
@@ -191,7 +191,7 @@ class _Evaluation:
 
 
 def _read_predictions(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    content: dict[str, Any] = parse_json(file.read_bytes()) if file.is_file() else {}
     return content
 
 

@@ -19,7 +19,7 @@ from evaluation.records.origin import METRIC_DISTRIBUTIONS
 from evaluation.records.run_manifest import ListedJob, RunManifest
 from evaluation.records.store import RECORD_FILE, RunStore
 from evaluation.system.atomic_files import check_file
-from evaluation.tasks.beir_names import BEIR_TASKS
+from evaluation.tasks.beir_names import BEIR_PREFIX, mteb_name
 from evaluation.tasks.index import TaskIndex, load_index
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 IDENTITY_NAME = "identity version"
 """Of the condition that says what a record's identity covers."""
 NO_SAMPLES = "no samples are stored, so no interval"
-_BEIR_PREFIX = "beir-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +158,9 @@ class RunView:
         self.manifest, self._store = manifest, store
         self.jobs = tuple(_job(job, records[job.key]) for job in manifest.jobs if job.key in records)
         self._units: dict[tuple[str, str], Units | None] = {}
+        self._of_label: dict[str, list[ScoredJob]] = {}
+        for job in self.jobs:
+            self._of_label.setdefault(job.label, []).append(job)
 
     @property
     def folder(self) -> Path:
@@ -168,12 +170,16 @@ class RunView:
     @property
     def labels(self) -> tuple[str, ...]:
         """The models, in the run's order."""
-        return tuple(dict.fromkeys(job.label for job in self.jobs))
+        return tuple(self._of_label)
 
     @property
     def records(self) -> list[JobRecord]:
         """All records, those of failed jobs included, in the run's order."""
         return [job.record for job in self.jobs if job.record is not None]
+
+    def jobs_of(self, label: str) -> Sequence[ScoredJob]:
+        """The jobs of a model, in the run's order."""
+        return self._of_label.get(label, ())
 
     def tasks(self, label: str, keys: Iterable[tuple[str, str]] | None = None) -> dict[str, TaskScore]:
         """The scores of a model, in the run's order, parts of aggregates together.
@@ -183,7 +189,7 @@ class RunView:
             keys: (label, task) of the jobs that count; None: all.
         """
         wanted = None if keys is None else set(keys)
-        jobs = [job for job in self.jobs if job.label == label and (wanted is None or (label, job.task) in wanted)]
+        jobs = [job for job in self.jobs_of(label) if wanted is None or (label, job.task) in wanted]
         return task_scores(jobs, self.units)
 
     def units(self, job: ScoredJob) -> Units | None:
@@ -284,12 +290,6 @@ def task_scores(
     return found
 
 
-def mteb_name(task: str) -> str:
-    """mteb's name of the task with the same data as a task that runs through beir; other names as they are."""
-    own = task.removeprefix(_BEIR_PREFIX) if task.startswith(_BEIR_PREFIX) else task
-    return BEIR_TASKS.get(own, own)
-
-
 def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """Name -> "name before -> now", of the values in which two sets of named values differ, such as "seed 42 -> 43"."""
     names = dict.fromkeys([*before, *now])
@@ -302,7 +302,7 @@ def _expected_parts(task: str, members: Sequence[str], index: TaskIndex) -> list
     """The parts that an aggregate should have, known ones first; a plain task is its own only part."""
     if list(members) == [task] or mteb_name(task) not in index:
         return list(members)
-    prefix = _BEIR_PREFIX if task.startswith(_BEIR_PREFIX) else ""
+    prefix = BEIR_PREFIX if task.startswith(BEIR_PREFIX) else ""
     return list(dict.fromkeys([*members, *(prefix + part for part in index.task(mteb_name(task)).parts)]))
 
 

@@ -162,6 +162,10 @@ class ModelConfig(Declared):
         rows = [self.model_copy(update={"stored": None})]
         for form in self.stored:
             if not form.is_plain:
-                label = check_label(f"{self.label}@{form.name}")
-                rows.append(self.model_copy(update={"label": label, "stored": (form,), "series": None, "step": None}))
+                rows.append(self.in_form(form))
         return rows
+
+    def in_form(self, form: StoredForm) -> ModelConfig:
+        """Returns the row of a stored form of this row's model."""
+        label = check_label(f"{self.base_label}@{form.name}")
+        return self.model_copy(update={"label": label, "stored": (form,), "series": None, "step": None})

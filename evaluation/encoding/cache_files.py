@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 
 from evaluation.system.atomic_files import write_atomically
 from evaluation.system.cache_folder import user_cache_dir
+from evaluation.system.limited_reading import parse_json
 
 SUFFIX, CLAIM_SUFFIX, IDENTITY_FILE = ".safetensors", ".claim", "identity.json"
 CHECKSUM = "xxh3_128"
@@ -148,7 +149,7 @@ def usage(root: Path | None = None) -> list[CacheUsage]:
         found = [file for file in _own_files(folder) if _SHARD.fullmatch(file.name) or _SET_ASIDE.fullmatch(file.name)]
         try:
             text = (folder / IDENTITY_FILE).read_text(encoding="utf-8")
-            identity = json.loads(text) if folder_name(text) == folder.name else {}
+            identity = parse_json(text) if folder_name(text) == folder.name else {}
         except (OSError, ValueError):
             identity = {}
         rows.append(CacheUsage(identity, len(found), sum(file.size for file in found)))

@@ -20,7 +20,7 @@ from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.cache import hash_texts
 from evaluation.encoding.cache_files import CachedShard
 from evaluation.encoding.encoder import Encoded, Progress
-from evaluation.encoding.endpoint_answers import Answer, check_widths
+from evaluation.encoding.endpoint_answers import Answer, check_widths, quantization_notice
 from evaluation.encoding.endpoint_batches import BatchSender
 from evaluation.encoding.endpoint_doubling import doubling_notice
 from evaluation.encoding.endpoint_requests import EndpointClient
@@ -160,11 +160,11 @@ class EndpointEncoder:
         if self._probe_vectors is not None:
             return
         self._probe_vectors, self._proved_at = self._send_probes(threading.Event()), time.monotonic()
-        if prefix and self._endpoint.prefix == "text":
-            notice = doubling_notice(self._sender, prefix)
-            if notice is not None:
-                _LOG.warning("%s", notice)
-                self._notices = (notice,)
+        doubled = prefix and self._endpoint.prefix == "text" and doubling_notice(self._sender, prefix)
+        quantized = quantization_notice(self._probe_vectors, self._client.url)
+        self._notices = tuple(notice for notice in (doubled, quantized) if notice)
+        for notice in self._notices:
+            _LOG.warning("%s", notice)
         if self._store is not None:
             self._store.open(self._probe_vectors)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EncodingError, ModelError
+from evaluation.system.limited_reading import parse_json
 from evaluation.system.redaction import hide
 
 _MOST_WORDS = 300
@@ -68,12 +69,22 @@ def check_widths(widths: set[int], url: str) -> None:
         )
 
 
+def quantization_notice(vectors: NDArray[np.float32], url: str) -> str | None:
+    """Returns a sentence where a server's vectors, (N, D), are whole numbers: int8 codes or bits; else None."""
+    if (vectors % 1).any():
+        return None
+    return (
+        f"the endpoint {url} delivers whole numbers, such as int8 codes or bits: its vectors are quantized already, "
+        "and bytes per vector are counted as if they were float32."
+    )
+
+
 def server_words(content: bytes) -> str:
     """Returns what a server says of a failure, in one line; of an answer that is not JSON, its first line."""
     text = hide(content.decode("utf-8", "replace"))  # before it is cut, or half a key could stay
     try:
-        found = _words_in(json.loads(text))
-    except (ValueError, RecursionError):
+        found = _words_in(parse_json(text))
+    except ValueError:
         found = ""
     lines = (found or text).strip().splitlines()
     return lines[0][:_MOST_WORDS].rstrip(". ") if lines else "no reason given"

@@ -25,6 +25,7 @@ from evaluation.config.model_config import EndpointConfig
 from evaluation.encoding.endpoint_answers import server_words
 from evaluation.encoding.endpoint_keys import endpoint_session
 from evaluation.errors import EncodingError, ModelError
+from evaluation.system.limited_reading import parse_json
 from evaluation.system.retries import PASSING_STATUS
 from evaluation.system.threads import call_with_deadline
 
@@ -141,10 +142,10 @@ class EndpointClient:
 
     def _parse(self, content: bytes) -> dict[str, Any] | list[Any] | _Passing:
         try:
-            found = json.loads(content)
+            found = parse_json(content)
             if not isinstance(found, dict | list):
                 raise ValueError
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if self.answered:
                 return _Passing(f"answered with something other than JSON ({server_words(content)})")
             raise ModelError(f"the endpoint {self.url} did not return JSON; check endpoint.url.") from error

@@ -6,7 +6,6 @@ kernel is a parameter. Knows nothing of texts, tokenizers or how batches are cho
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import chain, product
 from pathlib import Path
@@ -23,6 +22,7 @@ from evaluation.config.grid import Pooling
 from evaluation.encoding.attention import AttentionKernel, Segments, choose_attention
 from evaluation.encoding.token_rows import TokenRows
 from evaluation.errors import ModelError
+from evaluation.system.limited_reading import parse_json
 
 # What the keys of a checkpoint that also holds a head begin with, for each supported model_type.
 _KEY_PREFIXES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta."}
@@ -88,7 +88,7 @@ def read_architecture(folder: Path) -> Architecture:
         UnsupportedArchitecture: It is missing, or declares something that `PackedBert` does not do.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config: dict[str, Any] = parse_json((folder / "config.json").read_bytes())
         kind = config["model_type"]
         if kind not in _KEY_PREFIXES:
             raise UnsupportedArchitecture(f"model_type {kind!r} is not one of {', '.join(_KEY_PREFIXES)}.")
@@ -145,6 +145,11 @@ def _added(update: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     return update.add_(hidden) if update.dtype == hidden.dtype else hidden + update
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """An embedding without initial values, for which torch would import its compiler on the device meta."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
 class PackedBert(nn.Module):
     """A BERT-like encoder whose batches have no padding; made by `load`."""
 
@@ -152,9 +157,9 @@ class PackedBert(nn.Module):
         super().__init__()
         self.architecture, self.attention = architecture, attention
         width = architecture.hidden_size
-        self.words = nn.Embedding(architecture.vocab_size, width)
-        self.positions = nn.Embedding(architecture.max_position_embeddings, width)
-        self.token_types = nn.Embedding(architecture.type_vocab_size, width)
+        self.words = _table(architecture.vocab_size, width)
+        self.positions = _table(architecture.max_position_embeddings, width)
+        self.token_types = _table(architecture.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, architecture.layer_norm_eps)
         self.layers = nn.ModuleList(_Layer(architecture) for _ in range(architecture.num_hidden_layers))
 
@@ -269,7 +274,7 @@ def _read_weights(folder: Path, arch: Architecture) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors by their names in `PackedBert`; keys that are not understood stay as they are."""
     names = {"model.safetensors"}
     if not (folder / "model.safetensors").is_file():
-        index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
+        index = parse_json((folder / "model.safetensors.index.json").read_bytes())
         names = set(index["weight_map"].values())
     tensors = dict(chain.from_iterable(load_file(folder / name).items() for name in sorted(names)))
     body = {key.removeprefix(arch.key_prefix): tensors[key] for key in tensors if key.startswith(arch.key_prefix)}

@@ -6,7 +6,6 @@ library's. The truncation and padding that a tokenizer.json may carry (all-MiniL
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from evaluation.encoding.token_rows import TokenRows
 from evaluation.errors import EncodingError, ModelError
 from evaluation.models.facts import TextRole
+from evaluation.system.limited_reading import parse_json
 
 _CHUNK = 2_048
 _MAX_CHARACTERS = 1 << 24  # per text; the library aborts the process on texts of hundreds of megabytes
@@ -116,5 +116,5 @@ def _pad_id(folder: Path, tokenizer: Any) -> int:
     if tokenizer.pad_token_id is not None:
         return int(tokenizer.pad_token_id)
     config = folder / "config.json"
-    declared = json.loads(config.read_text(encoding="utf-8")).get("pad_token_id") if config.is_file() else None
+    declared = parse_json(config.read_bytes()).get("pad_token_id") if config.is_file() else None
     return declared if isinstance(declared, int) else 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from evaluation.config.run_config import UNDECIDED
 from evaluation.config.stored_forms import PLAIN
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from evaluation.adapters.bm25 import Bm25Ranker
     from evaluation.adapters.job_result import JobResult
     from evaluation.adapters.own_encoder import OwnEncoderModel
+
+_CENTRING_MATTERS: Final = 5.0
+"""Points; where centring would change the score of bits by more, the row's notice says so."""
 
 
 class JobOutcome(NamedTuple):
@@ -74,6 +77,25 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
 def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
+    result = _evaluate(job, model, store_texts=store_texts)
+    notices = _form_notices(job, model, result)
+    proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
+    record = JobRecord(
+        **_common(job, fingerprint),
+        state="done",
+        main_score=result.main_score,
+        scores=result.scores,
+        audit=result.audit.model_copy(update={"proof": proof}),
+        warnings=(*result.warnings, *notices),
+        counts=result.counts,
+        vectors=result.vectors,
+        timing=result.timing,
+        provenance=_provenance(job, model, result),
+    )
+    return JobOutcome(record, result.tables, result.mteb_files)
+
+
+def _evaluate(job: Job, model: LoadedModel, *, store_texts: bool) -> JobResult:
     encoder = _ready(job, model)
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
@@ -84,25 +106,10 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
                 f"{job.model.label} embeds by its own encode, which needs mteb's task; list {job.task.name} as mteb: "
                 "in place of beir:."
             )
-        result = run_beir_job(job, encoder, store_texts=store_texts)
-    else:
-        from evaluation.adapters.mteb_job import run_mteb_job
+        return run_beir_job(job, encoder, store_texts=store_texts)
+    from evaluation.adapters.mteb_job import run_mteb_job
 
-        result = run_mteb_job(job, encoder, store_texts=store_texts)
-    proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
-    record = JobRecord(
-        **_common(job, fingerprint),
-        state="done",
-        main_score=result.main_score,
-        scores=result.scores,
-        audit=result.audit.model_copy(update={"proof": proof}),
-        warnings=tuple(result.warnings),
-        counts=result.counts,
-        vectors=result.vectors,
-        timing=result.timing,
-        provenance=_provenance(job, model, result),
-    )
-    return JobOutcome(record, result.tables, result.mteb_files)
+    return run_mteb_job(job, encoder, store_texts=store_texts)
 
 
 def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncoderModel:
@@ -117,6 +124,23 @@ def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncode
         return OwnEncoderModel(job, model.resolved)
     assert model.encoder is not None, model
     return model.encoder
+
+
+def _form_notices(job: Job, model: LoadedModel, result: JobResult) -> Iterator[str]:
+    """Yields what to know of a stored row: texts that had to be encoded for it, and bits that centring would change."""
+    form = job.model.form
+    if form is None:
+        return
+    if result.timing.tokens:
+        yield (
+            f"{result.timing.tokens:,} tokens were encoded for this row: the cache did not hold the vectors of "
+            f"{job.model.base_label}."
+        )
+    if form.precision == "binary" and not form.center and form.pca is None:
+        centred = replace(job, model=job.model.in_form(form.model_copy(update={"center": True})))
+        change = 100 * (_evaluate(centred, model, store_texts=False).main_score - result.main_score)
+        if abs(change) > _CENTRING_MATTERS:
+            yield f"center: true, which subtracts the documents' mean first, would change this score by {change:+.1f}."
 
 
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import json
 import logging
 import os
 import platform
@@ -22,6 +21,7 @@ from evaluation.errors import FolderInUseError, UnwritableError, UsageError
 from evaluation.planning.parts import Part
 from evaluation.system.atomic_files import make_folder, reason, write_json
 from evaluation.system.file_locks import open_lock
+from evaluation.system.limited_reading import parse_json
 
 _LOG = logging.getLogger(__name__)
 LOCK_FILE, HOLDER_FILE, PARTS_FOLDER = ".lock", ".holder.json", ".parts"
@@ -130,7 +130,7 @@ def _excluding(folder: Path, part: Part | None) -> list[_Place]:
 
 def _describe(holder: Path) -> str:
     try:
-        content = json.loads(holder.read_text(encoding="utf-8"))
+        content = parse_json(holder.read_bytes())
         return f"process {content['pid']} on {content['host']} (since {content['started']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

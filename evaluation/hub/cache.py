@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from evaluation.errors import EvaluationError
+from evaluation.system.limited_reading import parse_json
 
 Kind = Literal["model", "dataset"]
 
@@ -160,6 +160,6 @@ def _listed(folder: Path) -> list[str]:
     """Files of a commit as the Hub's library noted them beside the snapshots; empty where it did not."""
     noted = folder.parent.parent / "trees" / f"{folder.name}.json"
     try:
-        return list(json.loads(noted.read_text(encoding="utf-8"))["files"])
+        return list(parse_json(noted.read_bytes())["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -19,6 +19,7 @@ from torch import nn
 
 from evaluation.errors import UsageError
 from evaluation.models.names import IN_MEMORY
+from evaluation.system.limited_reading import parse_json
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 _META: Final = "mteb_model_meta"
@@ -193,5 +194,5 @@ def _is_plain_mapping(value: Any) -> bool:
 def _tokenizer(tokenizer: Any) -> Any:
     """Returns all of a tokenizer but the truncation and padding of its last call."""
     to_text: Callable[[], str] = tokenizer.backend_tokenizer.to_str
-    state = json.loads(to_text()) | {"truncation": None, "padding": None}
+    state = parse_json(to_text()) | {"truncation": None, "padding": None}
     return [state, str(tokenizer.model_max_length), tokenizer.padding_side, tokenizer.truncation_side]

@@ -17,7 +17,7 @@ from evaluation.jobs import Job
 from evaluation.models.names import has_no_checkpoint, is_bm25, is_builtin, is_folder_name, is_in_memory
 from evaluation.models.sizes import ModelShape, shape_of_folder, shape_of_name
 from evaluation.planning.calibration import Calibration
-from evaluation.planning.text_groups import TextGroup
+from evaluation.planning.text_groups import Script, TextGroup
 from evaluation.planning.workload import workload
 from evaluation.system.machine import place_name
 
@@ -217,21 +217,26 @@ class _RunEstimate:
         return self._groups[key]
 
     def _totals(self, job: Job, groups: Sequence[TextGroup], shape: ModelShape) -> _Totals:
-        totals, max_length = _Totals(), job.model.max_length or shape.max_length
-        speed = self._seconds_per_token(job.model, shape)
+        totals, model, max_length = _Totals(), job.model, job.model.max_length or shape.max_length
+        speed = sorted((self._seconds_per_token(model, shape) or {}).items())
+        lengths, seconds = [length for length, _ in speed], [own for _, own in speed]
         task = job.task.source or job.task.name
+        vectors = (model.model, str(model.revision), str(max_length), str(model.pooling), model.dtype, model.backend)
+        ratios: dict[Script, float] = {}
         for group in groups:
             prefix = job.rules.prefix(group.side)
-            ratio = self._calibration.characters_per_token(shape.tokenizer, group.script, task)
-            per_text, mean = self._lengths(group, len(prefix), ratio, max_length)
+            if group.script not in ratios:
+                ratios[group.script] = self._calibration.characters_per_token(shape.tokenizer, group.script, task)
+            per_text, mean = self._lengths(group, len(prefix), ratios[group.script], max_length)
             tokens = per_text * group.unique
             totals.tokens += tokens
-            if self._is_encoded(job.model, shape, prefix, group):
+            if self._is_encoded((*vectors, prefix, group.pool), group):
                 continue
             totals.own_texts += group.unique
             totals.own_tokens += tokens
             totals.flops += shape.flops(tokens, mean)
-            totals.encoding_s += tokens * shape.layers * _at_length(speed, mean) if speed else 0.0
+            if speed:  # between the measured text lengths
+                totals.encoding_s += tokens * shape.layers * float(np.interp(mean, lengths, seconds))
         return totals
 
     def _lengths(self, group: TextGroup, prefix: int, ratio: float, max_length: int) -> tuple[float, float]:
@@ -243,13 +248,11 @@ class _RunEstimate:
             self._kept[key] = total / len(kept), float(kept @ kept) / total
         return self._kept[key]
 
-    def _is_encoded(self, model: ModelConfig, shape: ModelShape, prefix: str, group: TextGroup) -> bool:
+    def _is_encoded(self, vectors: tuple[str, ...], group: TextGroup) -> bool:
         """Returns whether an earlier job encodes the group; if not, it counts as encoded from now on."""
         if not self._config.runtime.cache:
             return False
-        length = str(model.max_length or shape.max_length)
-        vectors = (model.model, str(model.revision), length, str(model.pooling), model.dtype, model.backend)
-        encoded = self._encoded.setdefault((*vectors, prefix, group.pool), _EncodedTexts())
+        encoded = self._encoded.setdefault(vectors, _EncodedTexts())
         is_known = encoded.holds(group)
         encoded.add(group)
         return is_known
@@ -284,12 +287,6 @@ def _why_unknown(job: Job, groups: Sequence[TextGroup] | None) -> str:
     if is_in_memory(job.model.model):
         return f"{job.model.label} embeds by its own encode; its tokens and time are not known here."
     return f"the size of {job.model.model} is not known; its cost is unknown until the model is fetched."
-
-
-def _at_length(seconds: Mapping[int, float], length: float) -> float:
-    """Interpolates seconds per token and layer between the measured text lengths."""
-    lengths = sorted(seconds)
-    return float(np.interp(length, lengths, [seconds[known] for known in lengths]))
 
 
 def speed_name(shape: ModelShape, model: ModelConfig) -> str:

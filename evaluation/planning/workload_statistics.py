@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import NormalDist
 from typing import Any
 
@@ -51,13 +52,17 @@ def statistics_groups(choice: TaskChoice, index: TaskIndex) -> list[TextGroup] |
         return None
     entry = apply_options(entry, choice)
     train_subsets = _subset_statistics(statistics, entry.train_split or "train", choice.subsets) or {}
+    script_of = _scripts(entry)
     groups: list[TextGroup] = []
     for split in choice.splits:
         subsets = _subset_statistics(statistics, split, choice.subsets)
         if subsets is None:
             return None
+        if entry.parallel_subsets and len(choice.subsets) > 1:
+            groups += _each_language_once(entry, subsets, script_of)
+            continue
         for subset, counts in subsets.items():
-            script = _script_of(entry, subset)
+            script = script_of(subset)
             if choice.type in RETRIEVAL_TYPES:
                 groups += _retrieval_groups(entry.name, index, counts, script)
             else:
@@ -65,8 +70,6 @@ def statistics_groups(choice: TaskChoice, index: TaskIndex) -> list[TextGroup] |
             is_trained = choice.type in TRAINED_TYPES and not entry.is_cross_validation
             if is_trained and (train := train_subsets.get(subset)) is not None:
                 groups.append(_training_group(entry, f"{split}/{subset}", train, script))
-        if entry.parallel_subsets and len(choice.subsets) > 1:
-            groups = _each_language_once(groups, choice.subsets)
     return groups
 
 
@@ -127,12 +130,16 @@ def spread_lengths(mean: float, longest: float, n_texts: int) -> NDArray[np.floa
     """
     if n_texts < 2 or mean <= 0 or longest <= mean:
         return np.full(1, mean, np.float32)
-    normal = NormalDist()
-    z = normal.inv_cdf(1 - 0.5 / n_texts)
+    z = NormalDist().inv_cdf(1 - 0.5 / n_texts)
     spread = z - math.sqrt(max(0.0, z * z - 2 * math.log(longest / mean)))
-    quantiles = np.array([normal.inv_cdf((number + 0.5) / _GRID) for number in range(_GRID)])
-    lengths = np.exp(spread * quantiles)
+    lengths = np.exp(spread * _normal_quantiles())
     return np.asarray(lengths * (mean / lengths.mean()), np.float32)
+
+
+@cache
+def _normal_quantiles() -> NDArray[np.float64]:
+    """(256,) at even steps."""
+    return np.array([NormalDist().inv_cdf((number + 0.5) / _GRID) for number in range(_GRID)])
 
 
 def _clustering_group(entry: TaskEntry, group: TextGroup) -> TextGroup:
@@ -157,10 +164,19 @@ def _training_group(entry: TaskEntry, place: str, train: Mapping[str, Any], scri
     return training_sample(group, f"{entry.name} training {place}", n_rows)
 
 
-def _each_language_once(groups: list[TextGroup], subsets: Sequence[str]) -> list[TextGroup]:
+def _each_language_once(
+    entry: TaskEntry, subsets: Mapping[str, Mapping[str, Any]], script_of: Callable[[str], Script]
+) -> list[TextGroup]:
     """Parallel bitext is one table with a column per language; each language is encoded once for all pairs."""
-    names = [name for subset in subsets for name in (subset.split("-") + [subset])[:2]]
-    return list({name: group for name, group in zip(names, groups, strict=False)}.values())
+    columns = {
+        language: (subset, column)
+        for subset in subsets
+        for language, column in zip((subset.split("-") + [subset])[:2], _TEXT_COLUMNS[entry.type], strict=True)
+    }
+    return [
+        _group("text", "", subsets[subset][f"{column}_statistics"], script_of(subset))
+        for subset, column in columns.values()
+    ]
 
 
 def _family(name: str, index: TaskIndex) -> tuple[str, bool]:
@@ -175,11 +191,16 @@ def _family(name: str, index: TaskIndex) -> tuple[str, bool]:
     return name, False
 
 
-def _script_of(entry: TaskEntry, subset: str) -> Script:
-    """Decides by the languages that the index lists for the subset, or for the whole task."""
+def _scripts(entry: TaskEntry) -> Callable[[str], Script]:
+    """Returns a function of a subset, which decides by the languages that the index lists for it, or for the task."""
     languages = set(entry.languages)
-    if languages & _CODE:
-        return "code"
-    if subset in entry.subsets:
-        return "other" if subset in entry.subsets_in(languages - {"eng"}) else "english"
-    return "english" if languages == {"eng"} else "other"
+    whole: Script = "code" if languages & _CODE else "english" if languages == {"eng"} else "other"
+    known = frozenset() if whole == "code" else frozenset(entry.subsets)
+    foreign = frozenset(entry.subsets_in(languages - {"eng"})) if known else known
+
+    def script_of(subset: str) -> Script:
+        if subset not in known:
+            return whole
+        return "other" if subset in foreign else "english"
+
+    return script_of

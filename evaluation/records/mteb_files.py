@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import MTEB_FILE, RunStore
 from evaluation.system.atomic_files import check_file, json_text, set_aside, write_json
+from evaluation.system.limited_reading import parse_json
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def read_mteb_files(store: RunStore, record: JobRecord) -> dict[str, Mapping[str
         return {}
     file = store.job_folder(record.label, record.task, record.fingerprint) / MTEB_FILE
     check_file(file, record.files[MTEB_FILE])
-    content: dict[str, Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    content: dict[str, Mapping[str, Any]] = parse_json(file.read_bytes())
     for name in content:
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise StoreError(f"{file}: {name!r} leads out of the folder.")
@@ -68,7 +68,7 @@ def _is_of_a_job(store: RunStore, name: str, file: Path) -> bool:
     found = file.read_bytes()
     for stored in store.folder.glob(f"jobs/*/*/*/{MTEB_FILE}"):
         with contextlib.suppress(OSError, ValueError):
-            content = json.loads(stored.read_text(encoding="utf-8"))
+            content = parse_json(stored.read_bytes())
             if isinstance(content, dict) and name in content and _exported(content[name]) == found:
                 return True
     return False

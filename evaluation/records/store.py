@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import RunManifest
 from evaluation.records.sealed_models import read_model
 from evaluation.records.tables import write_tables
-from evaluation.system.atomic_files import TEMPORARY_SUFFIX, check_file, set_aside, write_json, write_sealed_json
+from evaluation.system.atomic_files import check_file, is_temporary, set_aside, write_json, write_sealed_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -181,10 +182,10 @@ class RunStore:
 
     def remove_leftovers(self) -> None:
         """Deletes what killed processes left half-written. Only for the process that holds the folder's lock."""
-        written = [self.folder / folder for folder in ("jobs", "mteb")]
-        leftovers = [file for folder in written for file in folder.rglob(f".*{TEMPORARY_SUFFIX}")]
-        leftovers += self.folder.glob(f".{RUN_FILE}.*{TEMPORARY_SUFFIX}")
-        leftovers += self.folder.glob(f".summary.*{TEMPORARY_SUFFIX}")
+        walked = [found for top in ("jobs", "mteb") for found in os.walk(self.folder / top)]
+        leftovers = [Path(place) / name for place, _, names in walked for name in names if is_temporary(name)]
+        own = (f".{RUN_FILE}.", ".summary.")
+        leftovers += [file for file in self.folder.glob(".*") if file.name.startswith(own) and is_temporary(file.name)]
         for file in leftovers:
             file.unlink(missing_ok=True)
         if leftovers:

@@ -27,7 +27,7 @@ from evaluation.system.redaction import hide, redactor
 _LOG = logging.getLogger(__name__)
 _unsynced: set[int | None] = set()
 _swept: set[Path] = set()
-DAMAGED_SUFFIX, TEMPORARY_SUFFIX = ".damaged", ".tmp"
+DAMAGED_SUFFIX = ".damaged"
 _TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 _STALE_S = 24 * 3600.0
 """A temporary file this old belongs to a process that was killed."""
@@ -150,7 +150,7 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
     try:
         make_folder(file.parent)
         _sweep(file.parent.absolute())
-        temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+        temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}.tmp")
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # less what the user's umask takes
         try:
             write(temporary)
@@ -164,6 +164,11 @@ def write_atomically(file: Path, write: Callable[[Path], Any]) -> None:
         raise UnwritableError(f"{file} can't be written: {reason(error)}.") from error
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `write_atomically` gives to an unfinished file."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
+
+
 def _sweep(folder: Path) -> None:
     """Removes stale temporary files, once per process and folder: by their own names only, never through a link."""
     if folder in _swept:
@@ -173,9 +178,7 @@ def _sweep(folder: Path) -> None:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             with os.scandir(handle) as entries:
-                own = [
-                    one for one in entries if _TEMPORARY_NAME.fullmatch(one.name) and one.is_file(follow_symlinks=False)
-                ]
+                own = [one for one in entries if is_temporary(one.name) and one.is_file(follow_symlinks=False)]
                 oldest = time.time() - _STALE_S
                 stale = [one.name for one in own if one.stat(follow_symlinks=False).st_mtime < oldest]
             for name in stale:

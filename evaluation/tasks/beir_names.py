@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+BEIR_PREFIX = "beir-"
+"""Of the names of tasks that run through beir."""
 BEIR_TASKS: Mapping[str, str] = {
     "msmarco": "MSMARCO",
     "trec-covid": "TRECCOVID",
@@ -22,3 +24,9 @@ BEIR_TASKS: Mapping[str, str] = {
     "scifact": "SciFact",
 }
 """BEIR's names (README of beir-cellar/beir) and mteb's tasks on the same data."""
+
+
+def mteb_name(task: str) -> str:
+    """mteb's name of the task with the same data as a task that runs through beir; other names as they are."""
+    own = task.removeprefix(BEIR_PREFIX)
+    return BEIR_TASKS.get(own, own)

@@ -6,7 +6,6 @@ The file is made by `evaluation.tasks.build_index`. Knows nothing of configs, pr
 from __future__ import annotations
 
 import functools
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 from evaluation.errors import EvaluationError
 from evaluation.system.cache_folder import CACHE_VARIABLE, user_cache_dir
+from evaluation.system.limited_reading import parse_json
 from evaluation.system.nearest_names import nearest_names
 from evaluation.tasks.index_entries import BenchmarkEntry, BenchmarkTask, TaskEntry, benchmark_entry, task_entry
 from evaluation.tasks.installed_mteb import installed_mteb_version
@@ -38,7 +38,7 @@ class TaskIndex:
         """
         lines = text.split("\n")
         tasks_at, benchmarks_at = lines.index('"tasks":['), lines.index('"benchmarks":[')
-        header = json.loads("".join(lines[:tasks_at]).rstrip(",") + "}")
+        header = parse_json("".join(lines[:tasks_at]).rstrip(",") + "}")
         if header["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"it has schema version {header['schema_version']}, not {SCHEMA_VERSION}")
         self.mteb_version: str = header["mteb_version"]
@@ -154,5 +154,5 @@ def _lines_by_name(lines: Iterable[str]) -> dict[str, str]:
 
 
 def _decode(line: str) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(line.rstrip(","))
+    record: dict[str, Any] = parse_json(line.rstrip(","))
     return record

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
+from evaluation.system.limited_reading import parse_json
 from evaluation.tasks.index_entries import TaskEntry
 
 
@@ -46,7 +46,7 @@ def load_statistics(entry: TaskEntry) -> dict[str, Any] | None:
     file = descriptive_stats_file(entry)
     if file is None:
         return None
-    statistics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    statistics: dict[str, Any] = parse_json(file.read_bytes())
     return statistics
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.clustering import AbsTaskClustering
@@ -83,7 +84,7 @@ def retrieval_data(part: RetrievalSplit) -> RetrievalSplitData:
         queries["instruction"] = [part.instructions.get(query) for query in part.query_ids]
     corpus = {"id": part.corpus_ids, "title": part.titles, "text": part.texts}
     return RetrievalSplitData(
-        corpus=Dataset.from_dict(corpus),
+        corpus=Dataset(pa.table(corpus)),  # `from_dict` would hold every text twice more
         queries=Dataset.from_dict(queries),
         relevant_docs={query: dict(judged) for query, judged in part.qrels.items()},
         top_ranked=part.top_ranked,

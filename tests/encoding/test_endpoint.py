@@ -295,6 +295,17 @@ def test_refusals_name_the_status_and_the_server_s_words(server: EmbeddingServer
         encoder(server).encode(["a"])
 
 
+def test_a_server_that_delivers_int8_codes_is_noticed(server: EmbeddingServer) -> None:
+    def quantized(answer: dict[str, Any]) -> dict[str, Any]:
+        rows = [row | {"embedding": np.rint(40 * vector_of(str(n))).tolist()} for n, row in enumerate(answer["data"])]
+        return answer | {"data": rows}
+
+    assert encoder(server).encode(["x"]).notices == ()
+    server.change = quantized
+    (notice,) = encoder(server).encode(["x"]).notices
+    assert "delivers whole numbers, such as int8 codes" in notice
+
+
 # --------------------------------------------------------------------------------------------------- doubled prefixes
 
 

@@ -15,6 +15,7 @@ from evaluation.analysis.handover.exports import write_model_cards
 from evaluation.config.run_config import RunConfig
 from evaluation.encoding.encoder import Encoder
 from evaluation.errors import ConfigError
+from evaluation.execution import job_running
 from evaluation.execution.runner import RunOptions
 from evaluation.jobs import build_jobs
 from evaluation.records.store import RunStore
@@ -113,3 +114,33 @@ def test_too_few_candidates_for_the_main_metric_are_refused(tiny_checkpoint: Pat
     config = with_forms(file, [{"as": "binary", "rescore": {"candidates": 9}}])
     with pytest.raises(ConfigError, match="rescore.candidates 9 is less than the 10 documents that ndcg_at_10"):
         build_jobs(config)
+
+
+def test_a_row_whose_vectors_are_gone_is_encoded_again_and_says_so(
+    finished: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = RunStore(finished.run_folder).current_records()
+    before = {record.label: record.main_score for record in records if record.task == "Search"}
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path))
+    label = "tiny@float16"
+    (record,) = run(finished, RunOptions(models=(label,), only=("Search",), fresh=True)).records
+    assert record.main_score == pytest.approx(before[label], abs=1e-6)
+    (said,) = [warning for warning in record.warnings if "encoded for this row" in warning]
+    assert record.timing is not None and said.startswith(f"{record.timing.tokens:,} tokens ")
+
+
+def test_bits_say_what_centring_would_change(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_running, "_CENTRING_MATTERS", 1.0)
+    file = write_small_run(tmp_path, ["Search"], {"tiny": "e5"}, model=tiny_checkpoint, name="small")
+    config = with_forms(file, ["binary", {"as": "binary", "center": True}])
+    records = {record.stored: record for record in run(config).records}
+    bits, centred = records["binary"], records["binary,center"]
+    assert bits.main_score is not None and centred.main_score is not None
+    change = 100 * (centred.main_score - bits.main_score)
+    assert abs(change) > 1
+    assert [warning for warning in bits.warnings if "center: true" in warning] == [
+        f"center: true, which subtracts the documents' mean first, would change this score by {change:+.1f}."
+    ]
+    assert not [warning for warning in centred.warnings if "center" in warning]

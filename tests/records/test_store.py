@@ -181,3 +181,17 @@ def test_a_missing_file_is_named_even_where_contents_are_not_checked(tmp_path: P
 def test_no_name_leads_out_of_the_run(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="can't be the name of a job's folder"):
         RunStore(tmp_path).job_folder(name, "T", "f" * 64)
+
+
+def test_only_the_run_s_own_unfinished_files_are_removed(tmp_path: Path) -> None:
+    elsewhere, unfinished = tmp_path / "elsewhere", f".a.{'0' * 16}.tmp"
+    store = RunStore(tmp_path / "run")
+    kept = [elsewhere / unfinished, *(store.folder / "jobs" / name for name in (".vimrc.tmp", "a.tmp"))]
+    kept.append(store.folder / f".report.html.{'0' * 16}.tmp")  # of a report that is being written
+    gone = [store.folder / "jobs" / "a" / unfinished, store.folder / f".run.json.{'0' * 16}.tmp"]
+    for file in (*kept, *gone):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (store.folder / "jobs" / "link").symlink_to(elsewhere)
+    store.remove_leftovers()
+    assert [file for file in (*kept, *gone) if file.exists()] == kept

@@ -86,6 +86,7 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
     """
     config = view.manifest.config
     places = places_of(config)
+    protocols = {job.label: job.protocol for job in reversed(view.manifest.jobs)}
     return [
         ScoredModel(
             label=label,
@@ -93,7 +94,7 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
             view=view,
             model=origin.name if origin else _declared(config, label),
             revision=origin.revision if origin else None,
-            protocol=next(job.protocol for job in view.manifest.jobs if job.label == label),
+            protocol=protocols[label],
             benchmarks=_whole_benchmarks(config),
             tasks=tasks,
             place=places.get(label),
@@ -216,7 +217,7 @@ def _source_name(rows: Sequence[PublishedScore]) -> str:
 
 
 def _origin(view: RunView, label: str) -> ModelProvenance | None:
-    models = (record.provenance.model for record in view.records if record.label == label)
+    models = (job.record.provenance.model for job in view.jobs_of(label) if job.record is not None)
     return next((model for model in models if model is not None), None)
 
 

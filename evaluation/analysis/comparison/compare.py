@@ -27,10 +27,11 @@ from evaluation.analysis.comparison.types import (
     Speed,
     Standings,
 )
-from evaluation.analysis.run_view import TaskScore, mteb_name
+from evaluation.analysis.run_view import TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.models.names import original_name
 from evaluation.models.training_data import trained_on
+from evaluation.tasks.beir_names import mteb_name
 
 __all__ = [
     "Aggregate",

@@ -174,11 +174,12 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
     if noise:
         tasks = listed_briefly(dict.fromkeys(noise))
         yield f"Intervals of clustering are algorithm noise only and are not tested: {tasks}."
-    for column in comparison.columns:
-        without = [row.task for owner, row, cell in cells if owner is column and cell.note == NO_SAMPLES]
+    for number, column in enumerate(comparison.columns):
+        own = [(row.task, row.cells[number].note) for row in comparison.rows]
+        without = [task for task, note in own if note == NO_SAMPLES]
         if without:
             yield f"{column.label}: {NO_SAMPLES}: {listed_briefly(without)}."
-        others = {cell.note for owner, _, cell in cells if owner is column and cell.note.startswith("no test")}
+        others = {note for _, note in own if note.startswith("no test")}
         yield from (f"{column.label}: {note}" for note in sorted(others))
 
 

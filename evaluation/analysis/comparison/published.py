@@ -9,12 +9,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
-from evaluation.analysis.run_view import TaskScore, mteb_name
+from evaluation.analysis.run_view import TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.models.names import is_e5_name, is_quantized, original_name
 from evaluation.protocols import TaskRules, TaskTraits, named_rules
 from evaluation.records.job_record import JobRecord
 from evaluation.system.shipped_files import SHIPPED
+from evaluation.tasks.beir_names import mteb_name
 from evaluation.tasks.index import load_index
 
 if TYPE_CHECKING:

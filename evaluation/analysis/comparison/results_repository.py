@@ -171,7 +171,7 @@ def read_repository(folder: Path) -> ResultsRepository:
     if table is None:
         table = _parse(folder, files, state)
         _keep(table, kept)
-    origin = json.loads(table.schema.metadata[b"origin"])
+    origin = parse_json(table.schema.metadata[b"origin"])
     origin["faults"] = tuple(origin["faults"])
     return ResultsRepository(table, RepositoryOrigin(folder=str(folder), commit=_commit(folder), **origin))
 
@@ -335,7 +335,7 @@ def _load(file: Path, state: str) -> pa.Table | None:
             table = stored.read(use_threads=False)
         metadata = table.schema.metadata or {}
         whole = (
-            tuple(table.column_names) == _COLUMNS and {"sha256", "n_faults"} <= json.loads(metadata[b"origin"]).keys()
+            tuple(table.column_names) == _COLUMNS and {"sha256", "n_faults"} <= parse_json(metadata[b"origin"]).keys()
         )
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return None

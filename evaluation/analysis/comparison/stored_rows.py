@@ -40,12 +40,18 @@ def compare_stored(
     for own, origin in enumerate(origins):
         if origin is None or origin.stored != PLAIN:
             continue
-        forms = [at for at, other in enumerate(origins) if other is not None and _is_form_of(models, at, own)]
+        forms = [
+            at
+            for at, other in enumerate(origins)
+            if other is not None and models[at].view is models[own].view and _is_form_of(other, origin)
+        ]
         if not forms:
             continue
-        means: list[StoredRow] = []
         for task in tasks:
             rows += _of_task(models, [own, *forms], task, evidence, margin)
+        if not evidence.options.intervals:
+            continue
+        means: list[StoredRow] = []
         for form in forms:
             of_form = [row for row in rows if row.label == models[form].label]
             absent = [task for task in tasks if task in models[own].tasks and task not in models[form].tasks]
@@ -54,7 +60,7 @@ def compare_stored(
         rows += means if n_tested > 1 else []
         counted = means if n_tested > 1 else [_tested(rows, mean) for mean in means]
         sentences.append(_sentence(models[own].label, counted, rows, margin))
-    return StoredComparison(tuple(rows), margin, tuple(sentences)) if rows else None
+    return StoredComparison(tuple(rows), margin, evidence.options.intervals, tuple(sentences)) if rows else None
 
 
 def _origin(model: ScoredModel) -> JobRecord | None:
@@ -62,15 +68,8 @@ def _origin(model: ScoredModel) -> JobRecord | None:
     return next((record for record in records if record.state == "done"), None)
 
 
-def _is_form_of(models: Sequence[ScoredModel], form: int, own: int) -> bool:
-    one, other = _origin(models[form]), _origin(models[own])
-    return (
-        one is not None
-        and other is not None
-        and models[form].view is models[own].view
-        and one.stored != PLAIN
-        and one.label == f"{other.label}@{one.stored}"
-    )
+def _is_form_of(form: JobRecord, own: JobRecord) -> bool:
+    return form.stored != PLAIN and form.label == f"{own.label}@{form.stored}"
 
 
 def _of_task(

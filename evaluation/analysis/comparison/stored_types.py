@@ -44,9 +44,11 @@ class StoredComparison:
     Attributes:
         rows: Model by model, task by task.
         margin: The loss that matters, in points.
+        is_tested: Whether losses were tested; they are not where no intervals were wanted.
         sentences: Per model the smallest form that is shown to lose less than the margin, or that none is.
     """
 
     rows: tuple[StoredRow, ...]
     margin: float
+    is_tested: bool
     sentences: tuple[str, ...]

@@ -9,18 +9,20 @@ from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
 def stored_table(found: StoredComparison) -> Table:
     """Returns a row per model, task and form, the model's own vectors first."""
-    verdict = f"Loss > {found.margin:g}"
-    header = ("Model", "Task", "Stored", verdict, "Bytes per vector", "Bytes in all", "Score", "Change")
+    verdict = [f"Loss > {found.margin:g}"] if found.is_tested else []
+    header = ("Model", "Task", "Stored", *verdict, "Bytes per vector", "Bytes in all", "Score", "Change")
     rows: list[TableRow] = []
     before: tuple[str, str | None] | None = None
     for row in found.rows:
         place = row.model, row.task
-        rows.append(_row(row, rule=before is not None and place != before))
+        rows.append(_row(row, tested=found.is_tested, rule=before is not None and place != before))
         before = place
-    return Table("Stored forms", tuple(map(TextCell, header)), 4, tuple(rows), (*found.sentences, *_notes(found)))
+    return Table(
+        "Stored forms", tuple(map(TextCell, header)), len(header) - 4, tuple(rows), (*found.sentences, *_notes(found))
+    )
 
 
-def _row(row: StoredRow, *, rule: bool) -> TableRow:
+def _row(row: StoredRow, *, tested: bool, rule: bool) -> TableRow:
     vectors, verdict = row.vectors, row.verdict
     interval = "" if verdict is None else brackets(100 * verdict.low, 100 * verdict.high, signed=True)
     return TableRow(
@@ -28,7 +30,7 @@ def _row(row: StoredRow, *, rule: bool) -> TableRow:
             TextCell(row.model),
             TextCell(row.task or "Mean over tested tasks"),
             TextCell(row.stored),
-            TextCell(_outcome(row)),
+            *([TextCell(_outcome(row))] if tested else []),
             TextCell(f"{vectors.bytes_per_vector:,}" if vectors is not None else MISSING),
             TextCell(f"{vectors.bytes:,}" if vectors is not None else MISSING),
             TextCell(points(row.score)),
@@ -47,6 +49,8 @@ def _outcome(row: StoredRow) -> str:
 
 
 def _notes(found: StoredComparison) -> tuple[str, ...]:
+    if not found.is_tested:
+        return (f"compare-results says which forms are shown to lose less than {found.margin:g} points.",)
     left_out: dict[str, list[str]] = {}
     for row in found.rows:
         if row.task is None and row.note:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
-from rich.table import Table
 
+from evaluation.analysis.tables.table import Table, TableRow, TextCell
+from evaluation.analysis.tables.terminal import print_tables
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import Job
@@ -97,23 +98,22 @@ def print_plan(
 ) -> None:
     """Prints a row per job, totals, and what has to be fetched."""
     console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 160)
     labels = len({job.label for job in cost.jobs}) > 1
-    rich_table = Table(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
-    for position, name in enumerate([*(["Model"] if labels else []), *_HEADS]):
-        rich_table.add_column(name, justify="left" if position < 2 + labels else "right", no_wrap=True)
     shown = [job for job in cost.jobs if chosen is None or (job.label, job.task) in chosen]
-    for position, job in enumerate(shown):
-        rich_table.add_row(*([job.label] if labels else []), *_row(job), end_section=position == len(shown) - 1)
-    rich_table.add_row(*([""] if labels else []), *_row(_total(shown)))
-    console.print(rich_table)
+    header = _cells([*(["Model"] if labels else []), *_HEADS])
+    rows = [TableRow(_cells([*([job.label] if labels else []), *_row(job)])) for job in shown]
+    total = TableRow(_cells([*([""] if labels else []), *_row(_total(shown))]), rule=True)
+    print_tables([Table("", header, 2 + labels, (*rows, total))], console)
     for line in [*_remarks(cost, shown, device), *cost.notes]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     left_out = len(cost.jobs) - len(shown)
     if left_out:
         line = f"{left_out} of {len(cost.jobs)} jobs do not fit into --max-hours and are left out."
         console.print(line, highlight=False)
+
+
+def _cells(texts: Sequence[str]) -> tuple[TextCell, ...]:
+    return tuple(map(TextCell, texts))
 
 
 def _remarks(cost: RunCost, shown: Sequence[JobCost], device: tuple[str, float | None] | None) -> list[str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import csv
 import io
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from evaluation.errors import MissingExtraError
@@ -63,7 +65,7 @@ class Rows:
             column = self.columns.setdefault(name, [MISSING] * before)
             column.extend(other.columns.get(name, [MISSING] * added))
         self.later_files.append((before, other.path))
-        self.numbers = [*self.numbers, *other.numbers]
+        self.numbers = array("q", chain(self.numbers, other.numbers))
 
     def convert(self, name: str, must_be: str, check: Callable[[Any], Any]) -> list[Any]:
         """Returns the column with each value passed through `check`; a refused value is REFUSED, and a problem."""
@@ -151,7 +153,7 @@ def as_id(value: Any) -> Any:  # a check answers a string or REFUSED
 def _read_jsonl(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
     columns: dict[str, list[Any]] = {name: [] for name in names}
     fields = list(columns.items())
-    numbers: list[int] = []
+    numbers = array("q")
     for number, line in notes.text_lines(path):
         try:
             row = notes.parse_json(line, names)
@@ -178,7 +180,7 @@ def _read_csv(notes: Notes, path: DataPath, names: Sequence[str], needs: str) ->
         return Rows(notes, path, needs, {}, [])
     csv.field_size_limit(MAX_VALUE_BYTES)  # belongs to the process, and is at first less than a long document
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows = Rows(notes, path, needs, {}, numbers := [])
+    rows = Rows(notes, path, needs, {}, numbers := array("q"))
     fields: list[tuple[int, list[Any]]] = []
     start = 1  # a record's first line: the one after the last line of the record before
     try:
@@ -201,7 +203,7 @@ def _read_csv(notes: Notes, path: DataPath, names: Sequence[str], needs: str) ->
 
 def _read_tsv(notes: Notes, path: DataPath, names: Sequence[str], needs: str) -> Rows:
     """Reads tab-separated ids and texts, as MS MARCO has them, with or without a header. Nothing is quoted."""
-    rows = Rows(notes, path, needs, {}, numbers := [])
+    rows = Rows(notes, path, needs, {}, numbers := array("q"))
     fields: list[tuple[int, list[Any]]] = []
     for number, line in notes.text_lines(path):
         cells = line.split("\t")

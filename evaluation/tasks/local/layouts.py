@@ -7,7 +7,6 @@ files may be compressed with gzip. A .zip archive stands for a folder and is nev
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from evaluation.errors import DataError
+from evaluation.system.limited_reading import parse_json
 from evaluation.tasks.local.notes import Notes
 
 DataPath: TypeAlias = Path | zipfile.Path
@@ -190,7 +190,7 @@ def _saved_files(folder: DataPath) -> Table:
         return []
     try:
         with state.open("rb") as file:
-            content = json.loads(file.read(_LARGEST_STATE))
+            content = parse_json(file.read(_LARGEST_STATE))
         names = [str(part["filename"]) for part in content["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -5,7 +5,7 @@ Knows nothing of other layouts, of mteb or torch. BEIR's layout: https://github.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -46,8 +46,11 @@ class _Corpus(NamedTuple):
     ids: list[str]
     titles: list[str]
     texts: list[str]
-    known: frozenset[str]
     path: DataPath
+
+    def known(self, named: Iterable[str]) -> set[str]:
+        """Returns those of some ids that documents have; a set of all ids would take more room than short texts."""
+        return set(named).intersection(self.ids)
 
 
 class _Queries(NamedTuple):
@@ -115,7 +118,7 @@ def _read_corpus(notes: Notes, folder: DataPath) -> _Corpus | None:
     if "title" in rows.columns:
         rows.columns["title"] = [None if value is MISSING else value for value in rows.columns["title"]]
         titles = rows.convert("title", "a string or null", _as_title)
-    return _Corpus(ids, titles, texts, frozenset(ids), rows.path) if notes.total == before else None
+    return _Corpus(ids, titles, texts, rows.path) if notes.total == before else None
 
 
 def _read_queries(notes: Notes, folder: DataPath) -> _Queries | None:
@@ -144,11 +147,12 @@ def _of_known_queries(
     """Returns the judgements of known queries; counts the others, and those of unknown documents, which stay."""
     qrels: dict[str, dict[str, int]] = {}
     found = False
+    known = corpus.known(document_id for documents in judgements.values() for document_id in documents)
     for query_id, documents in judgements.items():
         if query_id not in queries.texts:
             notes.counts["judgements of unknown queries"] += len(documents)
             continue
-        n_unknown = sum(document_id not in corpus.known for document_id in documents)
+        n_unknown = sum(document_id not in known for document_id in documents)
         found = found or n_unknown < len(documents)
         notes.counts["judgements of unknown documents"] += n_unknown
         notes.counts["queries whose judged documents are all unknown"] += n_unknown == len(documents)
@@ -168,6 +172,8 @@ def _read_top_ranked(notes: Notes, folder: DataPath, split: str, corpus: _Corpus
     rows = read_rows(notes, files, ["query-id", "corpus-ids"], "every line needs query-id and corpus-ids")
     query_ids = rows.ids("query-id")
     lists = rows.convert("corpus-ids", "a list of document ids (strings or integers)", _as_ids)
+    named = (document_id for own in lists if own is not REFUSED for document_id in own)
+    known = corpus.known(named) if corpus is not None else set()
     for at, candidates in enumerate(lists):
         if candidates is REFUSED:
             continue
@@ -175,7 +181,7 @@ def _read_top_ranked(notes: Notes, folder: DataPath, split: str, corpus: _Corpus
         for document_id in candidates:
             if document_id in seen:
                 notes.problem(rows.place(at), f"document {show(document_id)} is listed twice.")
-            elif corpus is not None and document_id not in corpus.known:
+            elif corpus is not None and document_id not in known:
                 notes.problem(rows.place(at), f"document {show(document_id)} is not in {corpus.path.name}.")
             seen.add(document_id)
     return dict(zip(query_ids, lists, strict=True))

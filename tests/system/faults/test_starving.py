@@ -20,6 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from evaluation.analysis.gate import baseline_file
+from evaluation.encoding.cache_files import IDENTITY_FILE, folder_name, usage
+from evaluation.encoding.endpoint_answers import server_words
+from evaluation.encoding.packed_bert import UnsupportedArchitecture, read_architecture
+from evaluation.errors import FolderInUseError
+from evaluation.execution.run_lock import HOLDER_FILE, hold
 from evaluation.system.parquet_files import check_expansion
 
 MEMORY_MB, SECONDS = 1_000, 60
@@ -185,6 +190,23 @@ def test_record_run_and_lock(tmp_path: Path, bomb: bytes, says: str) -> None:
     assert says in attack("sealed", record)
     assert says in attack("lock", lock)
     assert "is not a baseline file" in attack("baseline", lock)
+
+
+def test_deep_json_of_a_checkpoint_a_server_a_run_and_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(DEEP)
+    with pytest.raises(UnsupportedArchitecture, match="nested too deeply"):
+        read_architecture(tmp_path)
+    assert server_words(DEEP).startswith("[[[")
+    held = tmp_path / "run"
+    with hold(held):
+        (held / HOLDER_FILE).write_bytes(DEEP)
+        with pytest.raises(FolderInUseError, match="another process"), hold(held):
+            pass
+    identity = DEEP.decode()
+    entry = tmp_path / "embeddings" / folder_name(identity)
+    entry.mkdir(parents=True)
+    (entry / IDENTITY_FILE).write_text(identity, encoding="utf-8")
+    assert [row.identity for row in usage(tmp_path / "embeddings")] == [{}]
 
 
 # --------------------------------------------------------------------------------------------------------------- data
