@@ -1,4 +1,7 @@
-"""What all commands share: --version, errors as sentences with the right exit code, and output that may be lost."""
+"""What all commands share: --version, errors as sentences with the right exit code, and output that may be lost.
+
+Every command imports this before its first line, so it imports little itself.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
 
 from evaluation.commands.display import output_failure
 from evaluation.errors import EvaluationError, UnwritableError, UsageError
-from evaluation.system.atomic_files import reason
 from evaluation.system.inert_text import for_terminal
 from evaluation.system.redaction import hide
 
@@ -22,6 +23,8 @@ _INTERRUPTED, _CLOSED_PIPE = 130, 141  # the codes that shells use
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         typer.echo(f"e5-evaluation {metadata.version('e5-evaluation')}")
         raise typer.Exit
 
@@ -56,6 +59,8 @@ def command_line(app: typer.Typer, name: str) -> Callable[[], None]:
         except OutputClosedError:
             sys.exit(_CLOSED_PIPE)
         except OSError as error:
+            from evaluation.system.atomic_files import reason
+
             _complain(name, f"{error.filename or 'a file or connection'}: {reason(error)}.")
             sys.exit(EvaluationError.exit_code)
 
@@ -98,6 +103,8 @@ def check_output() -> None:
     if isinstance(failure, BrokenPipeError):
         raise OutputClosedError
     if failure is not None:
+        from evaluation.system.atomic_files import reason
+
         raise UnwritableError(f"the output can't be written: {reason(failure)}.")
 
 

@@ -145,6 +145,11 @@ def _added(update: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     return update.add_(hidden) if update.dtype == hidden.dtype else hidden + update
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """An embedding without initial values, for which torch would import its compiler on the device meta."""
+    return nn.Embedding(rows, width, _weight=torch.empty(rows, width))
+
+
 class PackedBert(nn.Module):
     """A BERT-like encoder whose batches have no padding; made by `load`."""
 
@@ -152,9 +157,9 @@ class PackedBert(nn.Module):
         super().__init__()
         self.architecture, self.attention = architecture, attention
         width = architecture.hidden_size
-        self.words = nn.Embedding(architecture.vocab_size, width)
-        self.positions = nn.Embedding(architecture.max_position_embeddings, width)
-        self.token_types = nn.Embedding(architecture.type_vocab_size, width)
+        self.words = _table(architecture.vocab_size, width)
+        self.positions = _table(architecture.max_position_embeddings, width)
+        self.token_types = _table(architecture.type_vocab_size, width)
         self.norm = nn.LayerNorm(width, architecture.layer_norm_eps)
         self.layers = nn.ModuleList(_Layer(architecture) for _ in range(architecture.num_hidden_layers))
 

@@ -5,8 +5,10 @@ Imports huggingface_hub inside functions only.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from typing import Any
 from urllib.parse import urljoin
@@ -16,11 +18,21 @@ from evaluation.hub.cache import HubError
 _UNKNOWN_BYTES = 1 << 27
 """Limit for bodies of which nobody said beforehand how large they are, such as descriptions of repositories."""
 _LEAST_BYTES = 1 << 16  # an error has a page of its own
+_LIMITING = threading.Lock()
 _GRACE_S, _SLOWEST_BYTES_PER_S = 60.0, 1_000
 
 
 def limit_transport() -> None:
-    """Puts the limits into huggingface_hub's client for this process; versions without clients stay as they are."""
+    """Puts the limits into huggingface_hub's client, once per process; versions without clients stay as they are.
+
+    Setting them closes the client, which other threads may be using.
+    """
+    with _LIMITING:
+        _limit()
+
+
+@cache
+def _limit() -> None:
     import huggingface_hub
 
     set_factory = getattr(huggingface_hub, "set_client_factory", None)

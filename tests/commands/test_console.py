@@ -59,6 +59,12 @@ def test_every_command_has_a_version(script: str) -> None:
     assert done.stdout.startswith("e5-evaluation ")
 
 
+def test_run_benchmark_imports_little_before_its_first_line() -> None:
+    code = "import sys; import evaluation.commands.run_benchmark.command; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pydantic", "yaml", "rich", "importlib.metadata"} & set(done.stdout.split())
+
+
 def test_verdict_of_a_gate_survives_a_closed_pipe(runs: tuple[Path, Path]) -> None:
     before, now = runs
     assert call("check-regression", [before, "--baseline", before], closed_pipe=True) == (0, "")

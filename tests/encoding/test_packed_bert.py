@@ -178,6 +178,12 @@ def test_equals_transformers_on_any_lengths(bert, kernel, lengths):
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_loading_makes_no_initial_values_of_tables(bert, monkeypatch):
+    """On the device meta they import torch's compiler, a fifth of the work before the first batch."""
+    monkeypatch.setattr(torch.nn.init, "normal_", lambda *given: pytest.fail("initial values were made"))
+    load(bert)
+
+
 def test_blocked_weights_change_nothing(bert):
     rows = random_rows(LENGTHS["sorted"])
     assert_equal(load(bert, blocked=True).forward(TokenRows.of(rows), "mean"), by_transformers(bert, rows, "mean"))

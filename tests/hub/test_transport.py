@@ -15,7 +15,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import huggingface_hub
 import pytest
+
+from evaluation.hub import transport
 
 COMMIT = "a" * 40
 SCRIPT = """
@@ -120,6 +123,24 @@ def test_hostile_bodies_are_cut_off(address: str, tmp_path: object, call: str, w
     megabytes, _, said = done.stdout.partition(" ")
     assert says in said
     assert float(megabytes) < 500
+
+
+def test_threads_that_fetch_side_by_side_keep_one_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def slowly(factory: object) -> None:
+        time.sleep(0.02)
+        made.append(factory)
+
+    monkeypatch.setattr(huggingface_hub, "set_client_factory", slowly)
+    transport._limit.cache_clear()
+    threads = [threading.Thread(target=transport.limit_transport) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    transport._limit.cache_clear()
+    assert made == [transport._limited_client]
 
 
 def test_ctrl_c_ends_a_fetch_within_two_seconds(address: str, tmp_path: object) -> None:
