@@ -18,8 +18,6 @@ from evaluation.jobs import Job
 from evaluation.models.checkpoint import HUB_FILES, HUB_IGNORED, locate
 from evaluation.models.names import has_no_checkpoint, is_builtin, is_folder_name
 from evaluation.models.remote_code import CODE_FILES, code_repositories
-from evaluation.tasks.hub_files import dataset_folder, file_patterns, read_card, wanted_configs
-from evaluation.tasks.loading import make_task
 from evaluation.tasks.selection import TaskChoice
 
 _AT_ONCE = 4
@@ -135,6 +133,9 @@ def _patterns(need: Need, commit: str) -> list[str]:
 
 def dataset_patterns(need: Need, folder: Path) -> list[str]:
     """Patterns of the files that the tasks on a dataset read, from the card in its snapshot."""
+    from evaluation.tasks.hub_files import file_patterns, read_card, wanted_configs
+    from evaluation.tasks.loading import make_task
+
     card = read_card(folder)
     found = [
         pattern
@@ -202,6 +203,9 @@ def check_offline(config: RunConfig, jobs: Iterable[Job]) -> None:
             absent.append(f"{need.name} (revision {need.revision})")
             continue
         for task in need.tasks:
+            from evaluation.tasks.hub_files import dataset_folder
+            from evaluation.tasks.loading import make_task
+
             try:
                 dataset_folder(make_task(task, seed=0), task)
             except EvaluationError as error:

@@ -36,7 +36,6 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     if is_offline():
         raise ConfigError(["HF_HUB_OFFLINE is set, so nothing can be fetched; unset it for fetch-data."])
     log_to(config.run_folder / "fetch.log")
-    quieten_libraries()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     from evaluation.execution.downloads import (
         Found,
@@ -50,6 +49,8 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
 
     console = Console()
     needs = needs_of(config, jobs)
+    if needs:
+        quieten_libraries()
     results = side_by_side(find, needs)
     models = [item for item in results if isinstance(item, Found) and item.need.kind == "model"]
     commits = {(item.need.name, item.need.revision): item.repository.commit for item in models}
