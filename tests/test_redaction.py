@@ -19,7 +19,7 @@ from support.fake_runs import job_record
 
 import evaluation
 from evaluation.commands.run_benchmark.run import _LateFile, _Redacting
-from evaluation.records.tables import write_tables
+from evaluation.records.parquet_tables import write_tables
 from evaluation.system.atomic_files import read_sealed_json, write_json, write_sealed_json
 from evaluation.system.inert_text import printable
 from evaluation.system.redaction import redactor

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from evaluation.adapters.audit import InputAudit
 from evaluation.adapters.embedding import RankedRun
+from evaluation.adapters.mteb_tables import column, query_texts
 from evaluation.encoding.encoder import Encoded
 from evaluation.errors import EncodingError
 from evaluation.jobs import Job
@@ -115,9 +116,7 @@ class Bm25Ranker:
         **kwargs: Any,  # mteb's SearchProtocol passes num_proc and reserves others
     ) -> dict[str, dict[str, float]]:
         """Ranks the indexed documents, or the `top_ranked` candidates; returns query id -> document id -> score."""
-        from evaluation.adapters.mteb_adapter import query_texts
-
-        ids, texts = list(queries["id"][:]), query_texts(queries)
+        ids, texts = column(queries, "id"), query_texts(queries)
         self.query_texts[hf_split, hf_subset] = dict(zip(ids, texts, strict=True))
         words = self._words(texts)
         self._note("query", texts, np.array([len(set(found)) for found in words], np.int64))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
 from evaluation.adapters.ranking_tables import split_columns
-from evaluation.records.tables import SENTENCE_HASHES
+from evaluation.records.parquet_tables import SENTENCE_HASHES
 from evaluation.tasks.columns import subset_parts
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from mteb.similarity_functions import cos_sim, dot_score, pairwise_cos_sim, pair
 from mteb.types import PromptType
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import CORPUS_BLOCK, Documents, RankedRun, TaskEmbedder
+from evaluation.adapters.embedding import RankedRun, TaskEmbedder
+from evaluation.adapters.mteb_tables import column, corpus_blocks, documents_of, query_texts
 from evaluation.adapters.stored_texts import StoredTexts
-from evaluation.protocols import Side, document_text
+from evaluation.protocols import Side
 from evaluation.stored_forms.fitting import plain_size
 from evaluation.tasks.types import TRAINED_TYPES
 
@@ -62,7 +63,7 @@ class MtebModel:
         float32, but float64 where scikit-learn fits a model on them: in float32 the processor's rounding decides some
         predictions (4 of 10,500 between AVX2 and AVX-512), in float64 none.
         """
-        texts, side = _column(inputs.dataset, "text"), SIDES[prompt_type]
+        texts, side = column(inputs.dataset, "text"), SIDES[prompt_type]
         if self.stored is not None:
             vectors = self.stored.vectors_of(texts, side)
         else:
@@ -98,7 +99,7 @@ class MtebModel:
     ) -> dict[str, dict[str, float]]:
         """Searches exactly, or ranks the `top_ranked` candidates; returns query id -> document id -> score."""
         key = (hf_split, hf_subset)
-        ids, texts = _column(queries, "id"), query_texts(queries)
+        ids, texts = column(queries, "id"), query_texts(queries)
         vectors = self._embedder.embed(texts, "query")
         join_title = self._embedder.rules.join_title
         if top_ranked is None:
@@ -111,34 +112,3 @@ class MtebModel:
         self.runs[key] = run
         self.query_texts[key] = dict(zip(ids, texts, strict=True))
         return run.as_results()
-
-
-def query_texts(queries: Any) -> list[str]:
-    """Returns the queries as mteb joins them: with their instructions, conversations flattened."""
-    from mteb._create_dataloaders import _combine_queries_with_instruction_text, _convert_conv_history_to_query
-
-    if len(queries) and isinstance(queries[0]["text"], list):
-        return _column(queries.map(_convert_conv_history_to_query), "text")
-    return _column(_combine_queries_with_instruction_text(queries), "text")
-
-
-def corpus_blocks(corpus: Any, *, join_title: bool, block: int = CORPUS_BLOCK) -> Iterator[Documents]:
-    """Reads a corpus dataset by columns, block by block, and yields texts with titles joined."""
-    for start in range(0, len(corpus), block):
-        columns = corpus[start : start + block]
-        titles = columns.get("title") or [""] * len(columns["id"])
-        pairs = zip(titles, columns["text"], strict=True)
-        texts = [document_text(title, text, join_title=join_title) for title, text in pairs]
-        yield Documents([str(id_) for id_ in columns["id"]], texts)
-
-
-def documents_of(corpus: Any, needed: set[str], *, join_title: bool) -> Documents:
-    """Returns the needed documents of a corpus dataset, in corpus order."""
-    rows = [row for row, id_ in enumerate(_column(corpus, "id")) if id_ in needed]
-    blocks = list(corpus_blocks(corpus.select(rows), join_title=join_title))
-    return Documents([id_ for block in blocks for id_ in block.ids], [text for block in blocks for text in block.texts])
-
-
-def _column(dataset: Any, name: str) -> list[Any]:
-    """Returns a whole column of a datasets.Dataset as a list; its own column object reads lazily."""
-    return list(dataset[name][:])

@@ -23,7 +23,8 @@ from evaluation.adapters.embedding import TaskEmbedder
 from evaluation.adapters.example_tables import example_table
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.model_meta import model_meta
-from evaluation.adapters.mteb_adapter import MtebModel, documents_of
+from evaluation.adapters.mteb_adapter import MtebModel
+from evaluation.adapters.mteb_tables import documents_of
 from evaluation.adapters.own_encoder import OwnEncoderModel
 from evaluation.adapters.ranking_tables import (
     per_query_table,

@@ -17,7 +17,8 @@ from mteb.types import PromptType
 
 from evaluation.adapters.audit import InputAudit
 from evaluation.adapters.embedding import RankedRun
-from evaluation.adapters.mteb_adapter import SIDES, query_texts
+from evaluation.adapters.mteb_adapter import SIDES
+from evaluation.adapters.mteb_tables import query_texts
 from evaluation.encoding.encoder import Encoded
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.jobs import Job

@@ -23,7 +23,7 @@ import urllib3
 
 from evaluation.config.model_config import EndpointConfig
 from evaluation.encoding.endpoint_answers import server_words
-from evaluation.encoding.endpoint_keys import endpoint_session
+from evaluation.encoding.endpoint_sessions import endpoint_session
 from evaluation.errors import EncodingError, ModelError
 from evaluation.system.limited_reading import parse_json
 from evaluation.system.retries import PASSING_STATUS

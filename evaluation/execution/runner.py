@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import MissingExtraError, UsageError
-from evaluation.execution.ledger import Ledger
+from evaluation.execution.live_manifest import LiveManifest
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
 from evaluation.execution.ray.address import prepare
@@ -146,18 +146,18 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mappin
             refuse_other_config(config, before)
             with signals.allowed():
                 executor: Executor = known or held.enter_context(closing(_make_executor(config, reporter, own)))
-                ledger = _make_ledger(config, options, jobs, before, executor)
-            stored = {} if options.fresh else ledger.stored_records()
+                live = _live_manifest(config, options, jobs, before, executor)
+            stored = {} if options.fresh else live.stored_records()
             if known is not None and len(stored) < len(jobs):  # a record is damaged or gone
                 with signals.allowed():
                     _check(config, jobs, reporter)
                     executor = held.enter_context(closing(_make_executor(config, reporter, own)))
-                    ledger = _make_ledger(config, options, jobs, before, executor)
-                stored = ledger.stored_records()
+                    live = _live_manifest(config, options, jobs, before, executor)
+                stored = live.stored_records()
             if before is not None and not options.fresh:
                 warn_of_outdated(store, before.jobs, {job.key for job in jobs} - stored.keys())
             announce_protocols(config, jobs, reporter)
-            return _run_jobs(jobs, stored, executor, ledger, reporter, signals)
+            return _run_jobs(jobs, stored, executor, live, reporter, signals)
 
 
 def _make_executor(config: RunConfig, reporter: Reporter, own: Mapping[str, OwnEncoder]) -> Executor:
@@ -176,32 +176,32 @@ def _make_executor(config: RunConfig, reporter: Reporter, own: Mapping[str, OwnE
     return RayExecutor(config, reporter)
 
 
-def _make_ledger(
+def _live_manifest(
     config: RunConfig, options: RunOptions, jobs: Sequence[Job], before: RunManifest | None, executor: Executor
-) -> Ledger:
+) -> LiveManifest:
     """Returns what keeps run.json, the jobs identified by the executor."""
     identified = [(job, executor.fingerprint(job)) for job in jobs]
-    ledger = Ledger(config, RunStore(config.run_folder), identified, before, is_shared=options.part is not None)
+    live = LiveManifest(config, RunStore(config.run_folder), identified, before, is_shared=options.part is not None)
     if options.is_partial:
-        ledger.keep_others(build_jobs(config), executor.fingerprint)
-    return ledger
+        live.keep_others(build_jobs(config), executor.fingerprint)
+    return live
 
 
 def _run_jobs(
     jobs: Sequence[Job],
     stored: dict[tuple[str, str], JobRecord],
     executor: Executor,
-    ledger: Ledger,
+    live: LiveManifest,
     reporter: Reporter,
     signals: StopSignals,
 ) -> RunOutcome:
     """Runs the jobs that are not stored, and stores each as it ends."""
-    store, waiting = ledger.store, [job for job in jobs if job.key not in stored]
+    store, waiting = live.store, [job for job in jobs if job.key not in stored]
     export_mteb_files(store, stored.values(), ran_now=False)
-    tokens = ledger.plan(waiting)
-    ledger.write()
+    tokens = live.plan(waiting)
+    live.write()
     reporter.run_started(jobs, len(stored), tokens)
-    outcome = RunOutcome(store.folder, is_part=ledger.is_shared)
+    outcome = RunOutcome(store.folder, is_part=live.is_shared)
     outcomes = executor.run(waiting, tokens)
     while True:
         with signals.allowed():
@@ -213,13 +213,13 @@ def _run_jobs(
             raise KeyboardInterrupt
         record = stored[job.key] = store.save(done.record, done.tables, done.mteb_files)
         export_mteb_files(store, [record], ran_now=True)
-        ledger.note(job, record)
+        live.note(job, record)
         outcome.n_executed += 1
         reporter.job_ended(job, record)
     outcome.records = [stored[job.key] for job in jobs]
-    with ledger.turn():
-        ledger.finish(executor.facts(), ran=bool(waiting))
-        outcome.jobs_changed = ledger.jobs_changed
+    with live.turn():
+        live.finish(executor.facts(), ran=bool(waiting))
+        outcome.jobs_changed = live.jobs_changed
         reporter.run_ended(outcome)
     return outcome
 

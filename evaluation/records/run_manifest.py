@@ -1,6 +1,6 @@
 """run.json: what a run was asked to do, where it ran, and the state of each of its jobs. Data only.
 
-`execution.ledger` fills it in; `records.store` reads and writes the file.
+`execution.live_manifest` fills it in; `records.store` reads and writes the file.
 """
 
 from __future__ import annotations

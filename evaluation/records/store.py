@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import DamagedFileError, SchemaVersionError, StoreError
 from evaluation.records.job_record import JobRecord
+from evaluation.records.parquet_tables import write_tables
 from evaluation.records.run_manifest import RunManifest
 from evaluation.records.sealed_models import read_model
-from evaluation.records.tables import write_tables
 from evaluation.system.atomic_files import check_file, is_temporary, set_aside, write_json, write_sealed_json
 
 if TYPE_CHECKING:

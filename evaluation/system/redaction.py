@@ -1,7 +1,7 @@
 """Keeps secrets out of everything that is written or shown. Knows nothing of where texts go.
 
 All text leaves through four gates that call this module: files (`system/atomic_files.py`), tables of records
-(`records/tables.py`), standard output and error (`commands/display.py`), and log lines (`commands/console.py`).
+(`records/parquet_tables.py`), standard output and error (`commands/display.py`), and log lines (`commands/console.py`).
 
 Secrets are the values of environment variables that are named like one (HF_TOKEN) or that a config names as a key, the
 logins and queries of URLs in the environment and of those that a config must not hold, and the Hub's token file. They

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from evaluation.analysis.gate.planning import Pilot
+from evaluation.analysis.gate.detectable_drops import Pilot
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import units_from_bytes, units_to_bytes

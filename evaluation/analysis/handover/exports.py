@@ -9,8 +9,8 @@ from pathlib import Path
 from evaluation.config.stored_forms import PLAIN
 from evaluation.errors import UsageError
 from evaluation.records.job_record import JobRecord
+from evaluation.records.parquet_tables import stored_file
 from evaluation.records.store import RunStore
-from evaluation.records.tables import stored_file
 from evaluation.system.atomic_files import write_text
 
 _SPACE = re.compile(r"\s")

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from evaluation.analysis.statistics.units import Units
 from evaluation.records.job_record import JobRecord
+from evaluation.records.parquet_tables import stored_file
 from evaluation.records.store import RunStore
-from evaluation.records.tables import stored_file
 
 PASSAGES, RELEVANT = 3, 2
 QUERY_CHARACTERS, PASSAGE_CHARACTERS = 400, 300

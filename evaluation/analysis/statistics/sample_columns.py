@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation.analysis.statistics.scorers import Statistic
 from evaluation.analysis.statistics.shared_texts import CLUSTER
 from evaluation.records.job_record import JobRecord
-from evaluation.records.tables import SENTENCE_HASHES
+from evaluation.records.parquet_tables import SENTENCE_HASHES
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
 
 Kind = Literal["query", "example", "algorithm"]

@@ -24,7 +24,7 @@ from evaluation.analysis.statistics.shared_texts import (
 )
 from evaluation.errors import StoreError
 from evaluation.records.job_record import JobRecord
-from evaluation.records.tables import open_table, stored_bytes
+from evaluation.records.parquet_tables import open_table, stored_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa

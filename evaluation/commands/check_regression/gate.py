@@ -11,8 +11,8 @@ from rich.console import Console
 
 from evaluation.analysis.gate.baseline_file import baseline_bytes, is_baseline, load_baseline
 from evaluation.analysis.gate.check import check_regression, read_baseline
+from evaluation.analysis.gate.detectable_drops import measure_pilot
 from evaluation.analysis.gate.junit import render_junit
-from evaluation.analysis.gate.planning import measure_pilot
 from evaluation.analysis.gate.rule import GateReport, GateRule
 from evaluation.analysis.gate.series import check_series
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run

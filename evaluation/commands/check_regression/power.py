@@ -10,7 +10,7 @@ from rich.text import Text
 
 from evaluation.analysis.gate.baseline_file import load_pilot
 from evaluation.analysis.gate.check import read_baseline
-from evaluation.analysis.gate.planning import DECLARED_SHARE, Pilot, plan_gate
+from evaluation.analysis.gate.detectable_drops import DECLARED_SHARE, Pilot, plan_gate
 from evaluation.analysis.gate.rule import GateRule
 from evaluation.system.inert_text import printable
 

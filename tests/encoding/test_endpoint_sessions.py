@@ -13,7 +13,7 @@ import pytest
 
 from evaluation.config.endpoint_keys import is_readable_on_the_way, key_fault
 from evaluation.config.model_config import EndpointConfig
-from evaluation.encoding.endpoint_keys import endpoint_session
+from evaluation.encoding.endpoint_sessions import endpoint_session
 from evaluation.errors import ModelError
 from evaluation.system.redaction import hide
 

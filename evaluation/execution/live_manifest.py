@@ -24,7 +24,7 @@ TURN_FILE = f"{PARTS_FOLDER}/turn.lock"
 """Held by the part that reads and writes what all parts share."""
 
 
-class Ledger:
+class LiveManifest:
     """Keeps run.json: the resolved config, versions, hardware, and the state and cost of every job.
 
     Args:
