@@ -9,7 +9,7 @@ from evaluation.errors import EvaluationError
 from evaluation.jobs import Job
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import SPECIAL_TOKENS, JobCost, estimate, find_shape
-from evaluation.planning.workload import workload
+from evaluation.planning.text_groups import script_of
 from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import Cost, PlanAndTruth
 from evaluation.system.machine import place_name
@@ -63,10 +63,9 @@ class PlannedCosts:
         task = job.task.source or job.task.name
         scoring_s = record.timing.total_s - record.timing.encoding_s
         self._calibration.note_scoring(place_name(self._config.runtime.device), task, scoring_s)
-        groups = workload(job.task, job.rules, None)
-        if groups:
-            sides = record.audit.sides.values()
-            tokens = sum(side.tokens - SPECIAL_TOKENS * side.unique_texts for side in sides)
-            characters = sum(side.characters for side in sides)
-            self._calibration.note_texts(shape.tokenizer, groups[0].script, task, characters, tokens)
+        sides = record.audit.sides.values()
+        tokens = sum(side.tokens - SPECIAL_TOKENS * side.unique_texts for side in sides)
+        characters = sum(side.characters for side in sides)
+        script = script_of([text for side in sides for text in side.examples])
+        self._calibration.note_texts(shape.tokenizer, script, task, characters, tokens)
         self._calibration.save()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ from evaluation.tasks.selection import TaskChoice
 
 Script = Literal["english", "code", "other"]
 """Kind of text, as far as a tokenizer made for English cares: English, a programming language, or anything else."""
+_CODE_MARKS = frozenset("_(){}[]=;<>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,13 @@ def apply_options(entry: TaskEntry, choice: TaskChoice) -> TaskEntry:
     """Returns the entry with the attributes of mteb's class that the config overrides."""
     known = {name: value for name, value in choice.options.items() if name in TaskEntry.__dataclass_fields__}
     return replace(entry, **known) if known else entry
+
+
+def script_of(texts: Sequence[str]) -> Script:
+    """Guesses from the first texts: letters beyond ASCII, or the punctuation of programming languages."""
+    sample = "".join(texts[:200])[:20_000]
+    if not sample:
+        return "english"
+    if sum(not character.isascii() and character.isalpha() for character in sample) > 0.01 * len(sample):
+        return "other"
+    return "code" if sum(character in _CODE_MARKS for character in sample) > 0.03 * len(sample) else "english"

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from evaluation.planning.text_groups import (
-    Script,
     TextGroup,
     apply_options,
     drawn_rows,
     sample_group,
+    script_of,
     training_sample,
 )
 from evaluation.protocols import Side, TaskRules, document_text, instructed_query
@@ -23,7 +23,6 @@ from evaluation.tasks.local.folders import RetrievalSplit, TableSplit
 from evaluation.tasks.selection import TaskChoice, read_choice
 from evaluation.tasks.types import TRAINED_TYPES
 
-_CODE_MARKS = frozenset("_(){}[]=;<>")
 _TEXT_COLUMNS: Mapping[str, tuple[str, str]] = {
     "STS": ("sentence1", "sentence2"),
     "BitextMining": ("sentence1", "sentence2"),
@@ -119,14 +118,4 @@ def _flattened(column: Sequence[Any]) -> list[Any]:
 def _count(side: Side, pool: str, texts: Sequence[str]) -> TextGroup:
     distinct = list(dict.fromkeys(texts))
     lengths = np.fromiter(map(len, distinct), np.float32, len(distinct))
-    return TextGroup(side, pool, len(texts), len(distinct), lengths, _script_in(distinct))
-
-
-def _script_in(texts: Sequence[str]) -> Script:
-    """Guesses from the first texts: letters beyond ASCII, or the punctuation of programming languages."""
-    sample = "".join(texts[:200])[:20_000]
-    if not sample:
-        return "english"
-    if sum(not character.isascii() and character.isalpha() for character in sample) > 0.01 * len(sample):
-        return "other"
-    return "code" if sum(character in _CODE_MARKS for character in sample) > 0.03 * len(sample) else "english"
+    return TextGroup(side, pool, len(texts), len(distinct), lengths, script_of(distinct))
