@@ -23,13 +23,13 @@ from evaluation.analysis.gate.matching import Case
 from evaluation.analysis.gate.rule import GateRule
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.gate.verdicts import judge
-from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.contributions import contributions, estimate, stacked
 from evaluation.analysis.statistics.paired_tests import Difference, compare_units, score_interval
 from evaluation.analysis.statistics.rank_tests import corrected_pairs
 from evaluation.analysis.statistics.sign_flips import Resampling
 from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences
 from evaluation.analysis.statistics.units import UnitPart, Units, score
+from evaluation.analysis.task_scores import ScoredJob
 from evaluation.errors import ComparisonError
 
 N_EXAMPLES, SPREAD = 100, 0.2

@@ -16,7 +16,8 @@ from evaluation.analysis.comparison.published_tables import (
     tables_by_model,
 )
 from evaluation.analysis.comparison.types import Column, Speed
-from evaluation.analysis.run_view import RunView, TaskScore, read_run_view
+from evaluation.analysis.run_view import RunView, read_run_view
+from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError, DamagedFileError, SchemaVersionError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.origin import ModelProvenance

@@ -27,7 +27,7 @@ from evaluation.analysis.comparison.types import (
     Speed,
     Standings,
 )
-from evaluation.analysis.run_view import TaskScore
+from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.models.names import original_name
 from evaluation.models.training_data import trained_on

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.comparability import marks
 from evaluation.analysis.comparison.types import ComparisonOptions
-from evaluation.analysis.run_view import TaskScore
+from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from evaluation.analysis.comparison.evidence import ALGORITHM, Evidence
 from evaluation.analysis.comparison.places import Field, Place
 from evaluation.analysis.comparison.results_repository import ModelScores, ResultsRepository
 from evaluation.analysis.comparison.types import Row
-from evaluation.analysis.run_view import TaskScore
+from evaluation.analysis.task_scores import TaskScore
 from evaluation.models.names import original_name
 from evaluation.tasks.beir_names import mteb_name
 

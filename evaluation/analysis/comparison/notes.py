@@ -8,7 +8,7 @@ from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.series import find_series
 from evaluation.analysis.comparison.types import Column, Comparison
 from evaluation.analysis.number_formats import brackets, p_equation, points
-from evaluation.analysis.run_view import NO_SAMPLES
+from evaluation.analysis.task_scores import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
 _NOT_THERE = ("not in this run", "not run")

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from evaluation.analysis.comparison.published_tables import PublishedScore, chosen_splits, read_published
-from evaluation.analysis.run_view import TaskScore
+from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.models.names import is_e5_name, is_quantized, original_name
 from evaluation.protocols import TaskRules, TaskTraits, named_rules

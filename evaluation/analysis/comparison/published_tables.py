@@ -9,7 +9,7 @@ from math import isfinite
 from pathlib import Path
 from statistics import fmean
 
-from evaluation.analysis.run_view import ScoredJob, TaskScore
+from evaluation.analysis.task_scores import ScoredJob, TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.protocols import DEV_TASKS
 from evaluation.tasks.index import load_index

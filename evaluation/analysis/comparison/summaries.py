@@ -9,7 +9,7 @@ from evaluation.analysis.comparison.evidence import Evidence
 from evaluation.analysis.comparison.means import Mean, borda_ranks, mean_of_type_means, mean_over_tasks, means_by_type
 from evaluation.analysis.comparison.published import PublishedScores
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, AggregateKind, Row
-from evaluation.analysis.run_view import TaskScore
+from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.tasks.beir_names import mteb_name
 from evaluation.tasks.index import load_index

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from evaluation.analysis.comparison.places import Field
     from evaluation.analysis.comparison.published import PublishedMatch
     from evaluation.analysis.comparison.stored_types import StoredComparison
-    from evaluation.analysis.run_view import RunView, TaskScore
+    from evaluation.analysis.run_view import RunView
     from evaluation.analysis.statistics.intervals import Interval
     from evaluation.analysis.statistics.paired_tests import Difference
     from evaluation.analysis.statistics.suite_tests import SuiteDifference
+    from evaluation.analysis.task_scores import TaskScore
     from evaluation.records.job_record import JobRecord
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evaluation.analysis.gate.detectable_drops import Pilot
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import units_from_bytes, units_to_bytes
+from evaluation.analysis.task_scores import ScoredJob
 from evaluation.errors import StoreError, UsageError
 from evaluation.system.limited_reading import parse_json
 

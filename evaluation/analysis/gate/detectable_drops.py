@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from evaluation.analysis.gate.rule import GateRule
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.clusters import clusters_of
 from evaluation.analysis.statistics.paired_tests import compare_units
 from evaluation.analysis.statistics.power import examples_for, spread_of_changes, visible_drop
 from evaluation.analysis.statistics.units import Units
+from evaluation.analysis.task_scores import ScoredJob
 from evaluation.errors import ComparisonError, UsageError
 
 DECLARED_SHARE = 0.1

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.run_view import IDENTITY_NAME, ScoredJob, TaskScore, differing
 from evaluation.analysis.statistics.units import Units
+from evaluation.analysis.task_scores import IDENTITY_NAME, ScoredJob, TaskScore, differing
 from evaluation.records.origin import missing_identity
 
 FaultKind = Literal["missing", "failed", "changed", "new"]

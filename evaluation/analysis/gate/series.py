@@ -13,7 +13,8 @@ from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.gate.rule import NEGLIGIBLE, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.number_formats import p_equation
-from evaluation.analysis.run_view import NEVER_ENDED, ScoredJob, read_run_view
+from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.task_scores import NEVER_ENDED, ScoredJob
 from evaluation.errors import ComparisonError, UsageError
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evaluation.analysis.run_view import RunView, ScoredJob, read_run_view
+from evaluation.analysis.run_view import RunView, read_run_view
+from evaluation.analysis.task_scores import ScoredJob
 from evaluation.errors import StoreError, UsageError
 from evaluation.records.job_record import JobRecord
 

@@ -14,12 +14,12 @@ from evaluation.analysis.gate.matching import Case, match, paired_labels
 from evaluation.analysis.gate.rule import NEGLIGIBLE, NOISE_ERRORS, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.number_formats import p_equation
-from evaluation.analysis.run_view import differing
 from evaluation.analysis.statistics.collapse import has_collapsed, n_deciding
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.statistics.paired_tests import MIN_UNITS, Difference
 from evaluation.analysis.statistics.power import examples_to_rule_out
 from evaluation.analysis.statistics.units import Units
+from evaluation.analysis.task_scores import differing
 
 MIN_RUNS = 5
 """Clustering: the standard error of fewer runs of the algorithm says nothing."""

@@ -13,9 +13,9 @@ from evaluation.analysis.comparison.columns import read_columns
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare
 from evaluation.analysis.comparison.published import PublishedMatch, PublishedScores, load_published
 from evaluation.analysis.comparison.published_tables import PublishedScore, read_published
-from evaluation.analysis.run_view import ScoredJob, TaskScore
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.tables.comparison_table import comparison_tables
+from evaluation.analysis.task_scores import ScoredJob, TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.records.job_record import JobRecord
 from evaluation.tasks.index import load_index

@@ -12,8 +12,8 @@ import pytest
 from evaluation.analysis.gate.rule import GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.gate.verdicts import judge
-from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import UnitPart, Units, score
+from evaluation.analysis.task_scores import ScoredJob
 
 Arrays = dict[str, np.ndarray]
 SIZES = (1, 2, 5, 9, 10, 13, 17, 30, 100, 500)

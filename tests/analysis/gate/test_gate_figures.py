@@ -17,10 +17,10 @@ from evaluation.analysis.gate.baseline_file import load_baseline
 from evaluation.analysis.gate.rule import GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot, read_run
 from evaluation.analysis.gate.verdicts import judge
-from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.contributions import contributions
 from evaluation.analysis.statistics.paired_tests import compare_units
 from evaluation.analysis.statistics.units import UnitPart, Units, score
+from evaluation.analysis.task_scores import ScoredJob
 
 pytestmark = pytest.mark.full
 N_GATES, N_DROPS, SUITE_TESTS = 2_000, 500, 9

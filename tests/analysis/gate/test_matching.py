@@ -9,8 +9,8 @@ import pytest
 
 from evaluation.analysis.gate.matching import match, paired_labels
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.run_view import ScoredJob, differing
 from evaluation.analysis.statistics.units import UnitPart, Units
+from evaluation.analysis.task_scores import ScoredJob, differing
 from evaluation.records.origin import IDENTITY_VERSION
 
 CONDITIONS = {"protocol": "e5", "protocol's text_prefix": "query: ", "dataset revision": "1", "splits": ["test"]}

@@ -13,8 +13,8 @@ import pytest
 from evaluation.analysis.gate import verdicts
 from evaluation.analysis.gate.rule import Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.run_view import ScoredJob
 from evaluation.analysis.statistics.units import UnitPart, Units, score
+from evaluation.analysis.task_scores import ScoredJob
 from evaluation.errors import UsageError
 
 RULE = GateRule(max_drop=1.0, alpha=0.05)
