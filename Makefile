@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Libraries are installed without bytecode; the first import writes it, or every process would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install quickstart gate test test-full check docs format task-index schema clean
 

@@ -214,8 +214,8 @@ def named_rules(protocol: str, task: TaskTraits, prompts: ModelPrompts | None = 
         case "instruct":
             prefix = INSTRUCTION.format(instruction=task.instruction) if task.instruction else ""
             return replace(_bare("instruct", task), query_prefix=prefix, text_prefix=prefix)
-        case "own":  # as mteb itself runs a model; texts that look prefixed are the model's affair
-            return TaskRules("own", split=SPLIT_TASK, allow_prefixed_text=True)
+        case "own-encode":  # as mteb itself runs a model; texts that look prefixed are the model's affair
+            return TaskRules("own-encode", split=SPLIT_TASK, allow_prefixed_text=True)
         case "none" | "undecided":
             return _bare(protocol, task)
     raise KeyError(protocol)

@@ -26,7 +26,7 @@ ConfigPath = tuple[str | int, ...]
 
 NamedProtocol = Literal["e5", "mteb", "declared", "instruct", "none"]
 NAMED_PROTOCOLS: tuple[NamedProtocol, ...] = get_args(NamedProtocol)
-OWN = "own"
+OWN = "own-encode"
 """Stands for the protocol of a model in memory that embeds by its own `encode`, which no rule here changes."""
 UNDECIDED = "undecided"
 """Stands for the protocol of a model whose own files decide it and are not on this machine yet."""

@@ -83,7 +83,7 @@ def test_scores_resume_by_identity_and_say_what_is_known(
     (record,) = [record for record in first.records if record.label == "mine"]
     assert other.fingerprint != record.fingerprint
     assert other.main_score != record.main_score
-    assert record.protocol == "own"
+    assert record.protocol == "own-encode"
     assert record.provenance.model is not None
     assert record.provenance.model.revision.endswith("-in-memory")
     (audit,) = audit_tasks([record])

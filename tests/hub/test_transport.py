@@ -44,6 +44,8 @@ except HubError as error:
 class Hostile(BaseHTTPRequestHandler):
     """Repository some/<way>: `<way>` is what goes wrong, in its description or in its one file."""
 
+    drips = threading.Event()
+
     def do_HEAD(self) -> None:
         self.start(200, {"Content-Length": "20", "ETag": '"e"', "X-Repo-Commit": COMMIT})
 
@@ -68,6 +70,7 @@ class Hostile(BaseHTTPRequestHandler):
                 self.send(gzip.compress(bytes(1 << 28), 1), {"Content-Encoding": "gzip"})
             else:
                 self.start(200, {"Content-Length": "100000"})
+                self.drips.set()
                 while True:
                     self.wfile.write(b"[")
                     self.wfile.flush()
@@ -146,12 +149,11 @@ def test_threads_that_fetch_side_by_side_keep_one_client(monkeypatch: pytest.Mon
 def test_ctrl_c_ends_a_fetch_within_two_seconds(address: str, tmp_path: object) -> None:
     code = SCRIPT.replace("_GRACE_S = 4.0", "_GRACE_S = 600.0").replace("import resource", "import os, resource", 1)
     code = code.replace("except HubError", "except KeyboardInterrupt:\n    os._exit(130)\nexcept HubError")
-    code = code.replace("before = peak()", 'before = peak(); print("here", flush=True)')
     command = [sys.executable, "-c", code, "fetch", "some/file-drip"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(address, tmp_path))
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(2)
+    Hostile.drips.clear()
+    process = subprocess.Popen(command, env=environment(address, tmp_path))
+    assert Hostile.drips.wait(60)
+    time.sleep(0.5)
     assert process.poll() is None, "the fetch was over before it could be stopped"
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
