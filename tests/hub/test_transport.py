@@ -149,7 +149,8 @@ def test_threads_that_fetch_side_by_side_keep_one_client(monkeypatch: pytest.Mon
 def test_ctrl_c_ends_a_fetch_within_two_seconds(address: str, tmp_path: object) -> None:
     code = SCRIPT.replace("_GRACE_S = 4.0", "_GRACE_S = 600.0").replace("import resource", "import os, resource", 1)
     code = code.replace("except HubError", "except KeyboardInterrupt:\n    os._exit(130)\nexcept HubError")
-    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+    # A shell's background jobs ignore the signal, and so would their children.
+    heard = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     command = [sys.executable, "-c", heard + code, "fetch", "some/file-drip"]
     Hostile.drips.clear()
     process = subprocess.Popen(command, env=environment(address, tmp_path))
