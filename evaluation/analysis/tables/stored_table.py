@@ -6,6 +6,8 @@ from evaluation.analysis.comparison.stored_types import StoredComparison, Stored
 from evaluation.analysis.number_formats import MISSING, brackets, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
+_UNREACHABLE = 1_000_000  # units; a change that is about the margin itself would take more
+
 
 def stored_table(found: StoredComparison) -> Table:
     """Returns a row per model, task and form, the model's own vectors first."""
@@ -43,8 +45,10 @@ def _row(row: StoredRow, *, tested: bool, rule: bool) -> TableRow:
 def _outcome(row: StoredRow) -> str:
     if row.verdict is None:
         return row.note
-    if row.verdict.outcome == "inconclusive" and row.verdict.n_needed is not None:
-        return f"inconclusive: {row.verdict.n_needed:,} units would decide, not {row.verdict.n:,}"
+    n_needed = row.verdict.n_needed
+    if row.verdict.outcome == "inconclusive" and n_needed is not None:
+        told = f"{n_needed:,}" if n_needed < _UNREACHABLE else f"over {_UNREACHABLE:,}"
+        return f"inconclusive: {told} units would decide, not {row.verdict.n:,}"
     return row.verdict.outcome
 
 
