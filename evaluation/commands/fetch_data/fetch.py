@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,6 +19,9 @@ from evaluation.hub.cache import HubError, hub_cache, is_offline
 from evaluation.hub.lock import LOCK_VERSION, lock_file
 from evaluation.jobs import Job
 from evaluation.system.atomic_files import write_json
+
+if TYPE_CHECKING:
+    from evaluation.execution.downloads import Found
 
 
 def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_whole: bool, sizes_only: bool) -> None:
@@ -57,7 +61,10 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     results += side_by_side(find, code_needs(config, jobs, commits))
     found: list[Found] = [result for result in results if isinstance(result, Found)]
     faults = [str(result) for result in results if isinstance(result, EvaluationError)]
-    _print_sizes(console, found)
+    if found:
+        _print_sizes(console, found)
+    elif not faults:
+        console.print("Nothing of this config is on the Hub.", highlight=False)
     if sizes_only:
         _refuse(faults)
         return
@@ -78,8 +85,8 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     )
     with writing_to("the lock"):
         write_json(lock_file(file), {"lock_version": LOCK_VERSION, "config": config.name, "repositories": entries})
-    where = f"All in {hub_cache()}. Locked: {lock_file(file)}"
-    console.print(where, highlight=False, soft_wrap=True)
+    where = f"All in {hub_cache()}. " if found else ""
+    console.print(f"{where}Locked: {lock_file(file)}", highlight=False, soft_wrap=True)
 
 
 def fetch_published(folder: Path) -> None:
@@ -118,23 +125,17 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _print_sizes(console: Console, found: Sequence[object]) -> None:
-    from evaluation.execution.downloads import Found
-
-    items = [item for item in found if isinstance(item, Found)]
-    if not items:
-        console.print("Nothing of this config is on the Hub." if not found else "", highlight=False)
-        return
+def _print_sizes(console: Console, found: Sequence[Found]) -> None:
     table = Table(show_edge=False, pad_edge=False, header_style="bold" if console.is_terminal else "")
     for position, name in enumerate(("Repository", "Kind", "Revision", "Licence", "Files", "Size", "To fetch")):
         table.add_column(name, justify="right" if position > 3 else "left", no_wrap=True)
-    for item in items:
+    for item in found:
         repository = item.repository
         cells = repository.name, repository.kind, repository.commit[:12], repository.licence or "not stated"
         table.add_row(*cells, str(len(item.files)), _mib(item.total_bytes), _mib(item.missing_bytes))
-    total, missing = sum(item.total_bytes for item in items), sum(item.missing_bytes for item in items)
+    total, missing = sum(item.total_bytes for item in found), sum(item.missing_bytes for item in found)
     table.add_section()
-    table.add_row(f"{len(items)} repositories", "", "", "", "", _mib(total), _mib(missing))
+    table.add_row(f"{len(found)} repositories", "", "", "", "", _mib(total), _mib(missing))
     console.width = max(console.width, 140) if not console.is_terminal else console.width
     console.print(table)
 
