@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from mteb.types import PromptType
 from evaluation.adapters.audit import InputAudit
 from evaluation.adapters.embedding import RankedRun
 from evaluation.adapters.mteb_adapter import SIDES
-from evaluation.adapters.mteb_tables import query_texts
+from evaluation.adapters.mteb_tables import column, query_texts
 from evaluation.encoding.encoder import Encoded
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.jobs import Job
@@ -57,7 +57,7 @@ class OwnEncoderModel:
         started = time.perf_counter()
         vectors = self._model.encode(inputs, prompt_type=prompt_type, **given)
         self.encoding_time_s += time.perf_counter() - started
-        texts = list(inputs.dataset["text"][:])
+        texts = column(inputs.dataset, "text")
         distinct = list(dict.fromkeys(texts))
         noted = torch.as_tensor(vectors).detach().to("cpu", torch.float32).numpy()
         self.counts["texts whose vector is zero"] += check_vectors(noted, texts, allow_zero=True)
@@ -81,8 +81,8 @@ class OwnEncoderModel:
 
     def search(self, queries: Any, *, hf_split: str, hf_subset: str, **given: Any) -> Mapping[str, Mapping[str, float]]:
         """Searches the corpus, or ranks candidates; returns query id -> document id -> score."""
-        ids: Sequence[str] = queries["id"][:]
-        self.query_texts[hf_split, hf_subset] = dict(zip(ids, query_texts(queries), strict=True))
+        ids, texts = column(queries, "id"), query_texts(queries)
+        self.query_texts[hf_split, hf_subset] = dict(zip(ids, texts, strict=True))
         found: dict[str, dict[str, float]] = self._search.search(
             queries, hf_split=hf_split, hf_subset=hf_subset, **given
         )
