@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.watched_runs import Orders, Scores, finished_jobs, read_events, scores_of, start
@@ -78,6 +79,52 @@ def test_a_start_is_stopped_without_a_traceback_while_libraries_load(
     assert process.returncode == 130, said
     assert b"Traceback" not in said
     assert b"run-benchmark: interrupted" in said
+
+
+@pytest.mark.parametrize("moment", ["loading", pytest.param("measuring", marks=pytest.mark.full)])
+def test_a_plan_is_stopped_without_a_traceback(
+    moment: str, fresh: Callable[..., Orders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measuring a model's speed is the only long work of a plan; the program says when it begins."""
+    monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path))  # no speed is known
+    orders = fresh("run")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PLANS[moment], str(orders.config), "--plan"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,  # not ignored
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(2) == b"up"
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    assert b"run-benchmark: interrupted" in said
+
+
+PLANS = {
+    "loading": """
+import os, sys
+from evaluation.commands.entry import run_benchmark
+class Watcher:
+    def find_spec(self, name, path=None, target=None):
+        if name == "evaluation.planning.estimate":
+            os.write(1, b"up")
+sys.meta_path.insert(0, Watcher())
+run_benchmark()
+""",
+    "measuring": """
+import os
+from evaluation.commands.entry import run_benchmark
+from evaluation.planning import speed
+timed = speed.timed_passes
+speed.timed_passes = lambda act, seconds: (os.write(1, b'up'), timed(act, 60))[1]
+run_benchmark()
+""",
+}
 
 
 def test_a_signal_is_kept_until_work_may_stop() -> None:
