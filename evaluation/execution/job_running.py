@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.config.run_config import UNDECIDED
 from evaluation.config.stored_forms import PLAIN
-from evaluation.encoding.encoder import TextEncoder
+from evaluation.encoding.encoder import Encoder, TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
 from evaluation.execution.centring import centring_notice
+from evaluation.execution.peak_memory import watch_memory
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
@@ -85,7 +86,9 @@ def _run(
 ) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
+    peak = watch_memory(model.encoder.settings.device) if isinstance(model.encoder, Encoder) else None
     result = _evaluate(job, model, store_texts=store_texts)
+    peak_memory = None if peak is None else peak()
     notices = _form_notices(job, model, result, known)
     proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
     record = JobRecord(
@@ -98,6 +101,7 @@ def _run(
         counts=result.counts,
         vectors=result.vectors,
         timing=result.timing,
+        peak_memory=peak_memory,
         provenance=_provenance(job, model, result),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
