@@ -160,7 +160,7 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
         )
         if comparison.baseline is None and len(comparison.columns) > 1:
             yield (
-                "Models whose intervals overlap may still differ significantly, as both are tested on the same examples: "
+                "Models whose intervals overlap may still differ significantly, as both answered the same examples: "
                 "--baseline tests the differences."
             )
     few = [
