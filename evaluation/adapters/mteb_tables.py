@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from evaluation.adapters.embedding import CORPUS_BLOCK, Documents
+from evaluation.adapters.task_search import CORPUS_BLOCK, Documents
 from evaluation.protocols import document_text
 
 

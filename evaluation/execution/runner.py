@@ -26,7 +26,7 @@ from evaluation.planning.parts import Part, jobs_of_part
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
 from evaluation.records.run_manifest import RunManifest
-from evaluation.records.store import RunStore
+from evaluation.records.store import RunStore, remove_leftovers
 
 if TYPE_CHECKING:
     from evaluation.execution.job_running import JobOutcome
@@ -142,7 +142,7 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mappin
                 held.enter_context(hold(config.run_folder, part=options.part, wait=options.wait))
             store = RunStore(config.run_folder)
             if options.part is None:
-                store.remove_leftovers()
+                remove_leftovers(config.run_folder)
             before = store.read_run_or_set_aside()
             refuse_other_config(config, before)
             with signals.allowed():

@@ -39,11 +39,17 @@ class Layout:
         models_as_rows: A row per model and a column per task, instead of the reverse.
         summary: Only the summaries, without single tasks.
         intervals: Show confidence intervals; None: if there are few columns.
+        speed: Show tokens per second and hours below the scores.
+        caption: LaTeX source for the caption of the table of scores; None: its title.
+        label: Key of that table for references in LaTeX.
     """
 
     models_as_rows: bool = False
     summary: bool = False
     intervals: bool | None = None
+    speed: bool = True
+    caption: str | None = None
+    label: str | None = None
 
 
 class _Item(NamedTuple):
@@ -61,7 +67,7 @@ def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> t
     layout = layout or Layout()
     intervals = layout.intervals if layout.intervals is not None else len(comparison.columns) <= _INTERVALS_UP_TO
     items = list(_items(comparison, intervals=intervals, summary=layout.summary))
-    speed = _speed_items(comparison.columns)
+    speed = _speed_items(comparison.columns) if layout.speed else []
     build = _models_as_rows if layout.models_as_rows else _models_as_columns
     table = build(comparison, items, speed)
     used = Counter(mark for row in (*table.rows, TableRow(table.header)) for cell in row.cells for mark in cell.marks)
