@@ -15,6 +15,7 @@ from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
+from evaluation.models.names import lasting_name
 from evaluation.models.own_encoder import OwnEncoder
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
@@ -197,7 +198,7 @@ def _origin(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder, words: WordSe
             settings=None,
         )
     return ModelProvenance(
-        declared=job.model.model,
+        declared=lasting_name(job.model.model),
         name=resolved.checkpoint.name,
         revision=resolved.checkpoint.revision,
         weights_sha256=resolved.checkpoint.weights_hash,

@@ -14,7 +14,7 @@ from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job, fingerprint
 from evaluation.models.bm25 import installed_bm25
 from evaluation.models.finding import find_checkpoint
-from evaluation.models.names import is_bm25, is_builtin, is_folder_name
+from evaluation.models.names import is_bm25, is_builtin, is_folder_name, lasting_name
 from evaluation.models.proof_store import library_versions, own_code_hash
 from evaluation.records.store import RunStore
 from evaluation.system.machine import devices_here, place_name
@@ -141,7 +141,7 @@ def _conditions(config: RunConfig) -> dict[str, Any]:
 
 def _declared(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
     """Returns all that a config says about how a model runs."""
-    return {**model.model_dump(mode="json"), "device": config.runtime.device}
+    return {**model.model_dump(mode="json"), "model": lasting_name(model.model), "device": config.runtime.device}
 
 
 def _is_unchanged(config: RunConfig, model: ModelConfig, known: Mapping[str, Any]) -> bool:
