@@ -18,8 +18,8 @@ from mteb.models.model_meta import ModelMeta
 from numpy.typing import NDArray
 
 from evaluation.adapters.audit import InputAudit
-from evaluation.adapters.embedding import RankedRun
 from evaluation.adapters.mteb_tables import column, query_texts
+from evaluation.adapters.rankings import KeptSearches, RankedRun
 from evaluation.encoding.encoder import Encoded
 from evaluation.errors import EncodingError
 from evaluation.jobs import Job
@@ -40,7 +40,7 @@ class _Languages(NamedTuple):
     eval_langs: Any
 
 
-class Bm25Ranker:
+class Bm25Ranker(KeptSearches):
     """mteb's BM25 as the model of one job: indexes a corpus, then ranks it, or the candidates, for each query.
 
     It has what the adapters read of a `TaskEmbedder` and of an encoder, none of which it needs.
@@ -48,7 +48,7 @@ class Bm25Ranker:
     Attributes:
         audit, warnings, counts: As those of a `TaskEmbedder`.
         encoding_time_s, tokens_encoded: 0, because no text is encoded.
-        runs, query_texts, corpora, mteb_model_meta: As those of `MtebModel`.
+        mteb_model_meta: As that of `MtebModel`.
         form, stored: None, because there are no vectors to store.
         settings: How it ranked, with the language of each subset.
     """
@@ -57,13 +57,11 @@ class Bm25Ranker:
     stored: Final = None
 
     def __init__(self, job: Job) -> None:
+        super().__init__()
         is_reranking = job.task.type in RERANKING_TYPES
         self.audit = InputAudit(job.rules, None)
         self.counts: Counter[str] = Counter()
         self.encoding_time_s, self.tokens_encoded = 0.0, 0
-        self.runs: dict[tuple[str, str], RankedRun] = {}
-        self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
-        self.corpora: dict[tuple[str, str], Any] = {}
         self.mteb_model_meta = _meta(is_reranking=is_reranking)
         self._language = job.task.language
         self._own_warnings = [NOT_MTEBS] if is_reranking and job.task.via != "beir" else []

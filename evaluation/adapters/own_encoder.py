@@ -16,9 +16,9 @@ from mteb.similarity_functions import cos_sim, pairwise_cos_sim
 from mteb.types import PromptType
 
 from evaluation.adapters.audit import InputAudit
-from evaluation.adapters.embedding import RankedRun
 from evaluation.adapters.mteb_adapter import SIDES
 from evaluation.adapters.mteb_tables import column, query_texts
+from evaluation.adapters.rankings import KeptSearches, RankedRun
 from evaluation.encoding.encoder import Encoded
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.jobs import Job
@@ -27,7 +27,7 @@ from evaluation.models.own_encoder import OwnEncoder
 _NO_VECTORS: Final = np.zeros((0, 0), np.float32)
 
 
-class OwnEncoderModel:
+class OwnEncoderModel(KeptSearches):
     """A model with mteb's `encode` as the model of one job; notes what it is given and passes everything on.
 
     Attributes: as those of `Bm25Ranker`, but that encoding takes time.
@@ -37,13 +37,11 @@ class OwnEncoderModel:
     stored: Final = None
 
     def __init__(self, job: Job, own: OwnEncoder) -> None:
+        super().__init__()
         self._model: Any = own.model
         self.audit = InputAudit(job.rules, None)
         self.counts: Counter[str] = Counter()
         self.encoding_time_s, self.tokens_encoded = 0.0, 0
-        self.runs: dict[tuple[str, str], RankedRun] = {}
-        self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
-        self.corpora: dict[tuple[str, str], Any] = {}
         self.mteb_model_meta = _meta(job.model.label, own)
         self._search: Any = self._model if isinstance(self._model, SearchProtocol) else SearchEncoderWrapper(self)
 
