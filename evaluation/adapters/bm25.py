@@ -183,11 +183,9 @@ def rank_beir(
     """Ranks a corpus as beir holds it; BEIR's datasets are English.
 
     Args:
-        ranker: BM25.
         corpus: document id -> title and text.
         queries: query id -> text.
         split: The split, under which the ranker keeps its run.
-        top_k: Documents per query.
     """
     documents = [{"id": id_, "title": doc.get("title") or "", "text": doc["text"]} for id_, doc in corpus.items()]
     languages = _Languages([f"{_ENGLISH}-Latn"])

@@ -24,8 +24,6 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
 
     Args:
         task: With its data loaded.
-        split: The split that was scored.
-        subset: The subset that was scored.
         predictions: What mteb saved for this split and subset; None for types without predictions.
         scores: mteb's scores of this split and subset.
     """

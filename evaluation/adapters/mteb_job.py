@@ -54,7 +54,6 @@ def run_mteb_job(job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bo
     """Loads a job's task, evaluates the model on all its splits and subsets, and keeps what the scores come from.
 
     Args:
-        job: The job.
         encoder: What turns texts into vectors, or BM25 or a model with its own encode, made for this job.
         store_texts: Keeps the texts of judged queries and their best documents.
 

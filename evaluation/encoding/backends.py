@@ -115,8 +115,6 @@ def load_forward(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int)
     """Load our own forward pass.
 
     Args:
-        checkpoint: Its files.
-        settings: How it is run.
         pad_id: Token that fills rows up where the forward pass wants padding; it is masked out.
 
     Raises:

@@ -29,12 +29,6 @@ def place_among(
     """Ranks each column of a run among the repository's models with the same tasks, splits and subsets.
 
     Published copies of our own model are left out.
-
-    Args:
-        models: The comparison's columns.
-        rows: Its tasks.
-        evidence: For the intervals of our scores.
-        repository: The other scores.
     """
     ours = [model for model in models if model.view is not None]
     limited = tuple(model.label for model in ours if any(record.limit for record in model.records))

@@ -28,8 +28,6 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     """Fetch all that jobs read and write the lock.
 
     Args:
-        config: The config.
-        jobs: Those to fetch for.
         file: The config's file, beside which the lock lies.
         is_whole: Whether these are all jobs of the config; a part is not locked.
         sizes_only: Fetch nothing.
