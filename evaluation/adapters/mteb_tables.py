@@ -18,10 +18,10 @@ def query_texts(queries: Any) -> list[str]:
     return column(_combine_queries_with_instruction_text(queries), "text")
 
 
-def corpus_blocks(corpus: Any, *, join_title: bool, block: int = CORPUS_BLOCK) -> Iterator[Documents]:
+def corpus_blocks(corpus: Any, *, join_title: bool) -> Iterator[Documents]:
     """Reads a corpus dataset by columns, block by block, and yields texts with titles joined."""
-    for start in range(0, len(corpus), block):
-        columns = corpus[start : start + block]
+    for start in range(0, len(corpus), CORPUS_BLOCK):
+        columns = corpus[start : start + CORPUS_BLOCK]
         titles = columns.get("title") or [""] * len(columns["id"])
         pairs = zip(titles, columns["text"], strict=True)
         texts = [document_text(title, text, join_title=join_title) for title, text in pairs]
