@@ -15,7 +15,9 @@ def query_texts(queries: Any) -> list[str]:
 
     if len(queries) and isinstance(queries[0]["text"], list):
         return column(queries.map(_convert_conv_history_to_query), "text")
-    return column(_combine_queries_with_instruction_text(queries), "text")
+    if "instruction" in queries.column_names:
+        queries = _combine_queries_with_instruction_text(queries)
+    return column(queries, "text")
 
 
 def corpus_blocks(corpus: Any, *, join_title: bool) -> Iterator[Documents]:

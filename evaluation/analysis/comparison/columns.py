@@ -260,12 +260,14 @@ def _unknown(option: str, value: str, labels: Sequence[str]) -> str:
 def _speed(records: Sequence[JobRecord]) -> Speed:
     timings = [record.timing for record in records if record.timing is not None]
     machines = {record.provenance.hardware.name for record in records if record.provenance.hardware is not None}
+    peaks = [record.peak_memory for record in records if record.peak_memory is not None]
     return Speed(
         tokens=sum(timing.tokens for timing in timings),
         encoding_s=sum(timing.encoding_s for timing in timings),
         total_s=sum(timing.total_s for timing in timings),
         hardware=machines.pop() if len(machines) == 1 else None,
         from_cache=any(_used_the_cache(record) for record in records),
+        peak=max(peaks, key=lambda peak: (peak.bytes, not peak.at_most), default=None),
     )
 
 

@@ -15,6 +15,7 @@ from support.small_runs import write_small_run
 from evaluation import compare, load_config, run
 from evaluation.analysis.comparison.stored_rows import _skewness_of_mean
 from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
+from evaluation.analysis.number_formats import peak_memory
 from evaluation.analysis.statistics.paired_tests import Difference
 from evaluation.analysis.statistics.suite_tests import suite_difference
 from evaluation.analysis.tables.comparison_table import comparison_tables
@@ -107,3 +108,14 @@ def test_without_stored_forms_there_is_no_table(folder: Path) -> None:
     alone = compare([folder], options=ComparisonOptions(models=("bare",)))
     assert alone.stored is None
     assert len(comparison_tables(alone)) == 1
+
+
+def test_peak_memory_is_beside_the_scores_in_every_format(folder: Path, compared: Comparison) -> None:
+    speed = compared.columns[0].speed
+    assert speed is not None and speed.peak is not None and speed.peak.where == "process"
+    assert 100 * 2**20 < speed.peak.bytes < 100 * 2**30
+    told = peak_memory(speed.peak)
+    first = next(row for row in csv.DictReader(io.StringIO(comparison_csv(compared))) if row["label"] == "tiny")
+    assert (int(first["peak_bytes"]), first["peak_where"]) == (speed.peak.bytes, "process")
+    assert json.loads(comparison_json(compared))["columns"][0]["speed"]["peak"] == speed.peak.model_dump()
+    assert told in render_plain(comparison_tables(compared))
