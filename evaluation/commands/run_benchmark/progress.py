@@ -30,10 +30,11 @@ class ConsoleReporter(Reporter):
 
     Args:
         console: Where to write; a terminal gets a live bar, anything else a line every 15 seconds.
+        quiet: Show errors only.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console, self._quiet = console, quiet
         self._live = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -42,7 +43,7 @@ class ConsoleReporter(Reporter):
             TextColumn("{task.fields[status]}"),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=quiet or not console.is_terminal,
         )
         self._left = TimeLeft(0, {})
         self._job_started = self._last_line = time.monotonic()
@@ -134,7 +135,7 @@ class ConsoleReporter(Reporter):
     def _say(self, line: str, *, is_progress: bool = False) -> None:
         """Logs a line and prints it; a terminal shows progress in its live bar instead."""
         _LOG.info("%s", line)
-        if not (is_progress and self._console.is_terminal):
+        if not self._quiet and not (is_progress and self._console.is_terminal):
             self._console.print(escape(shown(line)), highlight=False, soft_wrap=True)
 
     def _progress(self) -> str:
