@@ -96,7 +96,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bo
         mteb_files={} if job.limit else _mteb_files(result, model, job),
         dataset_content=content,
         words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
-        vectors=None if isinstance(embedder, OwnEncoderModel) else embedder.stored,
+        vectors=embedder.stored,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evaluation.adapters.task_search import CORPUS_BLOCK, Documents
@@ -40,3 +40,8 @@ def documents_of(corpus: Any, needed: set[str], *, join_title: bool) -> Document
 def column(dataset: Any, name: str) -> list[Any]:
     """Returns a whole column of a datasets.Dataset as a list; its own column object reads lazily."""
     return list(dataset[name][:])
+
+
+def flat(column: Sequence[Any]) -> Sequence[Any]:
+    """Returns the values of a column one by one; mteb's older pair datasets hold all of them in one row."""
+    return column[0] if len(column) == 1 and isinstance(column[0], list) else column
