@@ -66,8 +66,6 @@ def run_job(
     """Runs one job. Whatever goes wrong becomes the record's error, never an exception.
 
     Args:
-        job: What to run.
-        fingerprint: The job's fingerprint.
         load: Returns the job's model.
         store_texts: Keeps the texts of judged queries and their best documents.
         known: Key -> main score of jobs that ran before.

@@ -29,8 +29,6 @@ class LiveManifest:
     """Keeps run.json: the resolved config, versions, hardware, and the state and cost of every job.
 
     Args:
-        config: The run's config.
-        store: The run's folder.
         jobs: The jobs of this start with their fingerprints.
         before: run.json after the last start, if there was one.
         is_shared: Other parts of the run may write at the same time: what they have noted is read anew each time.
