@@ -101,7 +101,6 @@ def run_beir_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
     """Loads a BEIR dataset, searches it, and scores the ranking with beir.
 
     Args:
-        job: The job.
         encoder: What turns texts into vectors, or BM25 made for this job.
         store_texts: Keeps the texts of judged queries and their best documents.
 

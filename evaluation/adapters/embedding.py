@@ -27,8 +27,6 @@ class TaskEmbedder:
     """Encodes the texts of one task as its protocol says, and notes what belongs beside the score.
 
     Args:
-        encoder: The loaded model.
-        rules: The protocol's rules for the task.
         form: The form that documents are stored in; None: as the model gives them.
     """
 

@@ -60,11 +60,7 @@ class CorpusSearcher(Protocol):
 
 
 class TaskSearch:
-    """Ranks the documents of one task, as vectors or in the form in which they are stored.
-
-    Args:
-        embedder: Encodes the task's texts.
-    """
+    """Ranks the documents of one task, as vectors or in the form in which they are stored."""
 
     def __init__(self, embedder: TaskEmbedder) -> None:
         self._embedder = embedder

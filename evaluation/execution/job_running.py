@@ -17,6 +17,7 @@ from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
+from evaluation.models.names import lasting_name
 from evaluation.models.own_encoder import OwnEncoder
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
@@ -65,8 +66,6 @@ def run_job(
     """Runs one job. Whatever goes wrong becomes the record's error, never an exception.
 
     Args:
-        job: What to run.
-        fingerprint: The job's fingerprint.
         load: Returns the job's model.
         store_texts: Keeps the texts of judged queries and their best documents.
         known: Key -> main score of jobs that ran before.
@@ -210,7 +209,7 @@ def _origin(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder, words: WordSe
             settings=None,
         )
     return ModelProvenance(
-        declared=job.model.model,
+        declared=lasting_name(job.model.model),
         name=resolved.checkpoint.name,
         revision=resolved.checkpoint.revision,
         weights_sha256=resolved.checkpoint.weights_hash,

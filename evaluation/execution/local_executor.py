@@ -27,7 +27,6 @@ class LocalExecutor:
     """Holds at most one loaded model; rows that share weights and settings share it.
 
     Args:
-        config: The run's config.
         on_progress: Called after each batch.
         on_start: Called before each job of `run`.
         proven: Label -> model, for models that were resolved and proved on another machine.

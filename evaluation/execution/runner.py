@@ -43,7 +43,6 @@ class Executor(Protocol):
         """Yields each job with its outcome, as they end.
 
         Args:
-            jobs: The jobs to run.
             costs: (label, task) -> expected tokens, for jobs where that is known.
         """
 

@@ -88,9 +88,6 @@ class RunStore:
         """Reads the record of a job; None where the job never ended.
 
         Args:
-            label: The model's label.
-            task: The task's name.
-            fingerprint: The job's fingerprint.
             complete: Checks the content of the files beside the record too; else their presence alone.
 
         Raises:

@@ -82,7 +82,6 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
     """The models of a run.
 
     Args:
-        view: The run.
         keys: (label, task) of the jobs that count; None: all.
     """
     config = view.manifest.config
@@ -147,12 +146,7 @@ def position_of(models: Sequence[ScoredModel], baseline: str | None) -> int | No
 
 
 def column(model: ScoredModel, tasks: Collection[str]) -> Column:
-    """What a comparison says of a model beside its scores.
-
-    Args:
-        model: The model.
-        tasks: The compared tasks.
-    """
+    """What a comparison says of a model beside its scores."""
     compared = [task for name, task in model.tasks.items() if name in tasks and task.score is not None]
     records = [record for task in compared for record in task.records]
     origin = records[0].provenance.model if records else None

@@ -27,7 +27,6 @@ def compare_stored(
     """Returns the stored forms of a comparison; None where no model has any.
 
     Args:
-        models: The columns.
         tasks: The compared tasks, whose rows `evidence` was asked for.
         evidence: Their samples.
         margin: The loss that matters, in points.

@@ -52,11 +52,7 @@ class Sizes:
 
 
 def sizes(comparison: Comparison) -> Sizes | None:
-    """Returns the scores by size; None where nothing is stored in a smaller form and no words are ranked.
-
-    Args:
-        comparison: The compared rows.
-    """
+    """Returns the scores by size; None where nothing is stored in a smaller form and no words are ranked."""
     found = [
         scored
         for row in comparison.rows

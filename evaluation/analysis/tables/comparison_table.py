@@ -39,7 +39,7 @@ class Layout:
         models_as_rows: A row per model and a column per task, instead of the reverse.
         summary: Only the summaries, without single tasks.
         intervals: Show confidence intervals; None: if there are few columns.
-        speed: Show tokens per second and hours below the scores.
+        speed: Show tokens per second, hours and peak memory below the scores.
         caption: LaTeX source for the caption of the table of scores; None: its title.
         label: Key of that table for references in LaTeX.
     """

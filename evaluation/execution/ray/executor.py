@@ -41,10 +41,6 @@ _FAIR_PARTS = 2
 class RayExecutor:
     """The workers of a cluster, each of which holds one model.
 
-    Args:
-        config: The run's config.
-        reporter: Where progress is shown.
-
     Raises:
         UsageError: There is no cluster at `runtime.ray.address`.
     """

@@ -113,9 +113,6 @@ class _WorkQueue:
 class WorkerPool:
     """The workers of a run and their work. Ray must be initialised.
 
-    Args:
-        config: The run's config.
-
     Attributes:
         models: The models as all workers run them; the first worker that starts decides.
         notices: Sentences for the user, oldest first.

@@ -44,11 +44,8 @@ class SpreadEncoder:
     """Encodes and searches on the workers of a pool.
 
     Args:
-        pool: The workers.
-        label: Label of the model.
         resolved: The model as all workers run it.
         name: What the work belongs to, for display.
-        urgency: Urgency of the work.
 
     Attributes:
         checkpoint, settings, tokens_encoded, encoding_time_s: As in `Encoder`.
