@@ -30,7 +30,7 @@ import torch
 from encode import read_texts
 from measuring import last_line
 
-from evaluation.adapters.embedding import CORPUS_BLOCK
+from evaluation.adapters.task_search import CORPUS_BLOCK
 from evaluation.encoding.cache import EmbeddingCache
 from evaluation.encoding.encoder import N_BEHIND, Encoder
 from evaluation.encoding.packed_bert import PackedBert

@@ -34,7 +34,7 @@ import ray
 from measuring import last_line
 from ray.cluster_utils import Cluster
 
-from evaluation.adapters.embedding import CORPUS_BLOCK, Documents
+from evaluation.adapters.task_search import CORPUS_BLOCK, Documents
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig, Runtime
 from evaluation.config.task_config import MtebTask

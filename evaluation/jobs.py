@@ -53,7 +53,6 @@ def fingerprint(job: Job, model_identity: Mapping[str, Any], versions: Mapping[s
     """Hashes everything that can move a number of a job, to 64 hex digits.
 
     Args:
-        job: The job.
         model_identity: Content hashes of weights and tokenizer, resolved pooling, maximum length, dtype and backend.
         versions: Versions of the libraries that compute the metrics.
     """
@@ -78,7 +77,6 @@ def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
     """Returns all jobs of a config, model by model.
 
     Args:
-        config: The checked config.
         only: Globs; keep tasks whose name matches one of them.
         models: Labels; keep these models.
 

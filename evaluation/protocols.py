@@ -183,7 +183,6 @@ def task_rules(config: RunConfig, protocol: ModelProtocol, task: TaskTraits) -> 
     Args:
         config: Holds the user's own protocols.
         protocol: The model's; its name is known to exist, which reading the config checked.
-        task: The task.
 
     Example:
         >>> task_rules(config, ModelProtocol("e5"), TaskTraits("SciFact", "Retrieval")).passage_prefix

@@ -21,7 +21,6 @@ class InputAudit:
     """Collects what the encoding calls of a job were given.
 
     Args:
-        rules: The protocol's rules for the task.
         vectors: How texts become vectors, which is recorded as it is; None where they become none.
     """
 
@@ -35,9 +34,7 @@ class InputAudit:
         """Adds one call of the encoder.
 
         Args:
-            side: The side of the task that the texts belong to.
             texts: The dataset's texts, without prefix.
-            encoded: What the encoder reports of the call.
 
         Raises:
             AuditError: A string at the tokenizer is not the prefix followed by a dataset text.

@@ -13,10 +13,12 @@ from beir.retrieval.search.base import BaseSearch
 
 from evaluation.adapters.bm25 import Bm25Ranker, rank_beir
 from evaluation.adapters.data_checks import check_judgements
-from evaluation.adapters.embedding import RankedRun, TaskEmbedder, document_blocks
+from evaluation.adapters.embedding import TaskEmbedder
 from evaluation.adapters.job_result import JobResult
 from evaluation.adapters.ranking_tables import per_query_table, qrels_table, run_table, shown_documents, texts_table
+from evaluation.adapters.rankings import RankedRun
 from evaluation.adapters.stored_vectors import within_candidates
+from evaluation.adapters.task_search import TaskSearch, document_blocks
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.jobs import Job
 from evaluation.protocols import document_text
@@ -53,7 +55,7 @@ class BeirSearch(BaseSearch):  # type: ignore[misc]  # beir ships no types
         texts = [document_text(doc.get("title"), doc["text"], join_title=join) for doc in corpus.values()]
         vectors = self._embedder.embed(list(queries.values()), "query")
         blocks = document_blocks(list(corpus), texts)
-        self.run = self._embedder.search(list(queries), vectors, blocks, top_k)
+        self.run = TaskSearch(self._embedder).search(list(queries), vectors, blocks, top_k)
         return self.run.as_results()
 
     def encode(self, *args: Any, **kwargs: Any) -> None:
@@ -99,7 +101,6 @@ def run_beir_job(job: Job, encoder: TextEncoder | Bm25Ranker, *, store_texts: bo
     """Loads a BEIR dataset, searches it, and scores the ranking with beir.
 
     Args:
-        job: The job.
         encoder: What turns texts into vectors, or BM25 made for this job.
         store_texts: Keeps the texts of judged queries and their best documents.
 

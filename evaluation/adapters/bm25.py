@@ -6,7 +6,6 @@ scores every candidate.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,12 +14,10 @@ import numpy as np
 from datasets import Dataset
 from mteb.models.model_implementations.bm25 import BM25Search
 from mteb.models.model_meta import ModelMeta
-from numpy.typing import NDArray
 
-from evaluation.adapters.audit import InputAudit
-from evaluation.adapters.embedding import RankedRun
 from evaluation.adapters.mteb_tables import column, query_texts
-from evaluation.encoding.encoder import Encoded
+from evaluation.adapters.rankings import RankedRun
+from evaluation.adapters.self_contained import SelfContainedModel
 from evaluation.errors import EncodingError
 from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME
@@ -31,7 +28,6 @@ NOT_MTEBS: Final = (
     "not mteb's score: BM25 ranks every candidate here, mteb only those among its best 1,000 of all documents."
 )
 _ENGLISH: Final = "eng"
-_NO_VECTORS: Final = np.zeros((0, 0), np.float32)
 
 
 class _Languages(NamedTuple):
@@ -40,31 +36,16 @@ class _Languages(NamedTuple):
     eval_langs: Any
 
 
-class Bm25Ranker:
+class Bm25Ranker(SelfContainedModel):
     """mteb's BM25 as the model of one job: indexes a corpus, then ranks it, or the candidates, for each query.
 
-    It has what the adapters read of a `TaskEmbedder` and of an encoder, none of which it needs.
-
     Attributes:
-        audit, warnings, counts: As those of a `TaskEmbedder`.
-        encoding_time_s, tokens_encoded: 0, because no text is encoded.
-        runs, query_texts, corpora, mteb_model_meta: As those of `MtebModel`.
-        form, stored: None, because there are no vectors to store.
         settings: How it ranked, with the language of each subset.
     """
 
-    form: Final = None
-    stored: Final = None
-
     def __init__(self, job: Job) -> None:
         is_reranking = job.task.type in RERANKING_TYPES
-        self.audit = InputAudit(job.rules, None)
-        self.counts: Counter[str] = Counter()
-        self.encoding_time_s, self.tokens_encoded = 0.0, 0
-        self.runs: dict[tuple[str, str], RankedRun] = {}
-        self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
-        self.corpora: dict[tuple[str, str], Any] = {}
-        self.mteb_model_meta = _meta(is_reranking=is_reranking)
+        super().__init__(job, _meta(is_reranking=is_reranking))
         self._language = job.task.language
         self._own_warnings = [NOT_MTEBS] if is_reranking and job.task.via != "beir" else []
         self._search = BM25Search()
@@ -101,7 +82,7 @@ class Bm25Ranker:
         )
         texts = ["\n".join([document.get("title", ""), document["text"]]) for document in corpus]
         words = np.bincount(retriever.scores["indices"], minlength=len(texts))
-        self._note("passage", texts, words)
+        self.note("passage", texts, dict(zip(texts, words.tolist(), strict=True)))
 
     def search(
         self,
@@ -119,7 +100,7 @@ class Bm25Ranker:
         ids, texts = column(queries, "id"), query_texts(queries)
         self.query_texts[hf_split, hf_subset] = dict(zip(ids, texts, strict=True))
         words = self._words(texts)
-        self._note("query", texts, np.array([len(set(found)) for found in words], np.int64))
+        self.note("query", texts, {text: len(set(found)) for text, found in zip(texts, words, strict=True)})
         if top_ranked is None:
             found = self._search.search(
                 Dataset.from_dict({"id": ids, "text": texts}),
@@ -162,22 +143,6 @@ class Bm25Ranker:
                 found[query] = {document: float(scores[position[document]]) for document in wanted}
         return found
 
-    def _note(self, side: Any, texts: Sequence[str], words: NDArray[np.int64]) -> None:
-        """Tells the audit what was matched: the texts, and the number of distinct words of each distinct text."""
-        lengths = dict(zip(texts, words.tolist(), strict=True))
-        distinct = list(lengths)
-        self.audit.add(
-            side,
-            texts,
-            Encoded(
-                vectors=_NO_VECTORS,
-                token_lengths=np.array(list(lengths.values()), np.int64),
-                n_truncated=0,
-                examples=tuple(distinct[:2]),
-                n_characters=sum(map(len, distinct)),
-            ),
-        )
-
 
 def rank_beir(
     ranker: Bm25Ranker, corpus: Mapping[str, Mapping[str, str]], queries: Mapping[str, str], split: str, top_k: int
@@ -185,11 +150,9 @@ def rank_beir(
     """Ranks a corpus as beir holds it; BEIR's datasets are English.
 
     Args:
-        ranker: BM25.
         corpus: document id -> title and text.
         queries: query id -> text.
         split: The split, under which the ranker keeps its run.
-        top_k: Documents per query.
     """
     documents = [{"id": id_, "title": doc.get("title") or "", "text": doc["text"]} for id_, doc in corpus.items()]
     languages = _Languages([f"{_ENGLISH}-Latn"])

@@ -13,6 +13,7 @@ from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 
+from evaluation.adapters.mteb_tables import flat
 from evaluation.errors import DataError
 from evaluation.jobs import Job
 from evaluation.tasks.columns import subset_parts
@@ -79,7 +80,7 @@ def _check_table(task: Any, parts: Any, split: str, where: str) -> Counter[str]:
             _check_order(rows[task.label_column_name][:], where, "the values")
             _check_training(task, parts, where)
         case "AbsTaskPairClassification":
-            _check_classes(_flat(rows[task.label_column_name][:]), where, "pair", "average precision")
+            _check_classes(flat(rows[task.label_column_name][:]), where, "pair", "average precision")
         case "AbsTaskClassification":
             learnt = rows if task.is_cross_validation else _check_training(task, parts, where)
             labels = learnt[task.label_column_name][:]
@@ -152,8 +153,3 @@ def _check_clusters(task: Any, rows: Any, where: str) -> Counter[str]:
         raise DataError([f"{where}: all texts have the same label, so that every model would score 1."])
     alone = sum(len(set(group)) == len(group) for group in groups)
     return Counter({f"{what} with a single label": single, f"{what} where no two texts share a label": alone})
-
-
-def _flat(labels: Sequence[Any]) -> Sequence[Any]:
-    """Returns the labels one by one; mteb's older pair datasets hold whole columns in one row."""
-    return labels[0] if len(labels) == 1 and isinstance(labels[0], list) else labels

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from mteb.abstasks.abstask import AbsTask, _multilabel_subsampling
 
+from evaluation.adapters.mteb_tables import flat
 from evaluation.adapters.ranking_tables import split_columns
 from evaluation.records.parquet_tables import SENTENCE_HASHES
 from evaluation.tasks.columns import subset_parts
@@ -24,8 +25,6 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
 
     Args:
         task: With its data loaded.
-        split: The split that was scored.
-        subset: The subset that was scored.
         predictions: What mteb saved for this split and subset; None for types without predictions.
         scores: mteb's scores of this split and subset.
     """
@@ -39,7 +38,7 @@ def example_table(task: AbsTask, split: str, subset: str, predictions: Any, scor
             columns = {"gold": [float(score) for score in data["score"][:]], **_pair_scores(predictions)}
             columns |= _sentence_hashes(data, task.column_names)  # type: ignore[attr-defined]
         case "AbsTaskPairClassification":
-            gold = _flat(data[task.label_column_name][:])  # type: ignore[attr-defined]
+            gold = flat(data[task.label_column_name][:])  # type: ignore[attr-defined]
             columns = {"gold": [int(label) for label in gold], **_pair_scores(predictions)}
             columns |= _sentence_hashes(data, (task.input1_column_name, task.input2_column_name))  # type: ignore[attr-defined]
         case "AbsTaskClustering":
@@ -60,17 +59,12 @@ def _pair_scores(predictions: Mapping[str, Sequence[float] | None]) -> dict[str,
     return {name: list(values) for name, values in predictions.items() if values is not None}
 
 
-def _flat(column: Sequence[Any]) -> Sequence[Any]:
-    """Returns the values of a column; older pair tasks hold all of them in one row."""
-    return column[0] if len(column) == 1 and isinstance(column[0], list) else column
-
-
 def _sentence_hashes(data: Any, names: Sequence[str]) -> dict[str, list[int]]:
     """Returns a hash of each pair's sentences, by which pairs that share a sentence are known."""
     return {
         column: [
             int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest(), signed=True)
-            for text in _flat(data[name][:])
+            for text in flat(data[name][:])
         ]
         for column, name in zip(SENTENCE_HASHES, names, strict=True)
     }

@@ -61,12 +61,6 @@ def experiment_kwargs(checkpoint: Checkpoint, declared: ModelConfig, protocol: s
     return {"protocol": protocol, **departures}
 
 
-def training_datasets(name: str) -> set[str] | None:
-    """Returns the mteb tasks whose training data the model has seen; None where that is unknown."""
-    known = _known(name).training_datasets
-    return None if known is None else set(known)
-
-
 def _known(name: str) -> ModelMeta:
     registered = original_name(name)
     if registered.startswith("intfloat/e5-") and registered.endswith("-unsupervised"):

@@ -12,9 +12,11 @@ from mteb.similarity_functions import cos_sim, dot_score, pairwise_cos_sim, pair
 from mteb.types import PromptType
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import RankedRun, TaskEmbedder
+from evaluation.adapters.embedding import TaskEmbedder
 from evaluation.adapters.mteb_tables import column, corpus_blocks, documents_of, query_texts
+from evaluation.adapters.rankings import KeptSearches
 from evaluation.adapters.stored_texts import StoredTexts
+from evaluation.adapters.task_search import TaskSearch
 from evaluation.protocols import Side
 from evaluation.stored_forms.fitting import plain_size
 from evaluation.tasks.types import TRAINED_TYPES
@@ -27,26 +29,21 @@ SIDES: dict[PromptType | None, Side] = {
 """mteb's prompt type -> the side of the task."""
 
 
-class MtebModel:
+class MtebModel(KeptSearches):
     """The model that an mteb task calls. One object serves one job and keeps the rankings of its searches.
 
     Attributes:
         mteb_model_meta: The model's metadata, with the protocol in experiment_kwargs.
-        runs: (split, subset) -> ranking of its search.
-        query_texts: (split, subset) -> query id -> text.
-        corpora: (split, subset) -> the dataset searched.
         form: The form that vectors are stored in; None: as the model gives them.
         stored: Gives texts their stored form, in tasks without a corpus; None where vectors stay as they are.
     """
 
     def __init__(self, embedder: TaskEmbedder, meta: ModelMeta, task_type: str) -> None:
-        self._embedder = embedder
+        super().__init__()
+        self._embedder, self._search = embedder, TaskSearch(embedder)
         self.form = embedder.form
         self.stored = None if embedder.form is None else StoredTexts(embedder.form, task_type, embedder)
         self.mteb_model_meta = meta
-        self.runs: dict[tuple[str, str], RankedRun] = {}
-        self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
-        self.corpora: dict[tuple[str, str], Any] = {}
 
     def encode(
         self,
@@ -104,11 +101,11 @@ class MtebModel:
         join_title = self._embedder.rules.join_title
         if top_ranked is None:
             blocks = corpus_blocks(self.corpora[key], join_title=join_title)
-            run = self._embedder.search(ids, vectors, blocks, top_k)
+            run = self._search.search(ids, vectors, blocks, top_k)
         else:
             needed = {document for query in ids for document in top_ranked.get(query, ())}
             documents = documents_of(self.corpora[key], needed, join_title=join_title)
-            run = self._embedder.rerank(ids, vectors, documents, top_ranked)
+            run = self._search.rerank(ids, vectors, documents, top_ranked)
         self.runs[key] = run
         self.query_texts[key] = dict(zip(ids, texts, strict=True))
         return run.as_results()

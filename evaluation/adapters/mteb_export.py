@@ -42,7 +42,6 @@ def export_for_mteb(run: Path, output: Path, *, experiment: bool) -> Exported:
     """Lays a run's results out as embeddings-benchmark/results has them: results/<org>__<model>/<commit>/<Task>.json.
 
     Args:
-        run: The run's folder.
         output: Root of the laid-out folder; a checkout of that repository will do.
         experiment: Also export protocols other than mteb's, below experiments/.
 

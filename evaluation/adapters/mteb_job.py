@@ -54,7 +54,6 @@ def run_mteb_job(job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bo
     """Loads a job's task, evaluates the model on all its splits and subsets, and keeps what the scores come from.
 
     Args:
-        job: The job.
         encoder: What turns texts into vectors, or BM25 or a model with its own encode, made for this job.
         store_texts: Keeps the texts of judged queries and their best documents.
 
@@ -97,7 +96,7 @@ def run_mteb_job(job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bo
         mteb_files={} if job.limit else _mteb_files(result, model, job),
         dataset_content=content,
         words=encoder.settings if isinstance(encoder, Bm25Ranker) else None,
-        vectors=None if isinstance(embedder, OwnEncoderModel) else embedder.stored,
+        vectors=embedder.stored,
     )
 
 

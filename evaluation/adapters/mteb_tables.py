@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from evaluation.adapters.embedding import CORPUS_BLOCK, Documents
+from evaluation.adapters.task_search import CORPUS_BLOCK, Documents
 from evaluation.protocols import document_text
 
 
@@ -15,13 +15,15 @@ def query_texts(queries: Any) -> list[str]:
 
     if len(queries) and isinstance(queries[0]["text"], list):
         return column(queries.map(_convert_conv_history_to_query), "text")
-    return column(_combine_queries_with_instruction_text(queries), "text")
+    if "instruction" in queries.column_names:
+        queries = _combine_queries_with_instruction_text(queries)
+    return column(queries, "text")
 
 
-def corpus_blocks(corpus: Any, *, join_title: bool, block: int = CORPUS_BLOCK) -> Iterator[Documents]:
+def corpus_blocks(corpus: Any, *, join_title: bool) -> Iterator[Documents]:
     """Reads a corpus dataset by columns, block by block, and yields texts with titles joined."""
-    for start in range(0, len(corpus), block):
-        columns = corpus[start : start + block]
+    for start in range(0, len(corpus), CORPUS_BLOCK):
+        columns = corpus[start : start + CORPUS_BLOCK]
         titles = columns.get("title") or [""] * len(columns["id"])
         pairs = zip(titles, columns["text"], strict=True)
         texts = [document_text(title, text, join_title=join_title) for title, text in pairs]
@@ -38,3 +40,8 @@ def documents_of(corpus: Any, needed: set[str], *, join_title: bool) -> Document
 def column(dataset: Any, name: str) -> list[Any]:
     """Returns a whole column of a datasets.Dataset as a list; its own column object reads lazily."""
     return list(dataset[name][:])
+
+
+def flat(column: Sequence[Any]) -> Sequence[Any]:
+    """Returns the values of a column one by one; mteb's older pair datasets hold all of them in one row."""
+    return column[0] if len(column) == 1 and isinstance(column[0], list) else column

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
 import torch
 from mteb.models import SearchEncoderWrapper
 from mteb.models.model_meta import ModelMeta
@@ -15,42 +13,22 @@ from mteb.models.models_protocols import SearchProtocol
 from mteb.similarity_functions import cos_sim, pairwise_cos_sim
 from mteb.types import PromptType
 
-from evaluation.adapters.audit import InputAudit
-from evaluation.adapters.embedding import RankedRun
 from evaluation.adapters.mteb_adapter import SIDES
 from evaluation.adapters.mteb_tables import column, query_texts
-from evaluation.encoding.encoder import Encoded
+from evaluation.adapters.rankings import RankedRun
+from evaluation.adapters.self_contained import SelfContainedModel
 from evaluation.encoding.vector_checks import check_vectors
 from evaluation.jobs import Job
 from evaluation.models.own_encoder import OwnEncoder
 
-_NO_VECTORS: Final = np.zeros((0, 0), np.float32)
 
-
-class OwnEncoderModel:
-    """A model with mteb's `encode` as the model of one job; notes what it is given and passes everything on.
-
-    Attributes: as those of `Bm25Ranker`, but that encoding takes time.
-    """
-
-    form: Final = None
-    stored: Final = None
+class OwnEncoderModel(SelfContainedModel):
+    """A model with mteb's `encode` as the model of one job; notes what it is given and passes everything on."""
 
     def __init__(self, job: Job, own: OwnEncoder) -> None:
+        super().__init__(job, _meta(job.model.label, own))
         self._model: Any = own.model
-        self.audit = InputAudit(job.rules, None)
-        self.counts: Counter[str] = Counter()
-        self.encoding_time_s, self.tokens_encoded = 0.0, 0
-        self.runs: dict[tuple[str, str], RankedRun] = {}
-        self.query_texts: dict[tuple[str, str], dict[str, str]] = {}
-        self.corpora: dict[tuple[str, str], Any] = {}
-        self.mteb_model_meta = _meta(job.model.label, own)
         self._search: Any = self._model if isinstance(self._model, SearchProtocol) else SearchEncoderWrapper(self)
-
-    @property
-    def warnings(self) -> list[str]:
-        """The audit's warnings."""
-        return self.audit.warnings
 
     def encode(self, inputs: Any, *, prompt_type: PromptType | None = None, **given: Any) -> Any:
         """Returns what the model's own `encode` returns; notes the texts, and refuses vectors that are not finite."""
@@ -58,12 +36,9 @@ class OwnEncoderModel:
         vectors = self._model.encode(inputs, prompt_type=prompt_type, **given)
         self.encoding_time_s += time.perf_counter() - started
         texts = column(inputs.dataset, "text")
-        distinct = list(dict.fromkeys(texts))
         noted = torch.as_tensor(vectors).detach().to("cpu", torch.float32).numpy()
         self.counts["texts whose vector is zero"] += check_vectors(noted, texts, allow_zero=True)
-        words = np.array([len(text.split()) for text in distinct], np.int64)
-        encoded = Encoded(_NO_VECTORS, words, 0, tuple(distinct[:2]), sum(map(len, distinct)))
-        self.audit.add(SIDES[prompt_type], texts, encoded)
+        self.note(SIDES[prompt_type], texts, {text: len(text.split()) for text in dict.fromkeys(texts)})
         return vectors
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from mteb._evaluators import retrieval_metrics
 
-from evaluation.adapters.embedding import RankedRun
+from evaluation.adapters.rankings import RankedRun
 
 RUN_DEPTH, TEXTS_DEPTH = 100, 10
 

@@ -24,11 +24,6 @@ class StoredTexts:
     With a training split, the form is fitted on the texts that mteb encodes first, which are of that split. For pairs
     it is fitted on all columns together, so mteb evaluates twice: first as usual, then, after `replay`, with the same
     vectors in their stored form. Each collection of texts to cluster has a form of its own.
-
-    Args:
-        form: The form.
-        task_type: mteb's type of the task.
-        embedder: Encodes the texts.
     """
 
     def __init__(self, form: StoredForm, task_type: str, embedder: TaskEmbedder) -> None:

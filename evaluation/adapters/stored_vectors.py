@@ -20,11 +20,7 @@ Positions = NDArray[np.int64]
 
 
 class SpilledVectors:
-    """The vectors of a corpus in a temporary file, so that they can be read several times.
-
-    Args:
-        file: Where they go.
-    """
+    """The vectors of a corpus in a temporary file, so that they can be read several times."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._shape = file, (0, 0)
@@ -62,7 +58,6 @@ class StoredSide:
     """The documents of a job in a form that was fitted on them.
 
     Args:
-        form: The form.
         vectors: (N, D) float32, as the protocol hands them to the metric.
         ids: N ids.
         unit_length: Whether the protocol normalises.

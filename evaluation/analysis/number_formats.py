@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from evaluation.records.job_record import PeakMemory
+
 MISSING = "-"
 
 
@@ -54,3 +56,15 @@ def p_equation(p: float) -> str:
     """
     told = p_value(p)
     return f"p {told}" if told.startswith("<") else f"p = {told}"
+
+
+def peak_memory(peak: PeakMemory) -> str:
+    """Whole MiB, and where they were if that is not the process.
+
+    >>> peak_memory(PeakMemory(where="process", bytes=1300 * 2**20, at_most=True))
+    'at most 1,300 MiB'
+    >>> peak_memory(PeakMemory(where="gpu", bytes=5 * 2**20))
+    '5 MiB (GPU)'
+    """
+    told = f"{peak.bytes / 2**20:,.0f} MiB" + (" (GPU)" if peak.where == "gpu" else "")
+    return f"at most {told}" if peak.at_most else told

@@ -26,8 +26,6 @@ class RunView:
     """A stored run.
 
     Args:
-        store: The run.
-        manifest: Its run.json.
         records: Record by label and task; jobs that never ended have none.
 
     Attributes:
@@ -67,7 +65,6 @@ class RunView:
         """The scores of a model, in the run's order, parts of aggregates together.
 
         Args:
-            label: The model's label.
             keys: (label, task) of the jobs that count; None: all.
         """
         wanted = None if keys is None else set(keys)
@@ -127,7 +124,6 @@ def read_run_view(folder: Path, *, complete: bool = False, skip_damaged: bool = 
     """Reads a run: run.json and every record; samples are read when they are asked for.
 
     Args:
-        folder: The run's folder.
         complete: Checks the content of all stored files now; else their presence alone.
         skip_damaged: Leaves out jobs whose files can't be used.
 

@@ -104,6 +104,12 @@ def compare_results(
     cite: Annotated[
         bool, typer.Option("--cite", help="Print one line per model that says how to cite its scores, and no table.")
     ] = False,
+    caption: Annotated[
+        str | None, typer.Option(metavar="LATEX", help="Caption of the LaTeX table, inserted as it is.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="KEY", help=r"Key of the LaTeX table for \ref, such as tab:scores.")
+    ] = None,
     version: Version = False,
 ) -> None:
     """Compare the models of stored runs: scores, differences to a baseline, and their significance.
@@ -114,6 +120,8 @@ def compare_results(
         raise UsageError("name a run folder, such as results/quickstart, or add --published.")
     if cite and (format_ is not Format.TERMINAL or baseline is not None):
         raise UsageError("--cite prints plain lines without differences: leave out --format and --baseline.")
+    if format_ is not Format.LATEX and (caption is not None or label is not None):
+        raise UsageError("--caption and --label belong to a LaTeX table: add --format latex.")
     from evaluation.analysis.comparison.compare import ComparisonOptions, compare
     from evaluation.analysis.tables.comparison_table import Layout
 
@@ -131,7 +139,9 @@ def compare_results(
 
         _write_text(citations(comparison), output)
         return
-    _write(comparison, Layout(models_as_rows=transpose, summary=summary, intervals=intervals), format_, output)
+    speed = format_ is not Format.LATEX
+    layout = Layout(transpose, summary, intervals, speed=speed, caption=caption, label=label)
+    _write(comparison, layout, format_, output)
 
 
 def _write(comparison: Comparison, layout: Layout, format_: Format, output: Path | None) -> None:
@@ -172,7 +182,7 @@ def _rendered(comparison: Comparison, layout: Layout, format_: Format) -> str:
         case Format.MARKDOWN:
             return render_markdown(comparison_tables(comparison, layout))
         case Format.LATEX:
-            return render_latex(comparison_tables(comparison, layout))
+            return render_latex(comparison_tables(comparison, layout), caption=layout.caption, label=layout.label)
         case Format.TERMINAL:
             return render_plain(comparison_tables(comparison, layout))
 

@@ -152,10 +152,11 @@ class ModelConfig(Declared):
     def rows(self) -> list[ModelConfig]:
         """Returns the row of the model's own vectors and one per smaller form (e5-small@int8); grid repeats both."""
         if self.grid is not None:
-            settings = self.grid.combinations()
-            labels = [check_label(combined_label(self.label, values)) for values in settings]
-            combined = zip(labels, settings, strict=True)
-            rows = [self.model_copy(update={"label": label, "grid": None, **values}) for label, values in combined]
+            rows = []
+            for values in self.grid.combinations():
+                label = check_label(combined_label(self.label, values))
+                series = None if self.series is None else combined_label(self.series, values)  # one row per step
+                rows.append(self.model_copy(update={"label": label, "series": series, "grid": None, **values}))
             return [stored for row in rows for stored in row.rows()]
         if self.stored is None or self.form is not None:
             return [self]

@@ -99,10 +99,10 @@ class LibraryModel:
             return self._reference.embed([tokens.texts[row] for row in rows.tolist()], tokens.role)
 
 
-def reference_settings(settings: EncoderSettings, dtype: torch.dtype | None = None) -> ReferenceSettings:
-    """How the library loads a model that is to be run in a certain way, in another precision if one is given."""
+def reference_settings(settings: EncoderSettings) -> ReferenceSettings:
+    """How the library loads a model that is to be run in a certain way."""
     return ReferenceSettings(
-        dtype=dtype or settings.torch_dtype,
+        dtype=settings.torch_dtype,
         device=settings.device,
         pooling=settings.pooling if settings.pooling in {"mean", "cls", "last"} else None,
         max_length=settings.max_length,
@@ -115,8 +115,6 @@ def load_forward(checkpoint: Checkpoint, settings: EncoderSettings, pad_id: int)
     """Load our own forward pass.
 
     Args:
-        checkpoint: Its files.
-        settings: How it is run.
         pad_id: Token that fills rows up where the forward pass wants padding; it is masked out.
 
     Raises:

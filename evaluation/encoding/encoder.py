@@ -98,7 +98,6 @@ class Encoder:
     """A loaded model.
 
     Args:
-        checkpoint: The model's files.
         settings: How it is run, with nothing left to resolve.
         cache: Where vectors are looked up first; None encodes everything.
         n_behind: Shards that may be on their way to the disk while the model computes the next. None: on an accelerator
@@ -134,7 +133,6 @@ class Encoder:
         """Encode texts, each with the prefix in front.
 
         Args:
-            texts: N texts.
             prefix: Put before every text, unchanged and without a separator.
             route: The side that the texts are on, for models that take queries and documents different ways.
 

@@ -60,7 +60,7 @@ class EndpointEncoder:
         store: Keeps finished batches; None keeps none.
 
     Attributes:
-        tokens_encoded, encoding_time_s, n_out_of_memory, on_progress: As in `Encoder`.
+        tokens_encoded, encoding_time_s, on_progress: As in `Encoder`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class EndpointEncoder:
         self._probe_vectors: NDArray[np.float32] | None = None
         self._notices: tuple[str, ...] = ()
         self._n_lost, self._proved_at, self._proving = 0, 0.0, threading.Lock()
-        self.tokens_encoded = self.n_out_of_memory = 0
+        self.tokens_encoded = 0
         self.encoding_time_s = 0.0
         self.on_progress: Callable[[Progress], None] | None = None
 

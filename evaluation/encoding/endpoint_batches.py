@@ -33,7 +33,6 @@ class BatchSender:
 
     Args:
         client: Sends single requests.
-        endpoint: How texts are sent.
         model: The model's name on the server.
     """
 

@@ -16,7 +16,6 @@ def doubling_notice(sender: BatchSender, prefix: str) -> str | None:
     """Returns a sentence if the server seems to add a prefix itself; None if it does not.
 
     Args:
-        sender: Sends to the server.
         prefix: The protocol's, which is put before texts.
     """
     url = sender.client.url

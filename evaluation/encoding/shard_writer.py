@@ -13,7 +13,6 @@ class ShardWriter:
     """Writes shards in the order in which they come.
 
     Args:
-        cache: Where they are stored.
         n_waiting: Shards that may not be on the disk yet when `put` returns, which a killed process loses; 0 writes in
             the calling thread.
     """

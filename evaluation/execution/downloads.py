@@ -89,8 +89,6 @@ def code_needs(config: RunConfig, jobs: Iterable[Job], commits: Mapping[tuple[st
     """The repositories whose code the trusted models run, once the models' own JSON files are here.
 
     Args:
-        config: The config.
-        jobs: Its jobs.
         commits: Of models from the Hub, by name and declared revision.
     """
     repositories: dict[str, None] = {}
@@ -162,7 +160,6 @@ def fetch_all(found: Sequence[Found], on_done: Callable[[Found], None]) -> Fetch
     """Fetch what was found.
 
     Args:
-        found: From `find`.
         on_done: Called after each repository, from several threads.
     """
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evaluation.config.run_config import UNDECIDED
 from evaluation.config.stored_forms import PLAIN
-from evaluation.encoding.encoder import TextEncoder
+from evaluation.encoding.encoder import Encoder, TextEncoder
 from evaluation.errors import EvaluationError, ModelError, WorkerError
+from evaluation.execution.centring import centring_notice
+from evaluation.execution.peak_memory import watch_memory
 from evaluation.execution.provenance import source_state, versions
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.jobs import Job
 from evaluation.models.bm25 import BM25_NAME, Bm25
+from evaluation.models.names import lasting_name
 from evaluation.models.own_encoder import OwnEncoder
 from evaluation.records.job_record import JobError, JobRecord
 from evaluation.records.origin import (
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from evaluation.adapters.job_result import JobResult
     from evaluation.adapters.own_encoder import OwnEncoderModel
 
-_CENTRING_MATTERS: Final = 5.0
-"""Points; where centring would change the score of bits by more, the row's notice says so."""
-
 
 class JobOutcome(NamedTuple):
     """A finished job: its record, its tables by file name, and files for mteb's results folder."""
@@ -55,17 +55,23 @@ class LoadedModel(NamedTuple):
     hardware: Hardware
 
 
-def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, store_texts: bool) -> JobOutcome:
+def run_job(
+    job: Job,
+    fingerprint: str,
+    load: Callable[[], LoadedModel],
+    *,
+    store_texts: bool,
+    known: Mapping[tuple[str, str], float],
+) -> JobOutcome:
     """Runs one job. Whatever goes wrong becomes the record's error, never an exception.
 
     Args:
-        job: What to run.
-        fingerprint: The job's fingerprint.
         load: Returns the job's model.
         store_texts: Keeps the texts of judged queries and their best documents.
+        known: Key -> main score of jobs that ran before.
     """
     try:
-        return _run(job, fingerprint, load(), store_texts=store_texts)
+        return _run(job, fingerprint, load(), store_texts=store_texts, known=known)
     except WorkerError as error:
         return failed_job(job, fingerprint, error, trace=error.log)
     except EvaluationError as error:
@@ -74,11 +80,15 @@ def run_job(job: Job, fingerprint: str, load: Callable[[], LoadedModel], *, stor
         return failed_job(job, fingerprint, error, trace=traceback.format_exc())
 
 
-def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -> JobOutcome:
+def _run(
+    job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool, known: Mapping[tuple[str, str], float]
+) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
+    peak = watch_memory(model.encoder.settings.device) if isinstance(model.encoder, Encoder) else None
     result = _evaluate(job, model, store_texts=store_texts)
-    notices = _form_notices(job, model, result)
+    peak_memory = None if peak is None else peak()
+    notices = _form_notices(job, model, result, known)
     proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
     record = JobRecord(
         **_common(job, fingerprint),
@@ -90,6 +100,7 @@ def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool) -
         counts=result.counts,
         vectors=result.vectors,
         timing=result.timing,
+        peak_memory=peak_memory,
         provenance=_provenance(job, model, result),
     )
     return JobOutcome(record, result.tables, result.mteb_files)
@@ -126,21 +137,22 @@ def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncode
     return model.encoder
 
 
-def _form_notices(job: Job, model: LoadedModel, result: JobResult) -> Iterator[str]:
+def _form_notices(
+    job: Job, model: LoadedModel, result: JobResult, known: Mapping[tuple[str, str], float]
+) -> Iterator[str]:
     """Yields what to know of a stored row: texts that had to be encoded for it, and bits that centring would change."""
-    form = job.model.form
-    if form is None:
+    if job.model.form is None:
         return
     if result.timing.tokens:
         yield (
             f"{result.timing.tokens:,} tokens were encoded for this row: the cache did not hold the vectors of "
             f"{job.model.base_label}."
         )
-    if form.precision == "binary" and not form.center and form.pca is None:
-        centred = replace(job, model=job.model.in_form(form.model_copy(update={"center": True})))
-        change = 100 * (_evaluate(centred, model, store_texts=False).main_score - result.main_score)
-        if abs(change) > _CENTRING_MATTERS:
-            yield f"center: true, which subtracts the documents' mean first, would change this score by {change:+.1f}."
+    notice = centring_notice(
+        job, result.main_score, known, lambda centred: _evaluate(centred, model, store_texts=False).main_score
+    )
+    if notice is not None:
+        yield notice
 
 
 def failed_job(job: Job, fingerprint: str, error: Exception, trace: str | None = None) -> JobOutcome:
@@ -197,7 +209,7 @@ def _origin(job: Job, resolved: ResolvedModel | Bm25 | OwnEncoder, words: WordSe
             settings=None,
         )
     return ModelProvenance(
-        declared=job.model.model,
+        declared=lasting_name(job.model.model),
         name=resolved.checkpoint.name,
         revision=resolved.checkpoint.revision,
         weights_sha256=resolved.checkpoint.weights_hash,

@@ -13,6 +13,7 @@ from evaluation.config.run_config import RunConfig
 from evaluation.execution.provenance import hardware, source_state, versions
 from evaluation.execution.run_lock import PARTS_FOLDER
 from evaluation.jobs import Job
+from evaluation.models.names import lasting_name
 from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import JobState, ListedJob, PlanAndTruth, RunManifest
 from evaluation.records.store import RunStore
@@ -28,8 +29,6 @@ class LiveManifest:
     """Keeps run.json: the resolved config, versions, hardware, and the state and cost of every job.
 
     Args:
-        config: The run's config.
-        store: The run's folder.
         jobs: The jobs of this start with their fingerprints.
         before: run.json after the last start, if there was one.
         is_shared: Other parts of the run may write at the same time: what they have noted is read anew each time.
@@ -55,7 +54,7 @@ class LiveManifest:
         self._costs: dict[tuple[str, str], PlanAndTruth | None] = {job.key: job.cost for job in listed}
         self._manifest = RunManifest(
             name=config.name,
-            config=config.model_dump(mode="json"),
+            config=_lasting(config).model_dump(mode="json"),
             config_file=config.source.as_posix() if config.source else None,
             versions=versions(),
             source=source_state(),
@@ -178,6 +177,11 @@ def _listed(job: Job, fingerprint: str, state: JobState, cost: PlanAndTruth | No
         state=state,
         cost=cost,
     )
+
+
+def _lasting(config: RunConfig) -> RunConfig:
+    rows = (model.model_copy(update={"model": lasting_name(model.model)}) for model in config.models)
+    return config.with_models(tuple(rows))
 
 
 def _now() -> str:

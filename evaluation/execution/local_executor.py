@@ -27,7 +27,6 @@ class LocalExecutor:
     """Holds at most one loaded model; rows that share weights and settings share it.
 
     Args:
-        config: The run's config.
         on_progress: Called after each batch.
         on_start: Called before each job of `run`.
         proven: Label -> model, for models that were resolved and proved on another machine.
@@ -48,6 +47,7 @@ class LocalExecutor:
         self._resolved: dict[str, ResolvedModel | EvaluationError] = {}
         self._encoder: Encoder | None = None
         self._served: dict[str, EndpointEncoder] = {}
+        self._scores: dict[tuple[str, str], float] = {}
 
     def fingerprint(self, job: Job) -> str:
         """Returns the job's fingerprint; for a model that can't be found, that of its declaration."""
@@ -62,8 +62,16 @@ class LocalExecutor:
 
     def execute(self, job: Job) -> JobOutcome:
         """Runs one job. Any fault becomes the record's error, never an exception."""
-        store_texts = self._config.runtime.store_texts
-        return run_job(job, self.fingerprint(job), lambda: self._ready(job.model), store_texts=store_texts)
+        outcome = run_job(
+            job,
+            self.fingerprint(job),
+            lambda: self._ready(job.model),
+            store_texts=self._config.runtime.store_texts,
+            known=self._scores,
+        )
+        if outcome.record.main_score is not None:
+            self._scores[job.key] = outcome.record.main_score
+        return outcome
 
     def facts(self) -> dict[str, Any]:
         """Returns what run.json says of the executor."""

@@ -52,7 +52,6 @@ def in_memory(config: RunConfig, models: Mapping[str, object]) -> Iterator[WithM
     """Saves models below the user's cache folder, and removes them at the end.
 
     Args:
-        config: The config that will run.
         models: Label -> SentenceTransformer, pair of a transformers model and its tokenizer, or object with mteb's
             `encode`. A label of the config keeps that row's options; others become new rows.
 

@@ -17,7 +17,6 @@ def warn_of_outdated(store: RunStore, listed: Sequence[ListedJob], waiting: Coll
     """Warn once if scores that an earlier start stored are made again for want of a complete identity.
 
     Args:
-        store: Of the run.
         listed: The jobs of the earlier start's run.json.
         waiting: (label, task) of the jobs that will run now.
     """

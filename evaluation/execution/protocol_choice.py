@@ -22,7 +22,6 @@ def fetch_undecided(config: RunConfig, labels: Sequence[str]) -> None:
     One that can't be fetched keeps its jobs, which fail with the reason.
 
     Args:
-        config: The run's config.
         labels: The models that will run; empty: all.
     """
     for model in config.models:

@@ -80,7 +80,6 @@ class Reporter:
         """Called before the first job.
 
         Args:
-            jobs: All jobs of the run.
             stored: How many of them are stored already.
             tokens: (label, task) -> tokens that the job is expected to encode, for jobs to run where that is known.
         """

@@ -46,7 +46,6 @@ def hold(folder: Path, *, part: Part | None = None, wait: bool = False) -> Itera
     leaves only the file that names it.
 
     Args:
-        folder: The run's folder.
         part: Keeps out only who runs the same part, the whole run, or parts of another count.
         wait: Wait until other processes release the folder.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import MissingExtraError, UsageError
+from evaluation.execution.centring import bits_last
 from evaluation.execution.live_manifest import LiveManifest
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
@@ -25,7 +26,7 @@ from evaluation.planning.parts import Part, jobs_of_part
 from evaluation.records.job_record import JobRecord
 from evaluation.records.mteb_files import export_mteb_files
 from evaluation.records.run_manifest import RunManifest
-from evaluation.records.store import RunStore
+from evaluation.records.store import RunStore, remove_leftovers
 
 if TYPE_CHECKING:
     from evaluation.execution.job_running import JobOutcome
@@ -42,7 +43,6 @@ class Executor(Protocol):
         """Yields each job with its outcome, as they end.
 
         Args:
-            jobs: The jobs to run.
             costs: (label, task) -> expected tokens, for jobs where that is known.
         """
 
@@ -141,7 +141,7 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mappin
                 held.enter_context(hold(config.run_folder, part=options.part, wait=options.wait))
             store = RunStore(config.run_folder)
             if options.part is None:
-                store.remove_leftovers()
+                remove_leftovers(config.run_folder)
             before = store.read_run_or_set_aside()
             refuse_other_config(config, before)
             with signals.allowed():
@@ -196,7 +196,7 @@ def _run_jobs(
     signals: StopSignals,
 ) -> RunOutcome:
     """Runs the jobs that are not stored, and stores each as it ends."""
-    store, waiting = live.store, [job for job in jobs if job.key not in stored]
+    store, waiting = live.store, bits_last([job for job in jobs if job.key not in stored])
     export_mteb_files(store, stored.values(), ran_now=False)
     tokens = live.plan(waiting)
     live.write()

@@ -14,7 +14,6 @@ def refuse_other_config(config: RunConfig, before: RunManifest | None) -> None:
     """Checks that a run folder's last start was by this config, or by one whose scores this config lists as well.
 
     Args:
-        config: The config that is about to run.
         before: run.json after the last start, if there was one.
 
     Raises:

@@ -14,7 +14,7 @@ from evaluation.hub.cache import snapshot_folder
 from evaluation.jobs import Job, fingerprint
 from evaluation.models.bm25 import installed_bm25
 from evaluation.models.finding import find_checkpoint
-from evaluation.models.names import is_bm25, is_builtin, is_folder_name
+from evaluation.models.names import is_bm25, is_builtin, is_folder_name, lasting_name
 from evaluation.models.proof_store import library_versions, own_code_hash
 from evaluation.records.store import RunStore
 from evaluation.system.machine import devices_here, place_name
@@ -32,8 +32,6 @@ def stored_states(
     "unknown until fetched".
 
     Args:
-        config: The run's config.
-        jobs: The jobs.
         identify: Returns the fingerprint of a job, whose model is given in a form that needs no network.
     """
     store = RunStore(config.run_folder)
@@ -87,7 +85,6 @@ def facts_of_models(config: RunConfig, identities: Mapping[str, Mapping[str, Any
     """Returns what run.json keeps for `find_stored_run`: how models were run, and what that depends on.
 
     Args:
-        config: The run's config.
         identities: Label -> identity of the model, as it ran.
     """
     models = {
@@ -104,10 +101,6 @@ def find_stored_run(config: RunConfig, jobs: Sequence[Job]) -> StoredRun | None:
     Fingerprints hold settings that are resolved where a job runs, such as the dtype. run.json keeps those; they hold as
     long as the config, the model's files, the installed libraries and, without a cluster, the machine stay as they are.
     Whether the records are sound is for the caller to find out.
-
-    Args:
-        config: The run's config.
-        jobs: The jobs of this start.
     """
     try:
         manifest = RunStore(config.run_folder).read_run()
@@ -141,7 +134,7 @@ def _conditions(config: RunConfig) -> dict[str, Any]:
 
 def _declared(config: RunConfig, model: ModelConfig) -> dict[str, Any]:
     """Returns all that a config says about how a model runs."""
-    return {**model.model_dump(mode="json"), "device": config.runtime.device}
+    return {**model.model_dump(mode="json"), "model": lasting_name(model.model), "device": config.runtime.device}
 
 
 def _is_unchanged(config: RunConfig, model: ModelConfig, known: Mapping[str, Any]) -> bool:

@@ -63,8 +63,6 @@ def snapshot_folder(kind: Kind, repository: str, revision: str | None) -> Path |
     """The folder of a repository's files at a revision, if the cache has one.
 
     Args:
-        kind: Of the repository.
-        repository: Its name on the Hub.
         revision: Commit, branch or tag; None: main.
     """
     root = hub_cache() / f"{kind}s--{repository.replace('/', '--')}"
@@ -120,9 +118,7 @@ def check_content(folder: Path, patterns: Sequence[str], repository: str) -> lis
     In the cache a file is a link to a blob, whose name is the sha256 of its content (large files) or git's sha1 of it.
 
     Args:
-        folder: The snapshot.
         patterns: Of the files that will be read.
-        repository: For messages.
 
     Returns:
         Names of files that can't be checked, because they are not links to such blobs.

@@ -72,8 +72,6 @@ def fetch(kind: Kind, name: str, revision: str | None, patterns: Sequence[str], 
     Files come in parallel; one that was cut off resumes where it stopped.
 
     Args:
-        kind: Of the repository.
-        name: Its name on the Hub.
         revision: Commit, branch or tag; None: the newest.
         patterns: Of the wanted files.
         ignored: Of files that are not wanted, though they match.

@@ -131,7 +131,6 @@ def read_checkpoint(
     """Read what a checkpoint folder declares.
 
     Args:
-        folder: The checkpoint.
         name: Its public name.
         revision: Its Hub commit; None: a hash of its content.
         code: Folders of the code of other repositories that it runs, by repository.

@@ -12,6 +12,8 @@ BM25 = "bm25"
 """Ranks by words: no checkpoint, no vectors. A folder of this name is written ./bm25."""
 IN_MEMORY = "in-memory"
 """Stands for a model that `run(config, models=...)` gives, or gave. A folder of this name is written ./in-memory."""
+_SAVED_MODEL = re.compile(r".*[/\\]in-memory[/\\]models-\w{8}[/\\]\d+[/\\]in-memory")
+"""The folder that a model in memory has for the time of a run."""
 _PUBLIC_BUILTIN, _PUBLIC_LOCAL, _PUBLIC_ENDPOINT, _QUANTIZED = "builtin/", "local/", "endpoint/", "-q4"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _E5_MODEL = re.compile(
@@ -41,6 +43,11 @@ def is_bm25(model: str) -> bool:
 def is_in_memory(model: str) -> bool:
     """Whether a model has no files of its own, because it was given in Python."""
     return model == IN_MEMORY
+
+
+def lasting_name(model: str) -> str:
+    """A model's name as records keep it, without the folder that a model in memory has for the time of a run."""
+    return IN_MEMORY if _SAVED_MODEL.fullmatch(model) else model
 
 
 def has_no_checkpoint(model: str) -> bool:

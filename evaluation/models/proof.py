@@ -96,8 +96,6 @@ def prove(
     """Load a checkpoint by its library, then by our own code, and compare; one copy of the weights at a time.
 
     Args:
-        folder: Its files.
-        name: For messages.
         settings: How it is to be run.
         load_fast: Loads our own forward pass for a checkpoint with these facts.
         library_asked: Whether the config asks for the library.

@@ -19,11 +19,6 @@ from evaluation.models.refusals import check_dense_encoder, check_trusted_classe
 def load_reference(folder: Path, name: str, settings: ReferenceSettings) -> Reference:
     """Load a checkpoint by its own library.
 
-    Args:
-        folder: Its files.
-        name: For messages.
-        settings: How it is run.
-
     Raises:
         ModelError: It is not a dense sentence encoder, or the library can't load it.
     """

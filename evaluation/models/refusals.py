@@ -43,8 +43,6 @@ def check_dense_encoder(folder: Path, name: str, *, pooling: str | None = None) 
     """Refuse a checkpoint that can't be run as a dense sentence encoder.
 
     Args:
-        folder: Of the checkpoint.
-        name: For messages.
         pooling: As the config sets it; a generative model without a pooling of its own needs one.
 
     Raises:

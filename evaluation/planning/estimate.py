@@ -91,7 +91,6 @@ def estimate(
     """Returns the cost of each job.
 
     Args:
-        config: The run's config.
         jobs: The jobs, in the order in which they will run.
         calibration: What earlier runs and measurements taught.
         states: (label, task) -> state, for jobs whose state is not "waiting".

@@ -40,7 +40,6 @@ def parse_part(text: str, environment: Mapping[str, str]) -> Part:
     """Parses the value of --part: K/N, or auto for the task of a Slurm array.
 
     Args:
-        text: The value.
         environment: Holds Slurm's variables.
 
     Raises:
@@ -82,11 +81,6 @@ def _part_of_array(environment: Mapping[str, str]) -> Part:
 
 def jobs_of_part(config: RunConfig, jobs: Sequence[Job], part: Part) -> list[Job]:
     """Returns the jobs of a part, in their order; each job is in one part.
-
-    Args:
-        config: The run's config.
-        jobs: The jobs to divide.
-        part: Which part.
 
     Raises:
         DataError: Local data changed since the config was checked.

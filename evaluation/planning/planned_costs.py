@@ -16,12 +16,7 @@ from evaluation.system.machine import place_name
 
 
 class PlannedCosts:
-    """The costs of a run's jobs, estimated before the run.
-
-    Args:
-        config: The run's config.
-        jobs: The jobs that will run.
-    """
+    """The costs of a run's jobs, estimated before the run."""
 
     def __init__(self, config: RunConfig, jobs: Sequence[Job]) -> None:
         self._config, self._calibration = config, Calibration()

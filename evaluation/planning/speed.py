@@ -34,7 +34,6 @@ def measure_speed(
 
     Args:
         shape: The model's shape; only width and inner width matter.
-        device: The device, as a config names it.
         dtype: The dtype, as a config names it; `auto` means float16 on CUDA, because no checkpoint is read here.
         seconds: Time spent on each length, after one batch to warm up.
 

@@ -45,7 +45,6 @@ def sample_group(group: TextGroup, n_texts: int | None) -> TextGroup:
     """Returns a random sample of a group, drawn without replacement, in which texts are assumed to repeat evenly.
 
     Args:
-        group: The group to draw from.
         n_texts: Size of the sample; the group is returned unchanged if this is None or not smaller than the group.
     """
     if n_texts is None or n_texts >= group.texts:

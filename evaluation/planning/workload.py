@@ -20,7 +20,6 @@ def workload(choice: TaskChoice, rules: TaskRules, limit: Limit | None) -> list[
     """Returns the text groups of a task; None where mteb has no statistics of its dataset.
 
     Args:
-        choice: The task.
         rules: The protocol's rules for the task, which say whether a document's title is joined to its text.
         limit: Cuts of a smoke run. A run also keeps all judged documents, which is ignored here.
 

@@ -40,6 +40,17 @@ class Timing(StoredModel):
     """Tokens that went through the model; cached vectors cost none."""
 
 
+class PeakMemory(StoredModel):
+    """The most memory that was in use while a job ran."""
+
+    where: Literal["process", "gpu"]
+    """process: resident memory of the whole process, Python, libraries, model and data; gpu: what torch allocated."""
+    bytes: int
+    """How much."""
+    at_most: bool = False
+    """Whether the process had needed as much before, so that this job may have needed less."""
+
+
 class SubsetScores(StoredModel):
     """mteb's scores of one split and subset, 0-1."""
 
@@ -136,6 +147,8 @@ class JobRecord(StoredModel):
     """Cuts of a smoke run, whose scores are not to be reported."""
     timing: Timing | None = None
     """Seconds by phase; None for a failed job."""
+    peak_memory: PeakMemory | None = None
+    """While the job ran; None where it was not measured."""
     provenance: Provenance = Provenance()
     """Model, data, versions, commit, hardware."""
     files: dict[str, str] = {}

@@ -41,7 +41,6 @@ def export_mteb_files(store: RunStore, records: Iterable[JobRecord], *, ran_now:
     Rows that mteb does not tell apart, such as one model in float32 by choice and by `auto`, export the same file.
 
     Args:
-        store: The run.
         records: The jobs; the last one counts where two export the same file.
         ran_now: Replaces existing files. Without it, a file that no job stored in this form is reported and set aside.
 

@@ -25,7 +25,6 @@ def write_tables(folder: Path, tables: Mapping[str, pa.Table]) -> list[str]:
     """Writes tables as <name>.parquet and deletes those of an earlier start that stored more.
 
     Args:
-        folder: The job's folder.
         tables: By name: samples, run, qrels, texts.
 
     Returns:

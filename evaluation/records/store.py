@@ -88,9 +88,6 @@ class RunStore:
         """Reads the record of a job; None where the job never ended.
 
         Args:
-            label: The model's label.
-            task: The task's name.
-            fingerprint: The job's fingerprint.
             complete: Checks the content of the files beside the record too; else their presence alone.
 
         Raises:
@@ -180,17 +177,6 @@ class RunStore:
             set_aside(error.file)
         return None
 
-    def remove_leftovers(self) -> None:
-        """Deletes what killed processes left half-written. Only for the process that holds the folder's lock."""
-        walked = [found for top in ("jobs", "mteb") for found in os.walk(self.folder / top)]
-        leftovers = [Path(place) / name for place, _, names in walked for name in names if is_temporary(name)]
-        own = (f".{RUN_FILE}.", ".summary.")
-        leftovers += [file for file in self.folder.glob(".*") if file.name.startswith(own) and is_temporary(file.name)]
-        for file in leftovers:
-            file.unlink(missing_ok=True)
-        if leftovers:
-            _LOG.info("Removed %d half-written files of a killed process from %s", len(leftovers), self.folder)
-
 
 def read_record(file: Path) -> JobRecord | None:
     """Reads a record from its file; None where there is none.
@@ -204,3 +190,15 @@ def read_record(file: Path) -> JobRecord | None:
         return read_model(file, JobRecord)
     except FileNotFoundError:
         return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what killed processes left half-written in a run. Only for the process that holds the folder's lock."""
+    walked = [found for top in ("jobs", "mteb") for found in os.walk(folder / top)]
+    leftovers = [Path(place) / name for place, _, names in walked for name in names if is_temporary(name)]
+    own = (f".{RUN_FILE}.", ".summary.")
+    leftovers += [file for file in folder.glob(".*") if file.name.startswith(own) and is_temporary(file.name)]
+    for file in leftovers:
+        file.unlink(missing_ok=True)
+    if leftovers:
+        _LOG.info("Removed %d half-written files of a killed process from %s", len(leftovers), folder)

@@ -80,7 +80,6 @@ def fit_form(form: StoredForm, vectors: Floats, *, unit_length: bool) -> FittedF
     """Fits a form on the stored side.
 
     Args:
-        form: What to fit.
         vectors: (N, D) float32, as the protocol hands them to the metric; may be a memory map.
         unit_length: Whether the protocol normalises, so that what is read back is normalised again.
 

@@ -14,20 +14,20 @@ _LOG = logging.getLogger(__name__)
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 
-def open_lock(file: Path, *, thread_local: bool = True) -> BaseFileLock:
+def open_lock(file: Path) -> BaseFileLock:
     """Returns a lock that is not held yet: of the kernel, or where that has none (some NFS mounts), the file itself.
 
     Raises:
         OSError: The file can't be created.
     """
     if _has_locks(file.parent):
-        return FileLock(file, thread_local=thread_local)
+        return FileLock(file)
     _LOG.warning(
         "the file system of %s has no locks, so the file itself is the lock; if a process elsewhere is killed, "
         "delete the file.",
         file,
     )
-    return SoftFileLock(file.with_name(f"{file.name}.soft"), thread_local=thread_local)
+    return SoftFileLock(file.with_name(f"{file.name}.soft"))
 
 
 def _has_locks(folder: Path) -> bool:

@@ -49,7 +49,6 @@ def for_workflow_command(text: str, *, is_property: bool = False) -> str:
     """Text within a workflow command of GitHub Actions, escaped as actions/toolkit's packages/core/src/command.ts does.
 
     Args:
-        text: The message, or the value of a property such as the title.
         is_property: It is such a value.
     """
     escaped = printable(text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A"))

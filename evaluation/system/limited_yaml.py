@@ -13,7 +13,6 @@ def compose_yaml(text: str, *, max_characters: int = 1 << 24, max_values: int = 
     """Returns the node of a YAML text; None where it is empty.
 
     Args:
-        text: The YAML.
         max_characters: How long it may be.
         max_values: How many values it may stand for, each alias counted in full.
 

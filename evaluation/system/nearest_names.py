@@ -31,15 +31,14 @@ def nearest_names(name: str, known: Iterable[str], n: int = 1) -> tuple[str, ...
     return tuple(candidate for key in keys for candidate in folded[key])[:n]
 
 
-def nearest_hint(name: str, known: Iterable[str], n: int = 1) -> str:
+def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Returns "; nearest: 'name'" for the end of a message, or an empty string where nothing resembles the name.
 
     Example:
         >>> nearest_hint("divice", ["device", "seed"])
         "; nearest: 'device'"
     """
-    found = nearest_names(name, known, n)
-    return f"; nearest: {', '.join(map(repr, found))}" if found else ""
+    return "".join(f"; nearest: {found!r}" for found in nearest_names(name, known))
 
 
 def _letters_and_digits(name: str) -> str:

@@ -65,11 +65,11 @@ def render_index(content: dict[str, Any]) -> str:
     return "{" + ",\n".join(parts) + "}\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Writes the index of the installed mteb to --output, by default over the shipped one."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.tasks.build_index", description=main.__doc__)
     parser.add_argument("--output", type=Path, default=SHIPPED_INDEX, metavar="FILE", help="default: %(default)s")
-    write_text(parser.parse_args(arguments).output, render_index(build_index()))
+    write_text(parser.parse_args().output, render_index(build_index()))
 
 
 def _all_task_classes() -> list[type[AbsTask]]:

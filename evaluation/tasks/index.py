@@ -78,15 +78,15 @@ class TaskIndex:
         """
         return self._benchmarks[self._canonical_names.get(name, name)]
 
-    def nearest_tasks(self, name: str, n: int = 3) -> tuple[str, ...]:
-        """Returns up to n text tasks whose names resemble this one, best first."""
+    def nearest_tasks(self, name: str) -> tuple[str, ...]:
+        """Returns up to three text tasks whose names resemble this one, best first."""
         with_text = (task for task, line in self._task_lines.items() if '"main_score":"' in line)
-        return nearest_names(name, with_text, n)
+        return nearest_names(name, with_text, 3)
 
-    def nearest_benchmarks(self, name: str, n: int = 3) -> tuple[str, ...]:
-        """Returns up to n names or aliases of benchmarks with text tasks that resemble this one, best first."""
+    def nearest_benchmarks(self, name: str) -> tuple[str, ...]:
+        """Returns up to three names or aliases of benchmarks with text tasks that resemble this one, best first."""
         with_text = [entry for entry in self._benchmarks.values() if entry.tasks]
-        return nearest_names(name, (known for entry in with_text for known in (entry.name, *entry.aliases)), n)
+        return nearest_names(name, (known for entry in with_text for known in (entry.name, *entry.aliases)), 3)
 
     @functools.cached_property
     def _benchmarks(self) -> dict[str, BenchmarkEntry]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from support.data import text, write_files
 from support.mteb_cases import CASES, mteb_scores, same, stored_scores
 
 from evaluation import load_config, run
-from evaluation.adapters.bm25 import NOT_MTEBS
+from evaluation.adapters.bm25 import NOT_MTEBS, Bm25Ranker
 from evaluation.errors import ConfigError
 from evaluation.execution.runner import RunOptions
 from evaluation.jobs import build_jobs
@@ -137,3 +139,32 @@ def test_options_of_vectors_are_refused(tmp_path):
             SEARCH,
             models=[{"label": "other", "model": "bm25", "pooling": "cls"}],
         )
+
+
+def test_a_conversation_is_ranked_by_the_words_of_all_its_turns(tmp_path):
+    """mteb's BM25 can't read one; here turns are joined as mteb joins them for other models."""
+    (job,) = build_jobs(_config(tmp_path, {"local": "Words", "type": "Retrieval"}, SEARCH))
+    ranker = Bm25Ranker(job)
+    where = {"task_metadata": SimpleNamespace(eval_langs=["eng-Latn"]), "hf_split": "test", "hf_subset": "default"}
+    ranker.index([{"id": row["_id"], **row} for row in DOCUMENTS], **where)
+    turns = [{"role": "user", "content": "is it raining"}, {"role": "assistant", "content": "where is the dog"}]
+    joined = "user: is it raining; assistant: where is the dog"
+    found = [
+        ranker.search(Dataset.from_dict({"id": ["q"], "text": [text]}), **where, top_k=3, encode_kwargs={})["q"]
+        for text in (turns, joined, "is it raining")
+    ]
+    assert found[0] == found[1]
+    assert [document for document in ("cat", "dog", "rain") if found[0][document] > 0] == ["dog", "rain"]
+    assert found[2]["dog"] == 0.0
+    assert ranker.query_texts["test", "default"] == {"q": "is it raining"}
+
+
+def test_ray_is_refused(tmp_path):
+    config = _config(tmp_path, {"local": "Words", "type": "Retrieval"}, SEARCH, runtime={"executor": "ray"})
+    with pytest.raises(ConfigError) as found:
+        build_jobs(config)
+    (sentence,) = found.value.problems
+    assert sentence.endswith(
+        "model bm25 runs in this process, not under runtime.executor: ray; give it a config of its own with "
+        "executor: local."
+    )

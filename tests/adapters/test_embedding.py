@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.adapters.embedding import Documents, TaskEmbedder
+from evaluation.adapters.embedding import TaskEmbedder
+from evaluation.adapters.task_search import Documents, TaskSearch
 from evaluation.encoding.encoder import Encoded
 
 CORPUS = Documents(["d1", "d2", "d3"], ["one", "two", "three"])
@@ -53,9 +54,9 @@ def test_queries_whose_documents_all_tie_are_a_notice(embedder: Any, how: str) -
     found = embedder({"one": [1, 1], "two": [1, 0], "three": [1, -1], "flat": [0, 0], "steep": [0, 1]})
     queries = found.embed(["flat", "steep"], "query")
     if how == "search":
-        found.search(["q1", "q2"], queries, [CORPUS], 3)
+        TaskSearch(found).search(["q1", "q2"], queries, [CORPUS], 3)
     else:
-        found.rerank(["q1", "q2"], queries, CORPUS, {"q1": ["d1", "d2"], "q2": ["d1", "d3"]})
+        TaskSearch(found).rerank(["q1", "q2"], queries, CORPUS, {"q1": ["d1", "d2"], "q2": ["d1", "d3"]})
     assert [warning for warning in found.warnings if "documents tie for 1 of 2 queries" in warning]
     assert found.counts["texts whose vector is zero"] == 1
 
@@ -63,7 +64,7 @@ def test_queries_whose_documents_all_tie_are_a_notice(embedder: Any, how: str) -
 def test_a_sound_model_and_a_single_document_are_no_notice(embedder: Any) -> None:
     found = embedder({"one": [1, 1], "two": [1, 0], "three": [1, -1], "steep": [0, 1]})
     queries = found.embed(["steep"], "query")
-    found.search(["q"], queries, [CORPUS], 3)
-    found.rerank(["q"], queries, CORPUS, {"q": ["d1"]})
+    TaskSearch(found).search(["q"], queries, [CORPUS], 3)
+    TaskSearch(found).rerank(["q"], queries, CORPUS, {"q": ["d1"]})
     assert found.warnings == []
     assert +found.counts == {}

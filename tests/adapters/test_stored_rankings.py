@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluation.adapters.embedding import RankedRun
 from evaluation.adapters.ranking_tables import TEXTS_DEPTH, qrels_table, shown_documents
+from evaluation.adapters.rankings import RankedRun
 
 QRELS = {"q1": {"d1": 2, "d7": 0, "far": 1}, "q2": {"d2": 1}, "unasked": {"d3": 1}}
 

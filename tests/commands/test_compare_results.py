@@ -110,6 +110,7 @@ def test_citations_are_printed_or_written(command: Run, table: Path) -> None:
         (("mine.csv", "--mixed", "--baseline", "c"), "--baseline 'c': no column has this label"),
         (("mine.csv", "--mixed", "--benchmark", "MTEBB"), "mteb has no benchmark of this name"),
         (("mine.csv", "--format", "pdf"), "pdf"),
+        (("mine.csv", "--label", "tab:a"), "add --format latex"),
         (("mine.csv", "--mixed", "--output", "mine.csv/x"), "--output: "),
     ],
 )

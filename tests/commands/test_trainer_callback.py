@@ -54,6 +54,10 @@ def end_step(callback: EvaluationCallback, model: object, step: int) -> TrainerC
     return callback.on_step_end(cast(TrainingArguments, None), state, TrainerControl(), model=model)
 
 
+def begin(callback: EvaluationCallback, step: int) -> None:
+    callback.on_train_begin(cast(TrainingArguments, None), TrainerState(global_step=step), TrainerControl())
+
+
 def test_trainer_of_five_steps_writes_a_series(config: RunConfig, model: SentenceTransformer, tmp_path: Path) -> None:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -107,10 +111,17 @@ def test_plain_transformers_trainer_writes_a_series(config: RunConfig, bert_fold
     assert [column.step for column in compare(tmp_path / "results" / "dev-training").columns] == [3, 5]
 
 
-def test_restarted_training_keeps_the_rows_of_earlier_steps(config: RunConfig, model: SentenceTransformer) -> None:
+def test_only_a_resumed_training_adds_to_a_series(config: RunConfig, model: SentenceTransformer) -> None:
+    first = EvaluationCallback(config, every_steps=1)
+    begin(first, 0)
     for step in (2, 4):
-        end_step(EvaluationCallback(config, every_steps=1), model, step)
+        end_step(first, model, step)
     again = EvaluationCallback(config, every_steps=1)
+    with pytest.raises(UsageError, match=r"dev-training holds the series 'model' of another training, up to step 4"):
+        begin(again, 0)
+    other = config.with_models((config.models[0].model_copy(update={"label": "other"}),))
+    begin(EvaluationCallback(other, every_steps=1, label="other"), 0)  # a series of its own
+    begin(again, 2)
     end_step(again, model, 3)
     assert [column.step for column in compare(again.outcomes[3].folder).columns] == [2, 3]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from evaluation import load_config
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import ConfigError
-from evaluation.jobs import build_jobs
+from evaluation.jobs import build_jobs, fingerprint
 from evaluation.planning.calibration import Calibration
 from evaluation.planning.estimate import estimate
 
@@ -72,3 +73,34 @@ def test_faults_are_one_sentence(tmp_path, model, says):
         _config(tmp_path, **model)
     assert says in str(found.value)
     assert len(found.value.problems) == 1
+
+
+def test_grid_folders_and_forms_together_make_a_series_per_combination(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    for step in (9, 10):
+        shutil.copytree(tiny_checkpoint, tmp_path / f"step-{step}")
+    entry = {
+        "label": "run",
+        "folders": "step-*",
+        "protocol": "e5",
+        "grid": {"max_length": [16, 32]},
+        "stored": ["int8", {"as": "binary", "center": True}],
+    }
+    file = tmp_path / "all.yaml"
+    document = {"name": "all", "models": [entry], "tasks": [{"mteb": "SciFact"}]}
+    file.write_text(json.dumps(document), encoding="utf-8")
+    config = load_config(file)
+    bases = [f"run-step-{step},max_length={length}" for step in (9, 10) for length in (16, 32)]
+    labels = [label for base in bases for label in (base, f"{base}@int8", f"{base}@binary,center")]
+    jobs = build_jobs(config)
+    assert [job.key for job in jobs] == [(label, "SciFact") for label in labels]
+    assert [model.base_label for model in config.models] == [base for base in bases for _ in range(3)]
+    assert [(model.series, model.step) for model in config.models if model.form is None] == [
+        ("run,max_length=16", 9.0),
+        ("run,max_length=32", 9.0),
+        ("run,max_length=16", 10.0),
+        ("run,max_length=32", 10.0),
+    ]
+    assert {(model.series, model.step) for model in config.models if model.form is not None} == {(None, None)}
+    planned = estimate(config, jobs, Calibration()).jobs
+    assert [one.own_tokens for one in planned[:3]] == [planned[0].own_tokens, 0, 0]
+    assert len({fingerprint(job, {"model": job.model.model, "length": job.model.max_length}, {}) for job in jobs}) == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -55,6 +56,11 @@ def test_model_in_memory_is_its_saved_folder(config: RunConfig, model: SentenceT
     assert [record.main_score for record in again.records] == [record.main_score for record in from_folder.records]
     assert [record.fingerprint for record in again.records] == [record.fingerprint for record in from_folder.records]
     assert list((tmp_path / "cache" / "in-memory").iterdir()) == []
+    manifest = json.loads((again.folder / "run.json").read_text(encoding="utf-8"))
+    assert manifest["config"]["models"][0]["model"] == "in-memory"
+    assert manifest["executor"]["models"]["folder"]["declared"]["model"] == "in-memory"
+    for file in (path for path in again.folder.rglob("*") if path.is_file()):
+        assert b"in-memory/models-" not in file.read_bytes(), file
 
 
 def test_transformers_model_with_its_tokenizer_is_its_saved_folder(config: RunConfig, tiny_checkpoint: Path) -> None:

@@ -15,9 +15,9 @@ from evaluation.analysis.handover.exports import write_model_cards
 from evaluation.config.run_config import RunConfig
 from evaluation.encoding.encoder import Encoder
 from evaluation.errors import ConfigError
-from evaluation.execution import job_running
+from evaluation.execution import centring, job_running
 from evaluation.execution.runner import RunOptions
-from evaluation.jobs import build_jobs
+from evaluation.jobs import Job, build_jobs
 from evaluation.records.store import RunStore
 
 FORMS: list[Any] = [
@@ -129,18 +129,30 @@ def test_a_row_whose_vectors_are_gone_is_encoded_again_and_says_so(
     assert record.timing is not None and said.startswith(f"{record.timing.tokens:,} tokens ")
 
 
-def test_bits_say_what_centring_would_change(
+def test_bits_say_what_centring_would_change_and_take_the_score_of_a_centred_row(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_running, "_CENTRING_MATTERS", 1.0)
+    monkeypatch.setattr(centring, "_MATTERS", 1.0)
+    evaluated: list[str] = []
+    original = job_running._evaluate
+
+    def watching(job: Job, *args: Any, **kwargs: Any) -> Any:
+        evaluated.append(job.model.label)
+        return original(job, *args, **kwargs)
+
+    monkeypatch.setattr(job_running, "_evaluate", watching)
     file = write_small_run(tmp_path, ["Search"], {"tiny": "e5"}, model=tiny_checkpoint, name="small")
+    alone = {record.stored: record for record in run(with_forms(file, ["binary"])).records}
+    assert evaluated == ["tiny", "tiny@binary", "tiny@binary,center"]
+    evaluated.clear()
     config = with_forms(file, ["binary", {"as": "binary", "center": True}])
-    records = {record.stored: record for record in run(config).records}
-    bits, centred = records["binary"], records["binary,center"]
-    assert bits.main_score is not None and centred.main_score is not None
-    change = 100 * (centred.main_score - bits.main_score)
-    assert abs(change) > 1
-    assert [warning for warning in bits.warnings if "center: true" in warning] == [
-        f"center: true, which subtracts the documents' mean first, would change this score by {change:+.1f}."
-    ]
-    assert not [warning for warning in centred.warnings if "center" in warning]
+    both = {record.stored: record for record in run(config, RunOptions(fresh=True)).records}
+    assert evaluated == ["tiny", "tiny@binary,center", "tiny@binary"]
+    bits, centred = both["binary"].main_score, both["binary,center"].main_score
+    assert bits is not None and centred is not None
+    assert abs(centred - bits) > 0.01
+    sentence = "center: true, which subtracts the documents' mean first, would change this score by "
+    for record in (alone["binary"], both["binary"]):
+        said = [warning for warning in record.warnings if "center: true" in warning]
+        assert said == [f"{sentence}{100 * (centred - bits):+.1f}."]
+    assert not [warning for warning in both["binary,center"].warnings if "center" in warning]

@@ -19,7 +19,7 @@ from evaluation.models.proof_store import Proof
 from evaluation.protocols import TaskRules
 from evaluation.records.job_record import JobError, JobRecord, SubsetScores
 from evaluation.records.run_manifest import Cost, ListedJob, PlanAndTruth
-from evaluation.records.store import RunStore
+from evaluation.records.store import RunStore, remove_leftovers
 from evaluation.system.atomic_files import read_sealed_json, write_sealed_json
 
 SAMPLES = {"samples": pa.table({"split": ["test"], "ndcg_cut_10": [0.5]})}
@@ -193,5 +193,5 @@ def test_only_the_run_s_own_unfinished_files_are_removed(tmp_path: Path) -> None
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     (store.folder / "jobs" / "link").symlink_to(elsewhere)
-    store.remove_leftovers()
+    remove_leftovers(store.folder)
     assert [file for file in (*kept, *gone) if file.exists()] == kept

@@ -82,7 +82,6 @@ def models_of(view: RunView, keys: Collection[tuple[str, str]] | None = None) ->
     """The models of a run.
 
     Args:
-        view: The run.
         keys: (label, task) of the jobs that count; None: all.
     """
     config = view.manifest.config
@@ -147,12 +146,7 @@ def position_of(models: Sequence[ScoredModel], baseline: str | None) -> int | No
 
 
 def column(model: ScoredModel, tasks: Collection[str]) -> Column:
-    """What a comparison says of a model beside its scores.
-
-    Args:
-        model: The model.
-        tasks: The compared tasks.
-    """
+    """What a comparison says of a model beside its scores."""
     compared = [task for name, task in model.tasks.items() if name in tasks and task.score is not None]
     records = [record for task in compared for record in task.records]
     origin = records[0].provenance.model if records else None
@@ -266,12 +260,14 @@ def _unknown(option: str, value: str, labels: Sequence[str]) -> str:
 def _speed(records: Sequence[JobRecord]) -> Speed:
     timings = [record.timing for record in records if record.timing is not None]
     machines = {record.provenance.hardware.name for record in records if record.provenance.hardware is not None}
+    peaks = [record.peak_memory for record in records if record.peak_memory is not None]
     return Speed(
         tokens=sum(timing.tokens for timing in timings),
         encoding_s=sum(timing.encoding_s for timing in timings),
         total_s=sum(timing.total_s for timing in timings),
         hardware=machines.pop() if len(machines) == 1 else None,
         from_cache=any(_used_the_cache(record) for record in records),
+        peak=max(peaks, key=lambda peak: (peak.bytes, not peak.at_most), default=None),
     )
 
 

@@ -5,7 +5,7 @@ The others' scores are points without samples, so their uncertainty is not part 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -29,12 +29,6 @@ def place_among(
     """Ranks each column of a run among the repository's models with the same tasks, splits and subsets.
 
     Published copies of our own model are left out.
-
-    Args:
-        models: The comparison's columns.
-        rows: Its tasks.
-        evidence: For the intervals of our scores.
-        repository: The other scores.
     """
     ours = [model for model in models if model.view is not None]
     limited = tuple(model.label for model in ours if any(record.limit for record in model.records))
@@ -60,11 +54,7 @@ def place_among(
     for model in ranked:
         field = others[model.label]
         at = models.index(model)
-        for row in rows:
-            if row.task in field:
-                interval = row.cells[at].interval if _sample(evidence, at, row.task) is not None else None
-                points = model.tasks[row.task].points or 0.0
-                places.append(_place(model.label, row.task, points, interval, field[row.task]))
+        places += _places_on_tasks(model, at, rows, field, evidence)
         whole = sorted(set.intersection(*(set(field[task]) for task in common))) if common else []
         if len(common) > 1 and whole:
             means = {name: fmean(field[task][name] for task in common) for name in whole}
@@ -84,6 +74,15 @@ def place_among(
         local_data=local,
         limited=limited,
     )
+
+
+def _places_on_tasks(
+    model: ScoredModel, at: int, rows: Sequence[Row], field: Mapping[str, Mapping[str, float]], evidence: Evidence
+) -> Iterator[Place]:
+    for row in rows:
+        if row.task in field:
+            interval = row.cells[at].interval if _sample(evidence, at, row.task) is not None else None
+            yield _place(model.label, row.task, model.tasks[row.task].points or 0.0, interval, field[row.task])
 
 
 def _places(task: TaskScore) -> set[tuple[str, str]]:

@@ -158,6 +158,11 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
             f"Intervals: {options.confidence:.0%}, over queries or examples, clustered where they share a sentence or "
             "document; Wilson's for scores, sign flips or Student's t for differences."
         )
+        if comparison.baseline is None and len(comparison.columns) > 1:
+            yield (
+                "Models whose intervals overlap may still differ significantly, as both answered the same examples: "
+                "--baseline tests the differences."
+            )
     few = [
         cell for _, _, cell in cells if cell.difference is not None and "differ: no interval" in cell.difference.note
     ]
@@ -168,7 +173,7 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
     if tested:
         yield (
             f"Significant: paired test against {comparison.baseline}, p < {options.alpha:g} after Holm's correction "
-            "over the whole table."
+            "over the whole table. Intervals are not corrected, so one may exclude 0 without being significant."
         )
     noise = [row.task for column, row, cell in cells if cell.note == f"{ALGORITHM} noise only"]
     if noise:

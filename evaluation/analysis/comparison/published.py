@@ -87,7 +87,6 @@ class PublishedScores:
 
         Args:
             model: The checkpoint's name.
-            protocol: Our protocol.
             tasks: The tasks, by mteb's names.
             value: Our mean over them, in points.
         """

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 _ROUNDING = 1e-12
-_MOST_RESAMPLED = 5_000
-"""With more pairs the bootstrap takes minutes, and the jackknife's interval is the same."""
 
 
 def compare_stored(
@@ -29,7 +27,6 @@ def compare_stored(
     """Returns the stored forms of a comparison; None where no model has any.
 
     Args:
-        models: The columns.
         tasks: The compared tasks, whose rows `evidence` was asked for.
         evidence: Their samples.
         margin: The loss that matters, in points.
@@ -94,11 +91,8 @@ def _of_task(
 
 def _judged(form: Sample | None, own: Sample | None, margin: float) -> tuple[LossVerdict | None, str]:
     """Returns the verdict on one task, or why there is none."""
-    from evaluation.analysis.statistics.loss_verdicts import judge_loss, judge_resamples
-    from evaluation.analysis.statistics.paired_tests import MIN_UNITS, matched_units
-    from evaluation.analysis.statistics.score_bootstrap import resampled_changes
-    from evaluation.analysis.statistics.scorers import RANKING
-    from evaluation.analysis.statistics.units import score
+    from evaluation.analysis.statistics.loss_verdicts import judge_loss
+    from evaluation.analysis.statistics.paired_tests import MIN_UNITS
 
     if form is None or own is None:
         return None, "not tested: no samples"
@@ -107,11 +101,7 @@ def _judged(form: Sample | None, own: Sample | None, margin: float) -> tuple[Los
     change = _paired(form, own)
     if len(form.contributions.clusters.weights) < MIN_UNITS:
         return None, f"not tested: fewer than {MIN_UNITS} independent units"
-    if form.units.statistic not in RANKING or form.units.n_units > _MOST_RESAMPLED:
-        return judge_loss(change, margin), ""
-    matched = matched_units(form.units, own.units)
-    changes = resampled_changes(form.units, matched, form.contributions.clusters)
-    return judge_resamples(score(form.units) - score(own.units), changes, change.n, margin), ""
+    return judge_loss(change, margin), ""
 
 
 def _paired(form: Sample, own: Sample) -> PairedChange:

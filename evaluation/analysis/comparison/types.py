@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evaluation.analysis.statistics.paired_tests import Difference
     from evaluation.analysis.statistics.suite_tests import SuiteDifference
     from evaluation.analysis.task_scores import TaskScore
-    from evaluation.records.job_record import JobRecord
+    from evaluation.records.job_record import JobRecord, PeakMemory
 
 AggregateKind = Literal["mean", "common", "type", "type_means", "borda"]
 
@@ -63,6 +63,7 @@ class Speed:
         total_s: Seconds of all jobs: loading, encoding and scoring.
         hardware: The processor or GPU, where all jobs agree.
         from_cache: Some vectors came from the cache, so that neither figure is the model's own.
+        peak: The most memory of a job, where it was measured.
     """
 
     tokens: int
@@ -70,6 +71,7 @@ class Speed:
     total_s: float
     hardware: str | None
     from_cache: bool
+    peak: PeakMemory | None = None
 
     @property
     def tokens_per_s(self) -> float | None:

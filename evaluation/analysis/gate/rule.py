@@ -61,6 +61,12 @@ class GateRule:
         if not MIN_ALPHA <= self.alpha < MAX_ALPHA:
             raise UsageError(f"--alpha {self.alpha:g}: give a level from {MIN_ALPHA} to less than {MAX_ALPHA}.")
 
+    @property
+    def inconclusive(self) -> str:
+        """How the sentence on inconclusive verdicts begins."""
+        effect = "fails (--require-conclusive)" if self.require_conclusive else "passes (--require-conclusive fails it)"
+        return f"Inconclusive, {effect}"
+
     def sentences(self) -> tuple[str, ...]:
         """The rule in words, in the order in which it is applied."""
         drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
@@ -74,9 +80,7 @@ class GateRule:
             "the score is stored. So does a collapse: the loss of two thirds of what the baseline had above a model "
             "that knows nothing.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
-            "Inconclusive, "
-            + ("fails (--require-conclusive)" if self.require_conclusive else "passes (--require-conclusive fails it)")
-            + ": neither is shown; the number of examples that would decide is given.",
+            f"{self.inconclusive}: neither is shown; the number of examples that would decide is given.",
             f"Clustering has runs of an algorithm instead of examples: a drop by more than {drop} and by more than "
             f"{NOISE_ERRORS:g} standard errors of its paired runs is a regression. It has no p and is in no mean.",
         )

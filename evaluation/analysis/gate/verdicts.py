@@ -31,7 +31,6 @@ def judge(baseline: Snapshot, run: Snapshot, rule: GateRule, *, n_resamples: int
     Args:
         baseline: Complete (`check_complete`).
         run: May have failed and missing jobs, which fail.
-        rule: The rule.
         n_resamples: Random patterns of signs per test of few examples.
     """
     cases = match(baseline, run)

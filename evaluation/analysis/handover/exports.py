@@ -21,7 +21,6 @@ def write_trec(run: Path, output: Path) -> list[Path]:
     """Writes a TREC run file per retrieval or reranking job, split and subset: query Q0 document rank score tag.
 
     Args:
-        run: The run's folder.
         output: Folder of the files <label>/<task>.<split>[.<subset>].run; spaces in the tag become underscores.
 
     Returns:
@@ -94,7 +93,6 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
     Scores of vectors in a smaller stored form are not the model's own and are left out.
 
     Args:
-        run: The run's folder.
         output: Folder of the files <label>.md.
 
     Returns:

@@ -42,7 +42,6 @@ class Canvas:
     """Gives the charts of one comparison their common look.
 
     Args:
-        comparison: The comparison that is drawn.
         look: For a page or for paper.
     """
 

@@ -51,7 +51,6 @@ def difference_chart(canvas: Canvas, which: str | None = None) -> Chart | None:
     """Differences to the baseline with their intervals, sorted: a forest plot of one model at a time.
 
     Args:
-        canvas: Of the comparison.
         which: The model that is shown first; None: the first one.
     """
     baseline, rows = canvas.comparison.baseline, difference_rows(canvas.comparison)

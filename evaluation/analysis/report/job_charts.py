@@ -36,7 +36,6 @@ def length_chart(canvas: Canvas, lengths: Sequence[LengthRow], which: str | None
     """Token lengths of each side of each task, and the share that was cut; one model at a time.
 
     Args:
-        canvas: Of the comparison.
         lengths: Histograms; those without texts are left out.
         which: The model that is shown first; None: the first one.
     """
@@ -71,7 +70,6 @@ def time_chart(canvas: Canvas, seconds: Mapping[str, Mapping[str, float]]) -> Ch
     """Time by phase.
 
     Args:
-        canvas: Of the comparison.
         seconds: Label -> phase -> seconds over all tasks.
     """
     unit, phases, rows = time_rows(seconds)

@@ -14,6 +14,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from evaluation.analysis.number_formats import peak_memory
 from evaluation.analysis.report.chart_style import vega_bundle
 from evaluation.analysis.report.contents import PHASES, Report
 from evaluation.analysis.report.figures import page_charts
@@ -45,7 +46,12 @@ def render(report: Report) -> str:
     environment = Environment(
         autoescape=True, finalize=_inert, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"metric": metric_name, "duration": duration, "breakable": breakable}
+    environment.filters |= {
+        "metric": metric_name,
+        "duration": duration,
+        "breakable": breakable,
+        "peak_memory": peak_memory,
+    }
     template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))
     return template.render(
         report=report,

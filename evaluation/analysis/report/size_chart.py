@@ -19,7 +19,6 @@ def size_chart(canvas: Canvas, found: Sizes | None, which: str | None = None) ->
     """Scores against bytes per vector, a line per model, one task at a time.
 
     Args:
-        canvas: Of the comparison.
         found: The scores; None: there is nothing to show.
         which: The task that is shown first; None: the first one.
     """

@@ -9,6 +9,7 @@ from evaluation.analysis.comparison.types import Cell, Column, Comparison
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.config.stored_forms import PLAIN
 from evaluation.models.sizes import shape_of_name
+from evaluation.records.job_record import PeakMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Measured:
     parameters: int | None
     texts_per_s: float | None
     tokens_per_s: float | None
+    peak: PeakMemory | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,7 @@ class Sizes:
 
 
 def sizes(comparison: Comparison) -> Sizes | None:
-    """Returns the scores by size; None where nothing is stored in a smaller form and no words are ranked.
-
-    Args:
-        comparison: The compared rows.
-    """
+    """Returns the scores by size; None where nothing is stored in a smaller form and no words are ranked."""
     found = [
         scored
         for row in comparison.rows
@@ -95,6 +93,7 @@ def _measured(comparison: Comparison, position: int) -> Measured:
         shape.parameters if shape is not None else None,
         texts / speed.encoding_s if speed is not None and speed.tokens_per_s else None,
         speed.tokens_per_s if speed is not None else None,
+        speed.peak if speed is not None else None,
     )
 
 

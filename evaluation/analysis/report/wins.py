@@ -105,14 +105,7 @@ class Duel:
 
 
 def scored_task(run: Path, label: str, record: JobRecord, units: Units | None) -> ScoredTask | None:
-    """Per-query scores of a stored job; None where its task has no queries or nothing is stored.
-
-    Args:
-        run: The run's folder.
-        label: The name of the model in the comparison.
-        record: The job's record.
-        units: The job's units.
-    """
+    """Per-query scores of a stored job; None where its task has no queries or nothing is stored."""
     folder = RunStore(run).job_folder(record.label, record.task, record.fingerprint)
     if units is None or units.kind != "query":
         return None
@@ -131,8 +124,6 @@ def duel(first: ScoredTask, second: ScoredTask, *, n_queries: int = 3) -> Duel:
     """Counts wins, and reads the texts of the queries on which the two models differ most.
 
     Args:
-        first: One model's scores on a task.
-        second: Another model's on the same task.
         n_queries: Number of queries to show for each model.
     """
     shared = [place for place in first.scores if place in second.scores]

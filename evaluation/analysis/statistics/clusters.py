@@ -63,7 +63,6 @@ def clusters_of(units: Units, known: Clusters | None = None) -> Clusters:
     """Returns the clusters of a task's units.
 
     Args:
-        units: The units.
         known: Those of another model, which are returned where its units are the same.
     """
     ids, texts = tuple(part.ids for part in units.parts), tuple(part.arrays.get(CLUSTER) for part in units.parts)

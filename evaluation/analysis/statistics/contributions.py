@@ -66,7 +66,6 @@ def contributions(units: Units, known: Contributions | None = None) -> Contribut
     """Returns what each unit adds to the score; a ranking score is jackknifed here.
 
     Args:
-        units: The units.
         known: The contributions of another model, whose clusters are taken over where the units are the same.
     """
     clusters = clusters_of(units, known.clusters if known is not None else None)

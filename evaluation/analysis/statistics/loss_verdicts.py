@@ -9,6 +9,9 @@ is too high: samples with few losses have a high mean and a small error. Two fur
 - A sample can lack a rare loss altogether. Where fewer than `FEW_LOST` units lost, the upper limit of Clopper and
   Pearson (1934) of the share of units that lose, times the largest loss seen (the whole scale where none is), must lie
   below the margin as well.
+
+Scores that are no means, such as a rank correlation, go in as their jackknife's pseudo-values. The quantiles of a
+bootstrap over pairs, without these conditions, rule out a true loss of the margin too often where few pairs cause it.
 """
 
 from __future__ import annotations
@@ -144,23 +147,3 @@ def _n_needed(change: PairedChange, margin: float) -> int | None:
     )
     enough = np.flatnonzero(p_no_loss(larger, margin) <= ONE_SIDED)
     return int(sizes[enough[0]]) if len(enough) else None
-
-
-def judge_resamples(value: float, changes: Floats, n: int, margin: float) -> LossVerdict:
-    """Judges a change by its (R,) bootstrap resamples, for scores that are no means over units.
-
-    Args:
-        value: The change.
-        changes: The change on each resample.
-        n: Independent units.
-        margin: The loss that matters, 0-1, above 0.
-    """
-    low, high = (float(end) for end in np.quantile(changes, [ONE_SIDED, 1.0 - ONE_SIDED]))
-    p = float((1 + np.count_nonzero(changes <= -margin)) / (1 + len(changes)))
-    if high < -margin:
-        return LossVerdict("shown", value, low, high, p, n)
-    if low > -margin:
-        return LossVerdict("ruled out", value, low, high, min(p, ONE_SIDED), n)
-    distance, reach = abs(value + margin), (high - low) / 2.0
-    needed = int(np.ceil(n * max(1.0, (reach / distance) ** 2))) if distance > 1e-9 else None
-    return LossVerdict("inconclusive", value, low, high, max(p, np.nextafter(ONE_SIDED, 1.0)), n, needed)

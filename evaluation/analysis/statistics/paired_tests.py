@@ -96,7 +96,6 @@ def sample(units: Units, known: Sample | None = None) -> Sample:
     """Returns the units together with what each contributes to the score.
 
     Args:
-        units: The units.
         known: Another model's sample of the same task, whose clusters are taken over where the units are the same.
     """
     return Sample(units, contributions(units, known.contributions if known is not None else None), score(units))

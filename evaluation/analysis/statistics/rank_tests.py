@@ -33,7 +33,6 @@ def rank_intervals(differences: Floats, p: Floats, alpha: float) -> list[tuple[i
     Args:
         differences: (K, K) row - column, positive where the row is better.
         p: (K, K) corrected p.
-        alpha: Level.
     """
     separated = np.nan_to_num(p, nan=1.0) < alpha
     better, worse = (separated & (differences < 0)).sum(axis=1), (separated & (differences > 0)).sum(axis=1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.analysis.comparison.published import TOLERANCE_POINTS, PublishedMatch
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Comparison, Row
-from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.number_formats import MISSING, brackets, peak_memory, points
 from evaluation.analysis.tables.field_table import field_table
 from evaluation.analysis.tables.stored_table import stored_table
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
@@ -39,11 +39,17 @@ class Layout:
         models_as_rows: A row per model and a column per task, instead of the reverse.
         summary: Only the summaries, without single tasks.
         intervals: Show confidence intervals; None: if there are few columns.
+        speed: Show tokens per second, hours and peak memory below the scores.
+        caption: LaTeX source for the caption of the table of scores; None: its title.
+        label: Key of that table for references in LaTeX.
     """
 
     models_as_rows: bool = False
     summary: bool = False
     intervals: bool | None = None
+    speed: bool = True
+    caption: str | None = None
+    label: str | None = None
 
 
 class _Item(NamedTuple):
@@ -61,7 +67,7 @@ def comparison_tables(comparison: Comparison, layout: Layout | None = None) -> t
     layout = layout or Layout()
     intervals = layout.intervals if layout.intervals is not None else len(comparison.columns) <= _INTERVALS_UP_TO
     items = list(_items(comparison, intervals=intervals, summary=layout.summary))
-    speed = _speed_items(comparison.columns)
+    speed = _speed_items(comparison.columns) if layout.speed else []
     build = _models_as_rows if layout.models_as_rows else _models_as_columns
     table = build(comparison, items, speed)
     used = Counter(mark for row in (*table.rows, TableRow(table.header)) for cell in row.cells for mark in cell.marks)
@@ -153,21 +159,26 @@ def _brackets(interval: Interval | None, *, signed: bool = False) -> str:
 
 
 def _speed_items(columns: Sequence[Column]) -> list[_Item]:
-    """Tokens per second and hours; none if all scores are published ones."""
+    """Tokens per second, hours and, where measured, peak memory; none if all scores are published ones."""
     if all(column.speed is None for column in columns):
         return []
-    rates, hours = [], []
+    rates, hours, peaks = [], [], []
     for column in columns:
         speed = column.speed
         rate = speed.tokens_per_s if speed else None
         marks = ("cached",) if speed and speed.from_cache else ()
         rates.append(TextCell(MISSING if rate is None else f"{rate:,.0f}", marks=marks if rate is not None else ()))
         hours.append(TextCell(MISSING if speed is None else f"{speed.hours:.3g}", marks=marks))
+        peak = speed.peak if speed else None
+        peaks.append(TextCell(MISSING if peak is None else peak_memory(peak), marks=marks if peak is not None else ()))
     nothing: tuple[None, ...] = (None,) * len(columns)
-    return [
+    items = [
         _Item("Tokens/s", "", tuple(rates), nothing, rule=True),
         _Item("Hours", "", tuple(hours), nothing),
     ]
+    if any(column.speed is not None and column.speed.peak is not None for column in columns):
+        items.append(_Item("Peak memory", "", tuple(peaks), nothing))
+    return items
 
 
 # ------------------------------------------------------------------------------------------------------------ layouts

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 _TEXT = ("kind", "task", "type", "metric", "label", "run", "model", "revision", "protocol")
 _NUMBERS = ("score", "low", "high", "delta", "delta_low", "delta_high", "p", "p_adjusted")
 _FLAGS = ("significant", "trained", "limited", "marks", "missing", "note")
+_COSTS = ("tokens_per_s", "hours", "peak_bytes", "peak_where", "peak_at_most")
 _PUBLISHED = ("published", "published_source", "published_protocol", "published_delta", "verdict", "causes")
 _STORED = ("stored", "bytes_per_vector", "bytes", "change", "change_low", "change_high", "loss", "loss_p", "loss_note")
 _RANKS = ("rank", "rank_low", "rank_high", "ranked_models")
-CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, "tokens_per_s", "hours", *_PUBLISHED, *_STORED, *_RANKS)
+CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, *_COSTS, *_PUBLISHED, *_STORED, *_RANKS)
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -112,7 +113,8 @@ def comparison_json(comparison: Comparison) -> str:
 
 def _json_column(column: Column) -> dict[str, Any]:
     speed = column.speed
-    rate = {"tokens_per_s": speed.tokens_per_s, "hours": speed.hours} if speed else {}
+    peak = speed.peak.model_dump() if speed and speed.peak else None
+    rate = {"tokens_per_s": speed.tokens_per_s, "hours": speed.hours, "peak": peak} if speed else {}
     own = {
         name: getattr(column, name) for name in ("label", "run", "model", "revision", "protocol", "weights", "limited")
     }
@@ -174,8 +176,10 @@ def _rank(place: Place | None) -> dict[str, Any]:
 
 def _column(column: Column) -> dict[str, Any]:
     speed = column.speed
+    peak = speed.peak.model_dump() if speed and speed.peak else {}
     return {
         **{name: getattr(column, name) for name in ("label", "run", "model", "revision", "protocol", "limited")},
+        **{f"peak_{name}": value for name, value in peak.items()},
         "tokens_per_s": speed.tokens_per_s if speed else None,
         "hours": speed.hours if speed else None,
     }

@@ -15,12 +15,7 @@ _DIGITS = 12
 
 
 def field_table(field: Field, comparison: Comparison) -> Table:
-    """Returns a row per task and for the mean, per model of ours.
-
-    Args:
-        field: Where our models stand.
-        comparison: The comparison that it is part of.
-    """
+    """Returns a row per task and for the mean, per model of ours."""
     rows = [_row(place, field) for place in field.places if place.task is not None]
     means = [_row(place, field) for place in field.places if place.task is None]
     rows += [TableRow(row.cells, rule=not at) for at, row in enumerate(means)]

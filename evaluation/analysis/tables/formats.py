@@ -88,12 +88,20 @@ _WIDE_FROM = 7  # columns
 _PROSE_FROM = 40  # characters
 
 
-def render_latex(tables: Sequence[Table]) -> str:
-    """Returns tables in floats with booktabs' rules; they compile in a plain article class as they are."""
-    return _LATEX_HEAD + "\n".join(_latex_table(table) for table in tables)
+def render_latex(tables: Sequence[Table], *, caption: str | None = None, label: str | None = None) -> str:
+    """Returns tables in floats with booktabs' rules; they compile in a plain article class as they are.
+
+    Args:
+        tables: The tables; their titles are the captions.
+        caption: LaTeX source for the caption of the first table, in place of its title.
+        label: Key of the first table for references.
+    """
+    captions = [for_latex(table.title) for table in tables]
+    captions[0] = (captions[0] if caption is None else caption) + (rf"\label{{{label}}}" if label else "")
+    return _LATEX_HEAD + "\n".join(map(_latex_table, tables, captions))
 
 
-def _latex_table(table: Table) -> str:
+def _latex_table(table: Table, caption: str) -> str:
     notes = [legend_sign(note, _latex_sign, for_latex) + r"\par" for note in table.notes]
     if not table.rows:
         return "\n".join([r"\par\noindent", *notes]) + "\n"
@@ -112,7 +120,7 @@ def _latex_table(table: Table) -> str:
             r"\begin{table}[htbp]",
             r"\centering" + size,
             r"\setlength{\tabcolsep}{3pt}",
-            *([rf"\caption{{{for_latex(table.title)}}}"] if table.title else []),
+            rf"\caption{{{caption}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",  # never larger than it is
             rf"\begin{{tabular}}{{{columns}{'r' * numbers}}}",
             r"\toprule",

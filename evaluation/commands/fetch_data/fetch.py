@@ -21,15 +21,13 @@ from evaluation.jobs import Job
 from evaluation.system.atomic_files import write_json
 
 if TYPE_CHECKING:
-    from evaluation.execution.downloads import Found
+    from evaluation.execution.downloads import Fetched, Found
 
 
 def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_whole: bool, sizes_only: bool) -> None:
     """Fetch all that jobs read and write the lock.
 
     Args:
-        config: The config.
-        jobs: Those to fetch for.
         file: The config's file, beside which the lock lies.
         is_whole: Whether these are all jobs of the config; a part is not locked.
         sizes_only: Fetch nothing.
@@ -44,7 +42,6 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     from evaluation.execution.downloads import (
         Found,
         code_needs,
-        fetch_all,
         find,
         folder_entries,
         needs_of,
@@ -68,14 +65,7 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
     if sizes_only:
         _refuse(faults)
         return
-    with _progress(console) as progress:
-        bar = progress.add_task("fetching", total=sum(item.missing_bytes for item in found))
-
-        def on_done(item: Found) -> None:
-            progress.update(bar, advance=item.missing_bytes)
-            console.print(f"{item.need.name}: {len(item.files)} files", highlight=False, soft_wrap=True)
-
-        fetched = fetch_all(found, on_done)
+    fetched = _fetch_shown(console, found)
     _refuse([*faults, *fetched.faults])
     if not is_whole:
         console.print("Only a part of the config was asked for, so no lock was written.", highlight=False)
@@ -87,6 +77,19 @@ def fetch_and_lock(config: RunConfig, jobs: Sequence[Job], file: Path, *, is_who
         write_json(lock_file(file), {"lock_version": LOCK_VERSION, "config": config.name, "repositories": entries})
     where = f"All in {hub_cache()}. " if found else ""
     console.print(f"{where}Locked: {lock_file(file)}", highlight=False, soft_wrap=True)
+
+
+def _fetch_shown(console: Console, found: Sequence[Found]) -> Fetched:
+    from evaluation.execution.downloads import fetch_all
+
+    with _progress(console) as progress:
+        bar = progress.add_task("fetching", total=sum(item.missing_bytes for item in found))
+
+        def on_done(item: Found) -> None:
+            progress.update(bar, advance=item.missing_bytes)
+            console.print(f"{item.need.name}: {len(item.files)} files", highlight=False, soft_wrap=True)
+
+        return fetch_all(found, on_done)
 
 
 def fetch_published(folder: Path) -> None:

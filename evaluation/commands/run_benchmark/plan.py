@@ -27,8 +27,6 @@ def plan_run(config: RunConfig, jobs: Sequence[Job], *, fresh: bool = False) -> 
     """Returns the cost of a config's jobs. The speed of each model shape is measured once per machine and kept.
 
     Args:
-        config: The config.
-        jobs: The config's jobs.
         fresh: Whether stored jobs would run again.
     """
     calibration = Calibration()

@@ -46,7 +46,6 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     """Runs a config, prints its table and writes its summaries. Losing standard output or error stops nothing.
 
     Args:
-        config: The config.
         options: Which part of the config to run.
         lock: The lock file that data and models must match.
         quiet: Print the table and errors only.
@@ -206,7 +205,6 @@ def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool
     """Writes summary.csv, a row per job, split and subset, and summary.md, the table.
 
     Args:
-        folder: The run's folder.
         records: The records that summary.csv shows.
         only_stored: No job ran now and the run lists the same jobs as before, so that a file that differs was damaged
             or never finished; a warning says so.

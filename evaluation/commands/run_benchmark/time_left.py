@@ -10,7 +10,6 @@ class TimeLeft:
     """Follows a run. Jobs whose tokens are unknown count like the average job.
 
     Args:
-        n_jobs: Jobs that will run.
         planned: (label, task) -> tokens that a job is expected to encode, where that is known.
         clock: Returns the time in seconds.
 

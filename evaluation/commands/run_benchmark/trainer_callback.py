@@ -25,8 +25,9 @@ class EvaluationCallback(TrainerCallback):
     """Runs a config on the model in training, for the trainers of transformers and sentence-transformers.
 
     The evaluations are the rows of one run, `<name>-training`, and one series, as `folders:` makes it of checkpoints:
-    `compare-results`, `write-report` and `check-regression --series` read it. A training that starts again keeps the
-    rows of earlier steps. Faults of an evaluation are logged, and training goes on.
+    `compare-results`, `write-report` and `check-regression --series` read it. A training that resumes from a checkpoint
+    keeps the rows of earlier steps; one that starts at step 0 is refused where the series has rows already. Faults of
+    an evaluation are logged, and training goes on.
 
     Args:
         config: The config. The row with this label gives the options, such as the protocol; no other row runs.
@@ -60,6 +61,23 @@ class EvaluationCallback(TrainerCallback):
         self._config = config.model_copy(update={"name": f"{config.name}-{_SUFFIX}"})
         self._row, self._every, self._stops, self._alpha = row, every_steps, stop_on_drop, alpha
         self.outcomes: dict[int, RunOutcome] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> TrainerControl:
+        """Refuses to mix the series of two trainings.
+
+        Raises:
+            UsageError: The training starts at step 0, and the run has rows of this series.
+        """
+        series = self._row.label
+        steps = [f"{row.step:g}" for row in self._stored_rows() if row.series == series and row.step is not None]
+        if state.is_world_process_zero and state.global_step == 0 and steps:
+            raise UsageError(
+                f"{self._config.run_folder} holds the series {series!r} of another training, up to step {steps[-1]}; "
+                "resume that training from a checkpoint, give the config another name, or delete the folder."
+            )
+        return control
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -107,12 +125,14 @@ class EvaluationCallback(TrainerCallback):
             model = (model, tokenizer)
         return run(config, RunOptions(models=(row.label,)), models={row.label: model})
 
-    def _earlier_rows(self, step: int) -> list[ModelConfig]:
-        """Returns the stored rows of earlier steps, whose models are gone."""
+    def _stored_rows(self) -> list[ModelConfig]:
+        """Returns the rows of the run, whose models are gone."""
         stored = RunStore(self._config.run_folder).read_run_or_set_aside()
         entries = [] if stored is None else stored.config["models"]
-        found = [self._row.model_copy(update={**entry, "model": IN_MEMORY, "stored": None}) for entry in entries]
-        return [row for row in found if row.series != self._row.label or (row.step or 0) < step]
+        return [self._row.model_copy(update={**entry, "model": IN_MEMORY, "stored": None}) for entry in entries]
+
+    def _earlier_rows(self, step: int) -> list[ModelConfig]:
+        return [row for row in self._stored_rows() if row.series != self._row.label or (row.step or 0) < step]
 
     def _better_before(self, step: int) -> int | None:
         """The best earlier step that is significantly better than this one; None if none is."""

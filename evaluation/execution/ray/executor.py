@@ -41,10 +41,6 @@ _FAIR_PARTS = 2
 class RayExecutor:
     """The workers of a cluster, each of which holds one model.
 
-    Args:
-        config: The run's config.
-        reporter: Where progress is shown.
-
     Raises:
         UsageError: There is no cluster at `runtime.ray.address`.
     """
@@ -125,9 +121,8 @@ class RayExecutor:
                 return
             load = partial(self._load, job, urgency)
             try:
-                future.set_result(
-                    run_job(job, self.fingerprint(job), load, store_texts=self._config.runtime.store_texts)
-                )
+                store_texts = self._config.runtime.store_texts
+                future.set_result(run_job(job, self.fingerprint(job), load, store_texts=store_texts, known={}))
             except BaseException as error:  # such as a library that ends the process: `run` must be told
                 future.set_exception(error)
 

@@ -35,7 +35,6 @@ def places_on(node: str, resources: Mapping[str, float], options: RayConfig, gpu
     """Returns the room on one node.
 
     Args:
-        node: Id of the node.
         resources: The node's resources, as Ray reports them.
         options: What a worker needs.
         gpus: GPUs per worker.

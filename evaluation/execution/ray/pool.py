@@ -73,11 +73,45 @@ class _PoolWorker:
     state_at: float = 0.0
 
 
+class _WorkQueue:
+    """Work that no worker has, the most urgent first. Threads share it."""
+
+    def __init__(self) -> None:
+        self._works: list[Work] = []
+        self._changed = threading.Condition()
+        self._failure: str | None = None
+
+    def put(self, work: Work) -> None:
+        """Adds work; after `fail` it fails at once."""
+        with self._changed:
+            if self._failure is not None:
+                _resolve(work.future, error=WorkerError(self._failure))
+            else:
+                self._works.append(work)
+                self._works.sort(key=lambda item: item.urgency)
+                self._changed.notify_all()
+
+    def take_for(self, worker: _PoolWorker) -> Work | None:
+        """Removes and returns the most urgent work that a worker has room for; waits a moment if it has none at all."""
+        with self._changed:
+            self._works = [work for work in self._works if not work.future.done()]
+            for number, work in enumerate(self._works):
+                if _has_room(worker, work):
+                    return self._works.pop(number)
+            if not worker.in_hand:
+                self._changed.wait(_TICK_S)
+        return None
+
+    def fail(self, message: str) -> None:
+        """Fails all work, and all that is added later."""
+        with self._changed:
+            self._failure, works, self._works = message, self._works, []
+        for work in works:
+            _resolve(work.future, error=WorkerError(message))
+
+
 class WorkerPool:
     """The workers of a run and their work. Ray must be initialised.
-
-    Args:
-        config: The run's config.
 
     Attributes:
         models: The models as all workers run them; the first worker that starts decides.
@@ -88,10 +122,9 @@ class WorkerPool:
         self._config, self._config_ref = config, ray.put(config)
         as_actor: Any = ray.remote  # its annotations do not know concurrency_groups
         self._actor_class = as_actor(concurrency_groups={"work": _PARALLEL_SHARDS})(Worker)
-        self._queue: list[Work] = []
-        self._queue_changed = threading.Condition()
-        self._failure: str | None = None
+        self._queue = _WorkQueue()
         self._workers: list[_PoolWorker] = []  # all that there were
+        self._naming = threading.Lock()
         self._keepers: list[tuple[Place, threading.Thread]] = []
         self._redone: list[str] = []
         self._is_closed = threading.Event()
@@ -107,13 +140,7 @@ class WorkerPool:
 
     def submit(self, work: Work) -> Future[Any]:
         """Queues work."""
-        with self._queue_changed:
-            if self._failure is not None:
-                _resolve(work.future, error=WorkerError(self._failure))
-            else:
-                self._queue.append(work)
-                self._queue.sort(key=lambda item: item.urgency)
-                self._queue_changed.notify_all()
+        self._queue.put(work)
         return work.future
 
     def progress(self) -> list[WorkerProgress]:
@@ -206,7 +233,7 @@ class WorkerPool:
             resources=dict(self._config.runtime.ray.resources),
             scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(place.node, soft=False),
         ).remote(self._config_ref, place.cpus)
-        with self._queue_changed:
+        with self._naming:
             name = f"worker {len(self._workers) + 1}"
             facts = {"name": name, "node": place.node, "threads": place.cpus, "gpus": place.gpus}
             self._workers.append(_PoolWorker(name, actor, facts))
@@ -228,21 +255,11 @@ class WorkerPool:
         worker.is_ready = True
 
     def _hand_out(self, worker: _PoolWorker) -> None:
-        while (work := self._next_for(worker)) is not None:
+        while (work := self._queue.take_for(worker)) is not None:
             try:
                 worker.in_hand[work.call(worker.actor)] = work
             except Exception as error:  # such as an argument that Ray can't serialize
                 _resolve(work.future, error=WorkerError(f"Ray can't start it: {error}"))
-
-    def _next_for(self, worker: _PoolWorker) -> Work | None:
-        with self._queue_changed:
-            self._queue = [work for work in self._queue if not work.future.done()]
-            for number, work in enumerate(self._queue):
-                if _has_room(worker, work):
-                    return self._queue.pop(number)
-            if not worker.in_hand:
-                self._queue_changed.wait(_TICK_S)
-        return None
 
     def _collect(self, worker: _PoolWorker) -> None:
         """Waits for results for a moment, and updates the worker's state about once per second."""
@@ -286,10 +303,8 @@ class WorkerPool:
 
     def _fail(self, message: str) -> None:
         """Fails all queued work, and all that is submitted later."""
-        with self._queue_changed:
-            self._failure, works, self._queue = message, self._queue, []
-        for future in (self.models, *(work.future for work in works)):
-            _resolve(future, error=WorkerError(message))
+        self._queue.fail(message)
+        _resolve(self.models, error=WorkerError(message))
 
 
 def _has_room(worker: _PoolWorker, work: Work) -> bool:

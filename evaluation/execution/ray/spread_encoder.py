@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from evaluation.adapters.embedding import CorpusSearch, Documents
+from evaluation.adapters.task_search import CorpusSearch, Documents
 from evaluation.encoding.batching import unique_texts
 from evaluation.encoding.encoder import Encoded, cut_into_shards
 from evaluation.execution.ray.pool import Work, WorkerPool
@@ -44,11 +44,8 @@ class SpreadEncoder:
     """Encodes and searches on the workers of a pool.
 
     Args:
-        pool: The workers.
-        label: Label of the model.
         resolved: The model as all workers run it.
         name: What the work belongs to, for display.
-        urgency: Urgency of the work.
 
     Attributes:
         checkpoint, settings, tokens_encoded, encoding_time_s: As in `Encoder`.
@@ -84,7 +81,7 @@ class SpreadEncoder:
         return self._encoded([shard for shard, _ in in_order], sum(map(len, unique)))._replace(vectors=vectors[inverse])
 
     def search_corpus(self, search: CorpusSearch) -> tuple[list[list[str]], NDArray[np.float32]]:
-        """Searches a streamed corpus exactly; see `adapters.embedding.CorpusSearcher`.
+        """Searches a streamed corpus exactly; see `adapters.task_search.CorpusSearcher`.
 
         Raises:
             EvaluationError: A worker failed, or none is left.

@@ -99,7 +99,6 @@ class Worker:
     """Runs whole jobs, or encodes and searches shards, of which one is tokenized while another is encoded.
 
     Args:
-        config: The run's config.
         n_threads: Threads that the model uses.
     """
 
@@ -123,7 +122,6 @@ class Worker:
         """Runs the models from now on as all workers do.
 
         Args:
-            models: The models as all workers run them.
             versions: The driver's versions of the libraries that compute metrics.
 
         Returns:

@@ -42,8 +42,6 @@ class LocalData:
         counts: What was dropped or noticed, such as "judgements of unknown documents", and how often; never zero.
     """
 
-    folder: Path
-    task_type: str
     subsets: dict[str, dict[str, RetrievalSplit | TableSplit]]
     content_hash: str
     counts: dict[str, int]
@@ -89,7 +87,7 @@ def read_local_data(
             read[subset] = _read_subset(notes, inner, task_type, splits, needs_train)
     notes.raise_problems()
     counts = {what: count for what, count in notes.counts.items() if count}
-    return LocalData(folder, task_type, read, notes.content_hash(), counts)
+    return LocalData(read, notes.content_hash(), counts)
 
 
 def available_splits(folder: Path, task_type: str) -> tuple[str, ...]:

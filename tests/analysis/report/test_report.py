@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from support.synthetic_suite import HOSTILE_QUERY, write_suite
 
-from evaluation.analysis.report.contents import gather
+from evaluation.analysis.report.contents import Report, gather
 from evaluation.analysis.report.page import (
     breakable,
     content_policy,
@@ -20,7 +21,9 @@ from evaluation.analysis.report.page import (
     render,
 )
 from evaluation.analysis.report.report import write_report
+from evaluation.analysis.report.sizes import Measured, Sizes
 from evaluation.errors import UsageError
+from evaluation.records.job_record import PeakMemory
 
 TASKS = ["NFCorpus", "STSBenchmark"]
 
@@ -31,8 +34,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(run: Path) -> str:
-    return render(gather([run]))
+def report(run: Path) -> Report:
+    return gather([run])
+
+
+@pytest.fixture(scope="module")
+def page(report: Report) -> str:
+    return render(report)
 
 
 class Elements(HTMLParser):
@@ -91,6 +99,14 @@ def test_provenance_names_commit_hashes_and_command(page: str) -> None:
     assert "0123456789abcdef0123456789abcdef01234567" in page
     assert "&amp;&amp; run-benchmark reproduce-harbours.yaml --output reproduced" in page
     assert "configs/harbours.yaml" in page
+
+
+def test_what_was_measured_of_a_model_stands_below_its_sizes(report: Report) -> None:
+    peak = PeakMemory(where="process", bytes=1300 * 2**20, at_most=True)
+    measured = (Measured("e5", 118_000_000, 80.0, 9000.0, peak), Measured("bare", None, None, None, peak))
+    text = Elements(render(replace(report, sizes=Sizes((), measured)))).text
+    _, _, rows = text.partition("Peak memory\n")
+    assert rows.split("\n")[:2] == ["e5about 118 million809,000at most 1,300 MiB", "bareunknowncachedcachedcached"]
 
 
 def test_texts_that_were_not_stored_are_said_to_be_missing(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from evaluation.analysis.statistics.loss_verdicts import (
     PairedChange,
     interval_ends,
     judge_loss,
-    judge_resamples,
     p_no_loss,
     skewness_of,
 )
@@ -117,15 +116,6 @@ def test_units_that_would_decide_halve_the_interval_fourfold() -> None:
     """An interval of twice the distance to the margin needs four times the units."""
     found = judge_loss(change(-0.005, 0.01 / 1.9679), MARGIN)
     assert found.n_needed == pytest.approx(1_200, abs=2)
-
-
-def test_resamples_decide_by_their_quantiles() -> None:
-    changes = np.linspace(-0.02, 0.0, 1_001)
-    assert judge_resamples(-0.01, changes, 500, 0.03).outcome == "ruled out"
-    assert judge_resamples(-0.01, changes, 500, 0.0004).outcome == "shown"
-    found = judge_resamples(-0.01, changes, 500, 0.015)
-    assert (found.outcome, found.low, found.high) == ("inconclusive", pytest.approx(-0.0195), pytest.approx(-0.0005))
-    assert found.n_needed == pytest.approx(500 * (0.0095 / 0.005) ** 2, abs=1)
 
 
 def tilted(values: Floats, mean: float) -> Floats:

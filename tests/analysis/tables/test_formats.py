@@ -187,6 +187,8 @@ def test_speed_stands_beside_the_scores(query_run: Write) -> None:
         ["Tokens/s", "", "2,000"],
         ["Hours", "", "0.5"],
     ]
+    (scores,) = comparison_tables(comparison, Layout(speed=False))
+    assert [row.cells[0].text for row in scores.rows] == ["T1"]
 
 
 # ------------------------------------------------------------------------------------------------------------ formats
@@ -328,6 +330,19 @@ def test_latex_rows_are_numbers_with_minus_and_bold() -> None:
     )
     source = render_latex(comparison_tables(comparison))
     assert r"T\_1 & STS & 1.00 & $-$2.00 & \textbf{3.00} & \underline{2.00}" in source
+
+
+def test_caption_and_label_are_those_of_the_first_table(compile_latex: Callable[[str, str], str]) -> None:
+    tables = comparison_tables(example())
+    assert r"\caption{r}" in render_latex(tables) and r"\label" not in render_latex(tables)
+    source = render_latex(tables, caption=r"Scores in $\%$ \emph{of all}", label="tab:my_scores")
+    assert re.findall(r"\\caption.*", source) == [
+        r"\caption{Scores in $\%$ \emph{of all}\label{tab:my_scores}}",
+        r"\caption{Published scores}",
+    ]
+    text = compile_latex("", r"See table~\ref{tab:my_scores}." + source)
+    if "pdfTeX" not in text:
+        assert "Table 1: Scores in % of all" in text
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout(models_as_rows=True, summary=True)])
