@@ -15,13 +15,24 @@ if TYPE_CHECKING:
     from evaluation.commands.run_benchmark.in_python import run
     from evaluation.commands.run_benchmark.trainer_callback import EvaluationCallback
     from evaluation.config.loading import load_config
+    from evaluation.execution.runner import RunOptions
     from evaluation.models.own_encoder import NamedModel
 
-__all__ = ["EvaluationCallback", "NamedModel", "check_regression", "compare", "load_config", "results_frame", "run"]
+__all__ = [
+    "EvaluationCallback",
+    "NamedModel",
+    "RunOptions",
+    "check_regression",
+    "compare",
+    "load_config",
+    "results_frame",
+    "run",
+]
 
 _HOMES = {
     "EvaluationCallback": "evaluation.commands.run_benchmark.trainer_callback",
     "NamedModel": "evaluation.models.own_encoder",
+    "RunOptions": "evaluation.execution.runner",
     "compare": "evaluation.analysis.comparison.compare",
     "load_config": "evaluation.config.loading",
     "run": "evaluation.commands.run_benchmark.in_python",

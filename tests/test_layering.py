@@ -258,6 +258,7 @@ def test_public_names_are_these() -> None:
     assert sorted(evaluation.__all__) == [
         "EvaluationCallback",
         "NamedModel",
+        "RunOptions",
         "check_regression",
         "compare",
         "load_config",
