@@ -1,7 +1,4 @@
-"""The types of a gate: its rule, the verdicts, the report.
-
-`matching.py` finds what cannot be compared, `verdicts.py` judges.
-"""
+"""The types of a gate: its rule, the verdicts, the report. `verdicts.py` judges with them."""
 
 from __future__ import annotations
 

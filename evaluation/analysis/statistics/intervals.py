@@ -1,4 +1,7 @@
-"""Confidence intervals from an estimate and its standard error: Student's t, and Wilson's for scores near a limit."""
+"""Confidence intervals from an estimate and its standard error: Student's t, and Wilson's for scores near a limit.
+
+Formulas only: `paired_tests.py` chooses one for a score or a difference, `suite_tests.py` for a mean over tasks.
+"""
 
 from __future__ import annotations
 
