@@ -1,6 +1,7 @@
 """Sends a batch of texts to an embedding server, in smaller requests where the server refuses its size.
 
-What a status of a refusal means is decided here; `system/retries.py` knows those that pass, `endpoint_sessions.py` redirects.
+What the status of a refusal means is decided here; `system/retries.py` knows those that pass, and
+`endpoint_sessions.py` redirects.
 """
 
 from __future__ import annotations
