@@ -36,7 +36,7 @@ COMMANDS = {
     "embedding-cache": "embedding_cache",
     "write-report": "write_report",
 }
-FOREIGN = {"rsync", "sbatch", "python", "kubectl"}
+FOREIGN = {"source", "rsync", "sbatch", "python", "kubectl"}
 """Commands of other programs, which pages may show."""
 FOREIGN_OPTIONS = {"--no-deps", "--editable", "--nodes", "--gpus-per-node"}
 ROWS = 12
@@ -65,7 +65,9 @@ def name(block: Block | tuple[Block, str]) -> str:
 def is_cheap(line: str) -> bool:
     """Whether a command only reads what the small quickstart has, so that it can be run and not only parsed."""
     program, *arguments = shlex.split(line, comments=True)
-    return program in READ_ONLY and {word for word in arguments if word.startswith("results/")} <= READABLE
+    return (
+        program in READ_ONLY and {word for word in arguments if word.startswith(("results/", "benchmark/"))} <= READABLE
+    )
 
 
 def test_readme_takes_a_minute() -> None:

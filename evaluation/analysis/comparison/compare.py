@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _REMEDY = (
-    "Choose columns that agree with --model, or add --mixed to see them together, marked; a difference then "
+    "Use --model to choose columns that agree, or add --mixed to see them together, marked; a difference then "
     "reflects more than the models."
 )
 

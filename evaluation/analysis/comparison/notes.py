@@ -172,8 +172,9 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
     tested = [cell for _, _, cell in cells if cell.p_adjusted is not None]
     if tested:
         yield (
-            f"Significant: paired test against {comparison.baseline}, p < {options.alpha:g} after Holm's correction "
-            "over the whole table. Intervals are not corrected, so one may exclude 0 without being significant."
+            f"{'Significant' if any(cell.significant for cell in tested) else 'No difference is significant'}: paired "
+            f"test against {comparison.baseline}, p < {options.alpha:g} after Holm's correction over the whole table. "
+            "Intervals are not corrected, so one may exclude 0 without being significant."
         )
     noise = [row.task for column, row, cell in cells if cell.note == f"{ALGORITHM} noise only"]
     if noise:

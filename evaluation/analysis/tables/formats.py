@@ -86,6 +86,7 @@ _MINUS = re.compile(r"(?<![^\s}])-(?=\d)")
 _SMALL_FROM, _TINY_FROM = 30, 50  # rows
 _WIDE_FROM = 7  # columns
 _PROSE_FROM = 40  # characters
+_BEST = "Bold: the best of a row; underlined: the second best. Neither says that a difference is significant."
 
 
 def render_latex(tables: Sequence[Table], *, caption: str | None = None, label: str | None = None) -> str:
@@ -102,7 +103,8 @@ def render_latex(tables: Sequence[Table], *, caption: str | None = None, label: 
 
 
 def _latex_table(table: Table, caption: str) -> str:
-    notes = [legend_sign(note, _latex_sign, for_latex) + r"\par" for note in table.notes]
+    legend = [_BEST] if any(cell.bold for row in table.rows for cell in row.cells) else []
+    notes = [_latex_numbers(legend_sign(note, _latex_sign, for_latex)) + r"\par" for note in [*legend, *table.notes]]
     if not table.rows:
         return "\n".join([r"\par\noindent", *notes]) + "\n"
     numbers = len(table.header) - table.n_text

@@ -64,6 +64,9 @@ def test_differences_of_stored_samples_are_tested_and_adjusted(query_run: Write)
     suite = comparison.aggregates[0].cells[0].difference
     assert suite is not None and (suite.value, suite.n_tasks) == (pytest.approx(18.75), 2)
     assert any(note.startswith("a - b on these 2 tasks with samples: +18.75") for note in comparison.notes)
+    assert any(note.startswith("Significant: paired test against b") for note in comparison.notes)
+    equal = compare(run, baseline="b", options=ComparisonOptions(only=("T2",)))
+    assert any(note.startswith("No difference is significant: paired test against b") for note in equal.notes)
 
 
 def test_all_pairs_of_models_are_tested_under_one_correction(query_run: Write) -> None:

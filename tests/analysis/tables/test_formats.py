@@ -330,6 +330,8 @@ def test_latex_rows_are_numbers_with_minus_and_bold() -> None:
     )
     source = render_latex(comparison_tables(comparison))
     assert r"T\_1 & STS & 1.00 & $-$2.00 & \textbf{3.00} & \underline{2.00}" in source
+    assert source.count("Bold: the best of a row; underlined: the second best.") == 1
+    assert re.search(r"[ \[]-\d", source) is None
 
 
 def test_caption_and_label_are_those_of_the_first_table(compile_latex: Callable[[str, str], str]) -> None:
