@@ -5,7 +5,7 @@ The other side of each comparison is mteb.evaluate with mteb's own sentence-tran
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ mteb = pytest.importorskip("mteb")
 from support.mteb_cases import CASES, Case, local_task, mteb_scores, same, stored_scores  # noqa: E402
 
 from evaluation import run  # noqa: E402
-from evaluation.adapters import mteb_adapter  # noqa: E402
+from evaluation.adapters import mteb_tables  # noqa: E402
 from evaluation.errors import ConfigError  # noqa: E402
 
 PROMPTS = {"query": "query: ", "document": "passage: "}  # mteb 2.26, model_implementations/e5_models.py
@@ -79,7 +79,7 @@ def test_corpus_in_many_blocks_gives_the_same_ranking(text_pool, tiny_checkpoint
     case = CASES["Retrieval"](text_pool)
     task = {**case.task, "data": write_data("data", case.files)}
     whole = run_job(task, tiny_checkpoint, "mteb")
-    monkeypatch.setattr(mteb_adapter, "corpus_blocks", partial(mteb_adapter.corpus_blocks, block=16))
+    monkeypatch.setattr(mteb_tables, "CORPUS_BLOCK", 16)
     in_blocks = run_job(task, tiny_checkpoint, "mteb")
     assert in_blocks.audit.sides["passage"].texts == whole.audit.sides["passage"].texts == 150
     found, expected = stored_scores(in_blocks.scores), stored_scores(whole.scores)
