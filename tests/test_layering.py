@@ -73,6 +73,7 @@ MTEB_HOMES = (
     "tasks.build_index",
     "tasks.columns",
     "tasks.hub_files",
+    "tasks.last_task",
     "tasks.limits",
     "tasks.local_datasets",
     "adapters.*",

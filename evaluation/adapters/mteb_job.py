@@ -41,8 +41,7 @@ from evaluation.jobs import Job
 from evaluation.records.job_record import SubsetScores, Timing
 from evaluation.system.limited_reading import parse_json
 from evaluation.tasks.columns import subset_parts
-from evaluation.tasks.loaded_rows import check_rows
-from evaluation.tasks.loading import load_task, make_task
+from evaluation.tasks.last_task import LastTask
 
 WholeModel = Bm25Ranker | OwnEncoderModel
 """What an mteb task calls as it is: it embeds or ranks by itself."""
@@ -50,20 +49,21 @@ _ENCODE_KWARGS: Final = EncodeKwargs(batch_size=32, show_progress_bar=False)
 """What mteb.evaluate passes to a model's encode; ours has batches of its own."""
 
 
-def run_mteb_job(job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bool) -> JobResult:
+def run_mteb_job(
+    job: Job, encoder: TextEncoder | WholeModel, *, store_texts: bool, data: LastTask | None = None
+) -> JobResult:
     """Loads a job's task, evaluates the model on all its splits and subsets, and keeps what the scores come from.
 
     Args:
         encoder: What turns texts into vectors, or BM25 or a model with its own encode, made for this job.
         store_texts: Keeps the texts of judged queries and their best documents.
+        data: Keeps the task's data for the next job.
 
     Raises:
         EvaluationError: Data, vectors or an audit that must not become a score.
     """
     started = time.perf_counter()
-    task = make_task(job.task, seed=job.seed)
-    counts = load_task(task, job.task, job.limit)
-    content = check_rows(task.dataset, job.task, job.limit, job.seed)
+    task, counts, content = (data or LastTask()).load(job.task, job.limit, job.seed)
     loaded = time.perf_counter()
     if isinstance(task, AbsTaskRetrieval) and job.rules.ignore_identical_ids is not None:
         task.ignore_identical_ids = job.rules.ignore_identical_ids

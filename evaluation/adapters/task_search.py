@@ -80,7 +80,7 @@ class TaskSearch:
 
         def counted() -> Iterator[Documents]:
             nonlocal n_documents
-            for block in _checked(corpus):
+            for block in corpus:
                 n_documents += len(block.ids)
                 yield block
 
@@ -99,7 +99,7 @@ class TaskSearch:
             search = CorpusSearch(
                 queries,
                 k,
-                corpus,
+                _checked(corpus),
                 prefix=self._embedder.rules.prefix("passage"),
                 unit_length=self._embedder.normalize or self._embedder.similarity == "cosine",
                 on_encoded=partial(self._embedder.audit.add, "passage"),
@@ -182,6 +182,7 @@ class TaskSearch:
 
 
 def _checked(corpus: Iterable[Documents]) -> Iterator[Documents]:
+    """Checks the texts of a corpus that another process encodes, as `TaskEmbedder.embed` does otherwise."""
     for block in corpus:
         check_texts(block.texts, "passage")
         yield block

@@ -12,10 +12,11 @@ _MATTERS: Final = 5.0
 """Points; where centring would change the score by more, the row's notice says so."""
 
 
-def bits_last(jobs: Sequence[Job]) -> list[Job]:
-    """Returns jobs model by model as given, except that rows of plain bits follow the other rows of their model."""
-    order = {label: place for place, label in enumerate(dict.fromkeys(job.model.base_label for job in jobs))}
-    return sorted(jobs, key=lambda job: (order[job.model.base_label], _centred(job) is not None))
+def running_order(jobs: Sequence[Job]) -> list[Job]:
+    """Returns jobs model by model and task by task as given, except that rows of plain bits are a task's last ones."""
+    models = {label: place for place, label in enumerate(dict.fromkeys(job.model.base_label for job in jobs))}
+    tasks = {name: place for place, name in enumerate(dict.fromkeys(job.task.name for job in jobs))}
+    return sorted(jobs, key=lambda job: (models[job.model.base_label], tasks[job.task.name], _centred(job) is not None))
 
 
 def centring_notice(

@@ -30,6 +30,7 @@ from evaluation.records.origin import (
     WordSettings,
 )
 from evaluation.system.atomic_files import reason
+from evaluation.tasks.last_task import LastTask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,23 +56,30 @@ class LoadedModel(NamedTuple):
     hardware: Hardware
 
 
+class EarlierJobs(NamedTuple):
+    """What the jobs of one model leave for those that follow: main scores by key, and the last task's data."""
+
+    scores: dict[tuple[str, str], float]
+    data: LastTask
+
+
 def run_job(
     job: Job,
     fingerprint: str,
     load: Callable[[], LoadedModel],
     *,
     store_texts: bool,
-    known: Mapping[tuple[str, str], float],
+    earlier: EarlierJobs,
 ) -> JobOutcome:
     """Runs one job. Whatever goes wrong becomes the record's error, never an exception.
 
     Args:
         load: Returns the job's model.
         store_texts: Keeps the texts of judged queries and their best documents.
-        known: Key -> main score of jobs that ran before.
+        earlier: What the jobs before this one left.
     """
     try:
-        return _run(job, fingerprint, load(), store_texts=store_texts, known=known)
+        return _run(job, fingerprint, load(), store_texts=store_texts, earlier=earlier)
     except WorkerError as error:
         return failed_job(job, fingerprint, error, trace=error.log)
     except EvaluationError as error:
@@ -80,15 +88,13 @@ def run_job(
         return failed_job(job, fingerprint, error, trace=traceback.format_exc())
 
 
-def _run(
-    job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool, known: Mapping[tuple[str, str], float]
-) -> JobOutcome:
+def _run(job: Job, fingerprint: str, model: LoadedModel, *, store_texts: bool, earlier: EarlierJobs) -> JobOutcome:
     if job.rules.protocol == UNDECIDED:
         raise ModelError(f"{job.model.model} was fetched only after its jobs were planned; start the same run again.")
     peak = watch_memory(model.encoder.settings.device) if isinstance(model.encoder, Encoder) else None
-    result = _evaluate(job, model, store_texts=store_texts)
+    result = _evaluate(job, model, earlier.data, store_texts=store_texts)
     peak_memory = None if peak is None else peak()
-    notices = _form_notices(job, model, result, known)
+    notices = _form_notices(job, model, result, earlier)
     proof = model.resolved.proof if isinstance(model.resolved, ResolvedModel) else None
     record = JobRecord(
         **_common(job, fingerprint),
@@ -106,7 +112,7 @@ def _run(
     return JobOutcome(record, result.tables, result.mteb_files)
 
 
-def _evaluate(job: Job, model: LoadedModel, *, store_texts: bool) -> JobResult:
+def _evaluate(job: Job, model: LoadedModel, data: LastTask, *, store_texts: bool) -> JobResult:
     encoder = _ready(job, model)
     if job.task.via == "beir":
         from evaluation.adapters.beir_adapter import run_beir_job
@@ -120,7 +126,7 @@ def _evaluate(job: Job, model: LoadedModel, *, store_texts: bool) -> JobResult:
         return run_beir_job(job, encoder, store_texts=store_texts)
     from evaluation.adapters.mteb_job import run_mteb_job
 
-    return run_mteb_job(job, encoder, store_texts=store_texts)
+    return run_mteb_job(job, encoder, store_texts=store_texts, data=data)
 
 
 def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncoderModel:
@@ -137,9 +143,7 @@ def _ready(job: Job, model: LoadedModel) -> TextEncoder | Bm25Ranker | OwnEncode
     return model.encoder
 
 
-def _form_notices(
-    job: Job, model: LoadedModel, result: JobResult, known: Mapping[tuple[str, str], float]
-) -> Iterator[str]:
+def _form_notices(job: Job, model: LoadedModel, result: JobResult, earlier: EarlierJobs) -> Iterator[str]:
     """Yields what to know of a stored row: texts that had to be encoded for it, and bits that centring would change."""
     if job.model.form is None:
         return
@@ -148,9 +152,11 @@ def _form_notices(
             f"{result.timing.tokens:,} tokens were encoded for this row: the cache did not hold the vectors of "
             f"{job.model.base_label}."
         )
-    notice = centring_notice(
-        job, result.main_score, known, lambda centred: _evaluate(centred, model, store_texts=False).main_score
-    )
+
+    def score_of(centred: Job) -> float:
+        return _evaluate(centred, model, earlier.data, store_texts=False).main_score
+
+    notice = centring_notice(job, result.main_score, earlier.scores, score_of)
     if notice is not None:
         yield notice
 

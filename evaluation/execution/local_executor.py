@@ -12,7 +12,7 @@ from evaluation.encoding.encoder import Encoder, Progress
 from evaluation.encoding.endpoint import EndpointEncoder
 from evaluation.encoding.endpoint_store import EndpointStore
 from evaluation.errors import EvaluationError, MissingExtraError, ModelError
-from evaluation.execution.job_running import JobOutcome, LoadedModel, run_job
+from evaluation.execution.job_running import EarlierJobs, JobOutcome, LoadedModel, run_job
 from evaluation.execution.provenance import hardware, metric_versions
 from evaluation.execution.resolving import ResolvedModel, resolve_model
 from evaluation.execution.stored_run import facts_of_models
@@ -21,6 +21,7 @@ from evaluation.models.bm25 import Bm25, installed_bm25
 from evaluation.models.finding import find_checkpoint
 from evaluation.models.names import is_bm25, is_in_memory
 from evaluation.models.own_encoder import OwnEncoder
+from evaluation.tasks.last_task import LastTask
 
 
 class LocalExecutor:
@@ -47,7 +48,7 @@ class LocalExecutor:
         self._resolved: dict[str, ResolvedModel | EvaluationError] = {}
         self._encoder: Encoder | None = None
         self._served: dict[str, EndpointEncoder] = {}
-        self._scores: dict[tuple[str, str], float] = {}
+        self._earlier = EarlierJobs({}, LastTask())
 
     def fingerprint(self, job: Job) -> str:
         """Returns the job's fingerprint; for a model that can't be found, that of its declaration."""
@@ -67,10 +68,10 @@ class LocalExecutor:
             self.fingerprint(job),
             lambda: self._ready(job.model),
             store_texts=self._config.runtime.store_texts,
-            known=self._scores,
+            earlier=self._earlier,
         )
         if outcome.record.main_score is not None:
-            self._scores[job.key] = outcome.record.main_score
+            self._earlier.scores[job.key] = outcome.record.main_score
         return outcome
 
     def facts(self) -> dict[str, Any]:

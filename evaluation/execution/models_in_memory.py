@@ -6,7 +6,6 @@ weights, tokenizer and modules. Any other embeds by its own `encode`.
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import tempfile
@@ -22,14 +21,13 @@ from pydantic import ValidationError
 from evaluation.config.model_config import ModelConfig
 from evaluation.config.run_config import RunConfig, name_problems
 from evaluation.errors import UsageError
-from evaluation.models.names import IN_MEMORY
+from evaluation.models.names import IN_MEMORY, TEMPORARY_NAME, TEMPORARY_PREFIX
 from evaluation.models.own_encoder import OwnEncoder, own_encoder
 from evaluation.system.atomic_files import make_folder, reason
 from evaluation.system.cache_folder import user_cache_dir
 from evaluation.system.file_locks import open_lock
 
-_PREFIX, _LOCK = "models-", "lock"
-_OWN_NAME = re.compile(_PREFIX + r"\w{8}")
+_LOCK = "lock"
 _READ = ("label", "model", "series", "step")
 _FRESH_S = 24 * 3600.0
 """A folder younger than this may not be locked yet by the process that has just made it."""
@@ -59,13 +57,13 @@ def in_memory(config: RunConfig, models: Mapping[str, object]) -> Iterator[WithM
         UsageError: A model is of another kind, can't be saved or can't be identified, or a label is not valid.
     """
     own = {label: own_encoder(label, model) for label, model in models.items() if not _can_be_saved(model)}
-    parent = user_cache_dir() / "in-memory"
+    parent = user_cache_dir() / IN_MEMORY
     make_folder(parent)
     _sweep(parent)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as place, open_lock(Path(place) / _LOCK):
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent) as place, open_lock(Path(place) / _LOCK):
         saved = [label for label in models if label not in own]
         changes = {
-            label: _saved(label, models[label], Path(place) / str(number) / "in-memory")
+            label: _saved(label, models[label], Path(place) / str(number) / IN_MEMORY)
             for number, label in enumerate(saved)
         }
         changes |= {label: {"model": IN_MEMORY} for label in own}
@@ -77,7 +75,8 @@ def _sweep(parent: Path) -> None:
     for folder in parent.iterdir():
         with suppress(OSError):  # a Timeout, of a folder in use, is one
             found = folder.lstat()
-            if _OWN_NAME.fullmatch(folder.name) and S_ISDIR(found.st_mode) and found.st_mtime < time.time() - _FRESH_S:
+            is_old = found.st_mtime < time.time() - _FRESH_S
+            if is_old and S_ISDIR(found.st_mode) and TEMPORARY_NAME.fullmatch(folder.name):
                 with open_lock(folder / _LOCK).acquire(timeout=0):
                     shutil.rmtree(folder)
 

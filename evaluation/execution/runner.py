@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import MissingExtraError, UsageError
-from evaluation.execution.centring import bits_last
+from evaluation.execution.centring import running_order
 from evaluation.execution.live_manifest import LiveManifest
 from evaluation.execution.outdated import warn_of_outdated
 from evaluation.execution.protocol_choice import announce_protocols, fetch_undecided
@@ -196,7 +196,7 @@ def _run_jobs(
     signals: StopSignals,
 ) -> RunOutcome:
     """Runs the jobs that are not stored, and stores each as it ends."""
-    store, waiting = live.store, bits_last([job for job in jobs if job.key not in stored])
+    store, waiting = live.store, running_order([job for job in jobs if job.key not in stored])
     export_mteb_files(store, stored.values(), ran_now=False)
     tokens = live.plan(waiting)
     live.write()

@@ -12,7 +12,10 @@ BM25 = "bm25"
 """Ranks by words: no checkpoint, no vectors. A folder of this name is written ./bm25."""
 IN_MEMORY = "in-memory"
 """Stands for a model that `run(config, models=...)` gives, or gave. A folder of this name is written ./in-memory."""
-_SAVED_MODEL = re.compile(r".*[/\\]in-memory[/\\]models-\w{8}[/\\]\d+[/\\]in-memory")
+TEMPORARY_PREFIX = "models-"
+"""Begins the name of the folder, below IN_MEMORY in the user's cache, of a run's models in memory."""
+TEMPORARY_NAME = re.compile(TEMPORARY_PREFIX + r"\w{8}")
+_SAVED_MODEL = re.compile(rf".*[/\\]{IN_MEMORY}[/\\]{TEMPORARY_NAME.pattern}[/\\]\d+[/\\]{IN_MEMORY}")
 """The folder that a model in memory has for the time of a run."""
 _PUBLIC_BUILTIN, _PUBLIC_LOCAL, _PUBLIC_ENDPOINT, _QUANTIZED = "builtin/", "local/", "endpoint/", "-q4"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")

@@ -93,21 +93,26 @@ def test_time_left_within_the_first_job_by_hand() -> None:
     clock = Clock()
     left = TimeLeft(2, {("a", "X"): 600, ("a", "Y"): 400}, clock)
     assert (left.total, left.done, left.seconds()) == (1_000, 0, None)
-    clock.now, left.encoded = 10.0, 200
-    assert (left.done, left.seconds()) == (200, 40.0)
-    left.encoded = 5_000  # more than planned
+    clock.now = 60.0  # loading does not count
+    left.add(200)
+    assert (left.done, left.seconds()) == (200, None)
+    clock.now = 70.0
+    left.add(200)
+    assert (left.done, left.seconds()) == (400, 30.0)
+    left.add(5_000)  # more than planned
     assert (left.done, left.seconds()) == (1_000, 0.0)
 
 
 def test_an_ended_job_counts_as_planned_whatever_it_did_encode() -> None:
     clock = Clock()
     left = TimeLeft(2, {("a", "X"): 600, ("a", "Y"): 400}, clock)
-    clock.now, left.encoded = 10.0, 100  # most of X came from the cache
+    left.add(100)  # most of X came from the cache
     left.job_ended(("a", "X"), 100)
     assert left.done == 600
-    left.encoded = 300
+    clock.now = 14.0
+    left.add(200)
     assert left.done == 800
-    assert left.seconds() == 2.5
+    assert left.seconds() == 4.0  # 700 of 1,000 tokens since the first batch took 14 s
 
 
 def test_jobs_of_unknown_cost_count_like_the_average_and_without_any_tokens_jobs_count() -> None:
@@ -143,11 +148,13 @@ def test_total_and_time_left_are_shown_within_the_first_job_and_logged(
     said: tuple[ConsoleReporter, io.StringIO, Clock], caplog: pytest.LogCaptureFixture
 ) -> None:
     reporter, stream, clock = said
+    clock.now = 10.0
+    reporter.advanced(Progress(texts=1, tokens=50))
     clock.now = 20.0
-    reporter.advanced(Progress(texts=5, tokens=250))
+    reporter.advanced(Progress(texts=4, tokens=200))
     first, second = stream.getvalue().splitlines()
     assert first == "1 job; about 1,000 tokens to encode"
-    assert second == "  ... 5 texts, 12 tokens/s, 25% of about 1,000 tokens, about 60 s left"
+    assert second == "  ... 5 texts, 12 tokens/s, 25% of about 1,000 tokens, about 38 s left"
     logged = [record.message for when in ("setup", "call") for record in caplog.get_records(when)]
     assert logged == [first, second]
 
@@ -159,6 +166,6 @@ def test_workers_that_are_lost_stay_in_the_total(said: tuple[ConsoleReporter, io
     clock.now = 40.0
     reporter.workers_advanced([WorkerProgress("three", "", 2, 100)])
     *_, first, second = stream.getvalue().splitlines()
-    assert "2 workers, 5 texts, 20 tokens/s, 40% of about 1,000 tokens, about 30 s left" in first
-    assert "1 worker, 7 texts, 5 tokens/s, 50% of about 1,000 tokens, about 40 s left" in second
+    assert "2 workers, 5 texts, 20 tokens/s, 40% of about 1,000 tokens" in first
+    assert "1 worker, 7 texts, 5 tokens/s, 50% of about 1,000 tokens, about 2 min left" in second
     assert "three: idle" in second

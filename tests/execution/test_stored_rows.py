@@ -12,6 +12,7 @@ from support.small_runs import write_small_run
 from evaluation import check_regression, load_config, results_frame, run
 from evaluation.analysis.frame import summary_rows
 from evaluation.analysis.handover.exports import write_model_cards
+from evaluation.config.limit import Limit
 from evaluation.config.run_config import RunConfig
 from evaluation.encoding.encoder import Encoder
 from evaluation.errors import ConfigError
@@ -19,6 +20,9 @@ from evaluation.execution import centring, job_running
 from evaluation.execution.runner import RunOptions
 from evaluation.jobs import Job, build_jobs
 from evaluation.records.store import RunStore
+from evaluation.tasks import loading
+from evaluation.tasks.last_task import LastTask
+from evaluation.tasks.selection import TaskChoice
 
 FORMS: list[Any] = [
     "float32",
@@ -59,6 +63,38 @@ def test_a_stored_row_encodes_nothing_and_its_model_is_not_run_again(finished: R
     }
     assert all(record.timing is not None and record.timing.tokens == 0 for record in stored)
     assert run(finished).n_executed == 0
+
+
+def test_retrieval_data_are_read_once_for_all_rows_of_a_model(
+    finished: RunConfig, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = loading.read_choice
+
+    def watching(choice: TaskChoice, **kwargs: Any) -> Any:
+        read.append(choice.name)
+        return original(choice, **kwargs)
+
+    monkeypatch.setattr(loading, "read_choice", watching)
+    file = write_small_run(tmp_path, ["Search", "Order"], {"tiny": "e5"}, model=tiny_checkpoint, name="small")
+    records = run(with_forms(file, FORMS)).records
+    assert read == ["Search", "Order"]
+    apart = {(record.label, record.task): record for record in RunStore(finished.run_folder).current_records()}
+    for record in records:
+        assert record.main_score == apart[record.label, record.task].main_score
+        assert record.provenance.dataset == apart[record.label, record.task].provenance.dataset
+
+
+def test_what_a_job_changes_in_a_task_the_next_job_does_not_see(finished: RunConfig) -> None:
+    job = next(job for job in build_jobs(finished) if job.task.name == "Search")
+    last = LastTask()
+    first = last.load(job.task, None, job.seed)
+    first.task.ignore_identical_ids = "changed"  # type: ignore[attr-defined]
+    second = last.load(job.task, None, job.seed)
+    assert second.task.dataset is first.task.dataset
+    assert second.task.ignore_identical_ids is False  # type: ignore[attr-defined]
+    assert (second.counts, second.content) == (first.counts, first.content)
+    assert last.load(job.task, Limit(queries=2), job.seed).task.dataset is not first.task.dataset
 
 
 def test_float16_scores_as_float32_and_smaller_forms_need_fewer_bytes(finished: RunConfig) -> None:

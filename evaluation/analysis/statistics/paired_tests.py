@@ -234,7 +234,7 @@ def matched_contributions(first: Sample, second: Sample) -> Contributions:
     Raises:
         ComparisonError: The two do not hold the same units of the same task and metric.
     """
-    matched = matched_units(first.units, second.units)
+    matched = _matched_units(first.units, second.units)
     return second.contributions if matched is second.units else contributions(matched, first.contributions)
 
 
@@ -286,7 +286,7 @@ def _limits(found: Sample) -> tuple[float, float]:
     return (-1.0, 1.0) if correlation else (0.0, 1.0)
 
 
-def matched_units(first: Units, second: Units) -> Units:
+def _matched_units(first: Units, second: Units) -> Units:
     """Returns the second model's units in the first one's order.
 
     Raises:

@@ -198,7 +198,7 @@ def _models_as_columns(comparison: Comparison, items: Sequence[_Item], speed: Se
     with_delta = [comparison.baseline not in (None, column.label) for column in comparison.columns]
     header = [TextCell("Task"), TextCell("Type")]
     for column, delta in zip(comparison.columns, with_delta, strict=True):
-        header += [header_label(column, comparison), *([TextCell(f"- {comparison.baseline}")] if delta else [])]
+        header += [header_label(column, comparison), *([TextCell(f"vs {comparison.baseline}")] if delta else [])]
     rows = []
     for item in (*items, *speed):
         pairs = [

@@ -79,7 +79,7 @@ class ConsoleReporter(Reporter):
         """Updates the live bar, and writes a line now and then."""
         self._texts += progress.texts
         self._tokens += progress.tokens
-        self._left.encoded += progress.tokens
+        self._left.add(progress.tokens)
         now = time.monotonic()
         rate = self._tokens / max(now - self._job_started, 1e-9)
         status = f"{self._texts:,} texts, {rate:,.0f} tokens/s{self._progress()}"
@@ -98,7 +98,7 @@ class ConsoleReporter(Reporter):
         rates = {worker.name: (worker.tokens - before.get(worker.name, 0)) / seconds for worker in workers}
         self._workers |= {worker.name: worker for worker in workers}
         self._workers_seen_at = now
-        self._left.encoded = sum(worker.tokens for worker in self._workers.values())
+        self._left.add(sum(worker.tokens for worker in self._workers.values()) - sum(before.values()))
         texts = sum(worker.texts for worker in self._workers.values())
         count = f"{len(workers)} worker{'s' if len(workers) != 1 else ''}"
         status = f"{texts:,} texts, {sum(rates.values()):,.0f} tokens/s{self._progress()}"

@@ -20,7 +20,7 @@ import ray
 
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import EvaluationError, ModelError
-from evaluation.execution.job_running import JobOutcome, LoadedModel, failed_job, run_job
+from evaluation.execution.job_running import EarlierJobs, JobOutcome, LoadedModel, failed_job, run_job
 from evaluation.execution.local_executor import job_fingerprint
 from evaluation.execution.ray.address import no_cluster
 from evaluation.execution.ray.pool import Work, WorkerPool
@@ -30,6 +30,7 @@ from evaluation.execution.reporting import Reporter
 from evaluation.execution.resolving import ResolvedModel
 from evaluation.execution.stored_run import facts_of_models
 from evaluation.jobs import Job
+from evaluation.tasks.last_task import LastTask
 
 _SHOW_EVERY_S, _WAIT_S, _JOIN_S = 1.0, 0.5, 10.0
 _Urgency = tuple[int, int, int]
@@ -122,7 +123,8 @@ class RayExecutor:
             load = partial(self._load, job, urgency)
             try:
                 store_texts = self._config.runtime.store_texts
-                future.set_result(run_job(job, self.fingerprint(job), load, store_texts=store_texts, known={}))
+                earlier = EarlierJobs({}, LastTask())
+                future.set_result(run_job(job, self.fingerprint(job), load, store_texts=store_texts, earlier=earlier))
             except BaseException as error:  # such as a library that ends the process: `run` must be told
                 future.set_exception(error)
 

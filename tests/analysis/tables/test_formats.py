@@ -118,7 +118,7 @@ def as_page(markdown: str) -> str:
 def test_best_second_delta_and_marks_by_hand() -> None:
     table, published = comparison_tables(example())
     header = [cell.text for cell in table.header]
-    assert header == ["Task", "Type", "a [e5]", "- b", "b [e5]", "c [none, limited]", "- b"]
+    assert header == ["Task", "Type", "a [e5]", "vs b", "b [e5]", "c [none, limited]", "vs b"]
     first = table.rows[0].cells
     assert [cell.text for cell in first] == ["T_1", "STS", "52.50", "+2.50", "50.00", "51.00", "+1.00"]
     assert [cell.bold for cell in first] == [False, False, True, False, False, False, False]
