@@ -328,8 +328,10 @@ def _resident_mib() -> float:
 
 
 def _peak_resident_mib() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts the memory of the process that started this one, if it had more
+        return next(int(line.split()[1]) / 2**10 for line in status.open() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
 
 
 if __name__ == "__main__":

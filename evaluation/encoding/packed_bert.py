@@ -38,6 +38,10 @@ _SIZES = (
 )
 # Beginnings of keys whose weights token vectors do not depend on.
 _UNUSED_KEYS = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
+_LEAST_STEP = 64
+"""Blocked products are padded to a multiple of this many tokens. oneDNN compiles and keeps a kernel for every distinct
+number of rows: 0.6 MB per matrix shape, half of it in a cache without a limit. Without padding, tiny texts cost 700
+bytes each, and batches of 2,048 tokens could take gigabytes."""
 # Parts of transformers' keys and what they are called here; earlier lines first.
 _NEW_NAMES = {
     ".gamma": ".weight",  # TensorFlow's names of LayerNorm's weights, as in bert-base-uncased on the Hub
@@ -155,7 +159,7 @@ class PackedBert(nn.Module):
 
     def __init__(self, architecture: Architecture, attention: AttentionKernel) -> None:
         super().__init__()
-        self.architecture, self.attention = architecture, attention
+        self.architecture, self.attention, self._is_blocked = architecture, attention, False
         width = architecture.hidden_size
         self.words = _table(architecture.vocab_size, width)
         self.positions = _table(architecture.max_position_embeddings, width)
@@ -201,6 +205,7 @@ class PackedBert(nn.Module):
                 for part in layer.children():
                     part.to(dtype if isinstance(part, nn.Linear) else torch.float32)
         if blocked or (blocked is None and _blocking_pays(device, dtype)):
+            model._is_blocked = True
             for layer in model.layers:
                 for name, part in layer.named_children():
                     if isinstance(part, nn.Linear):
@@ -223,10 +228,13 @@ class PackedBert(nn.Module):
         hidden = self.norm(self.words(ids).add_(self.token_types.weight[0]).add_(self.positions(positions)))  # (N, D)
         for layer in self.layers:
             hidden = layer(hidden, self.attention, segments)
-        return pool_segments(hidden, segments, pooling)
+        return pool_segments(hidden, segments, pooling)[: len(rows)]
 
     def _pack(self, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor, Segments]:
-        """(N,) int64 ids, (N,) int64 positions, and where each sequence lies; on the model's device."""
+        """Returns (N,) int64 ids, (N,) int64 positions, and where each sequence lies; on the model's device.
+
+        With blocked matrices, a last sequence that means nothing may fill N up.
+        """
         lengths, bounds, ids = rows.lengths, rows.bounds, rows.ids  # (B,), (B + 1,), (N,)
         assert lengths.min() >= 1, f"a sequence of {lengths.min()} tokens"
         pad_id = self.architecture.pad_id
@@ -240,8 +248,22 @@ class PackedBert(nn.Module):
         limit = self.architecture.max_position_embeddings
         assert positions.max() < limit, f"position {positions.max()} of {limit}"
         device = self.words.weight.device
-        both = _upload(np.stack([ids, positions], dtype=np.int64), device)  # (2, N)
+        packed = np.stack([ids, positions], dtype=np.int64)  # (2, N)
+        n_padding = _padding(len(ids)) if self._is_blocked else 0
+        if n_padding:
+            packed = np.pad(packed, [(0, 0), (0, n_padding)])
+            lengths, bounds = np.append(lengths, n_padding), np.append(bounds, len(ids) + n_padding)
+        both = _upload(packed, device)
         return both[0], both[1], Segments(lengths.tolist(), _upload(bounds.astype(np.int32), device))
+
+
+def _padding(n_tokens: int) -> int:
+    """Returns how many tokens to add, so that at most 32 numbers of tokens occur between one power of 2 and the next.
+
+    >>> _padding(2_041), _padding(2_048), _padding(100_000)
+    (7, 0, 352)
+    """
+    return -n_tokens % max(_LEAST_STEP, (1 << n_tokens.bit_length()) // 64)
 
 
 def pool_segments(hidden: torch.Tensor, segments: Segments, how: Pooling) -> torch.Tensor:

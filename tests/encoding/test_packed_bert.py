@@ -26,7 +26,7 @@ from evaluation.encoding.attention import (
     attend_varlen,
     choose_attention,
 )
-from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture, pool_segments
+from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture, _BlockedLinear, _padding, pool_segments
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.token_rows import TokenRows
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
@@ -177,16 +177,38 @@ def test_equals_transformers_on_any_lengths(bert, kernel, lengths):
     assert_equal(load(bert, kernel).forward(TokenRows.of(rows), "mean"), by_transformers(bert, rows, "mean"))
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_loading_makes_no_initial_values_of_tables(bert, monkeypatch):
     """On the device meta they import torch's compiler, a fifth of the work before the first batch."""
     monkeypatch.setattr(torch.nn.init, "normal_", lambda *given: pytest.fail("initial values were made"))
     load(bert)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_blocked_weights_change_nothing(bert):
     rows = random_rows(LENGTHS["sorted"])
     assert_equal(load(bert, blocked=True).forward(TokenRows.of(rows), "mean"), by_transformers(bert, rows, "mean"))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("how", ["mean", "cls", "last"])
+def test_blocked_products_see_few_numbers_of_rows_because_onednn_keeps_a_kernel_for_each(bert, how, monkeypatch):
+    """60 batches of distinct sizes reach the products in two sizes, and padding changes no vector."""
+    plain, blocked = load(bert), load(bert, blocked=True)
+    seen = set()
+    multiply = _BlockedLinear.forward
+    monkeypatch.setattr(_BlockedLinear, "forward", lambda self, x: seen.add(len(x)) or multiply(self, x))
+    for n_tokens in range(66, 126):
+        rows = TokenRows.of(random_rows([n_tokens - 40, 38, 2]))
+        torch.testing.assert_close(blocked.forward(rows, how), plain.forward(rows, how), rtol=0, atol=1e-5)
+    blocked.forward(TokenRows.of(random_rows([130])), how)
+    assert seen == {128, 192}
+
+
+def test_padding_is_a_small_share_and_sizes_are_few():
+    padded = {n: n + _padding(n) for n in range(1, 9_000)}
+    assert all(n <= size < n + max(64, n / 32 + 1) for n, size in padded.items())
+    assert len({size for n, size in padded.items() if n <= 2_048}) == 32
+    assert len(set(padded.values())) == 32 + 32 + 32 + 4
 
 
 @pytest.mark.parametrize("kind", [RobertaModel, XLMRobertaModel])
