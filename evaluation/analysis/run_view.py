@@ -5,6 +5,7 @@ Comparison, gate and report start here.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from evaluation.system.atomic_files import check_file
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.sample_reading import SampleReader
     from evaluation.analysis.statistics.units import Units
+
+_LOG = logging.getLogger(__name__)
 
 
 class RunView:
@@ -125,7 +128,7 @@ def read_run_view(folder: Path, *, complete: bool = False, skip_damaged: bool = 
 
     Args:
         complete: Checks the content of all stored files now; else their presence alone.
-        skip_damaged: Leaves out jobs whose files can't be used.
+        skip_damaged: Leaves out jobs whose files can't be used, with a warning.
 
     Raises:
         StoreError: The folder is not a run, or one of its files can't be read.
@@ -142,9 +145,10 @@ def read_run_view(folder: Path, *, complete: bool = False, skip_damaged: bool = 
     for job in manifest.jobs:
         try:
             records[job.key] = store.load(job.label, job.task, job.fingerprint, complete=complete)
-        except (DamagedFileError, SchemaVersionError):
+        except (DamagedFileError, SchemaVersionError) as error:
             if not skip_damaged:
                 raise
+            _LOG.warning("%s It is left out.", error)
     return RunView(store, manifest, records)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -122,6 +123,7 @@ def compare_results(
         raise UsageError("--cite prints plain lines without differences: leave out --format and --baseline.")
     if format_ is not Format.LATEX and (caption is not None or label is not None):
         raise UsageError("--caption and --label belong to a LaTeX table: add --format latex.")
+    gc.disable()  # what is read stays until the end
     from evaluation.analysis.comparison.compare import ComparisonOptions, compare
     from evaluation.analysis.tables.comparison_table import Layout
 

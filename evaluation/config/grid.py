@@ -16,7 +16,7 @@ _COMBINATION: Final = re.compile(r"(?:,(?:max_length|pooling)=\w+)+$")
 class Grid(BaseModel):
     """Settings of which every combination is a row of its own."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     max_length: tuple[Annotated[int, Field(ge=8)], ...] | None = Field(
         None, min_length=1, description="Tokens kept per text."

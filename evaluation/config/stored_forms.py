@@ -17,7 +17,7 @@ _DEPTH: Final = re.compile(r"_at_(\d+)")
 SCHEMES_VERSION: Final = 1
 """Of what each form computes (`evaluation.stored_forms`); part of a stored row's fingerprint."""
 
-_DECLARED = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True)
+_DECLARED = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True, defer_build=True)
 
 
 class Rescoring(BaseModel):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _LOG = logging.getLogger(__name__)
+_FOLDER_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 RECORD_FILE, RUN_FILE, MTEB_FILE = "record.json", "run.json", "mteb.json"
 
 
@@ -49,9 +51,9 @@ class RunStore:
         """
         names = label, task.replace("/", "__"), fingerprint[:12]
         for name in names:
-            if not name or name.startswith(".") or set(name) & set("/\\\0"):
+            if not _FOLDER_NAME.fullmatch(name):
                 raise StoreError(f"{self.folder}: {name!r} can't be the name of a job's folder.")
-        return self.folder.joinpath("jobs", *names)
+        return self.folder / f"jobs/{'/'.join(names)}"
 
     # -------------------------------------------------------------------------------------------------------- records
 
@@ -99,12 +101,17 @@ class RunStore:
             return None  # not known yet
         folder = self.job_folder(label, task, fingerprint)
         record = read_record(folder / RECORD_FILE)
-        for name, sha256 in record.files.items() if record is not None else ():
-            file = folder / Path(name).name
-            if complete:
-                check_file(file, sha256)
-            elif not file.is_file():
-                raise DamagedFileError(file, "it is missing")
+        if record is None:
+            return None
+        if complete:
+            for name, sha256 in record.files.items():
+                check_file(folder / Path(name).name, sha256)
+            return record
+        with os.scandir(folder) as entries:  # one look at the folder for all files
+            present = {entry.name for entry in entries if entry.is_file()}
+        for name in record.files:
+            if name not in present:
+                raise DamagedFileError(folder / Path(name).name, "it is missing")
         return record
 
     def load_or_set_aside(self, label: str, task: str, fingerprint: str) -> JobRecord | None:
@@ -118,11 +125,8 @@ class RunStore:
             set_aside(error.file)
         return None
 
-    def current_records(self, *, skip_damaged: bool = False) -> list[JobRecord]:
+    def current_records(self) -> list[JobRecord]:
         """Reads the records that run.json names, in its order; jobs that never ended are left out.
-
-        Args:
-            skip_damaged: Leaves out what can't be used, with a warning.
 
         Raises:
             StoreError: run.json is missing.
@@ -131,18 +135,12 @@ class RunStore:
         """
         records = []
         for job in self.read_run().jobs:
-            try:
-                record = self.load(job.label, job.task, job.fingerprint)
-                if record is None and job.state == "done":
-                    folder = self.job_folder(job.label, job.task, job.fingerprint)
-                    raise DamagedFileError(folder / RECORD_FILE, "it is missing")
-            except (DamagedFileError, SchemaVersionError) as error:
-                if not skip_damaged:
-                    raise
-                _LOG.warning("%s It is left out.", error)
-                continue
+            record = self.load(job.label, job.task, job.fingerprint)
             if record is not None:
                 records.append(record)
+            elif job.state == "done":
+                folder = self.job_folder(job.label, job.task, job.fingerprint)
+                raise DamagedFileError(folder / RECORD_FILE, "it is missing")
         return records
 
     # ------------------------------------------------------------------------------------------------------- run.json

@@ -38,7 +38,7 @@ def test_readers_show_what_is_done_and_what_is_missing(config: RunConfig) -> Non
     assert Counter(job.state for job in manifest.jobs) == {"done": len(done), "waiting": 4 - len(done)}
     assert manifest.ended is None, "other parts are missing"
     assert len(results_frame(first.folder)) == len(done)
-    text = " ".join(str(table) for table in run_tables(first.folder))
+    text = " ".join(str(table) for table in run_tables(view))
     assert all(task in text for _, task in done)
     with pytest.raises(UsageError, match="incomplete|no score|never ended"):
         check_regression(first.folder, first.folder)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 Floats = NDArray[np.float64]
+_MOST_NUMBERS = 1 << 20
+"""Of the units of all tasks times the pairs that are tested at once, so that memory stays small."""
 
 
 def common_tasks(sources: Sequence[ScoredModel], rows: Sequence[Row], aggregates: Sequence[Aggregate]) -> list[str]:
@@ -117,13 +119,16 @@ def _test_pairs(columns: Sequence[int], tasks: Sequence[str], evidence: Evidence
         return None
     suites: dict[tuple[int, int], SuiteDifference] = {}
     differences, p = np.zeros((k, k)), np.full((k, k), np.nan)
-    for i in range(k - 1):
+    pairs = np.stack(np.triu_indices(k, 1), axis=1)
+    per_block = max(1, _MOST_NUMBERS // sum(task_values.clusters.n_units for task_values in tested))
+    for block in np.split(pairs, range(per_block, len(pairs), per_block)):
         errors = []
         for task_values in tested:
-            own = estimate(task_values[i] - task_values[i + 1 :])
+            own = estimate(task_values[block[:, 0]] - task_values[block[:, 1]])
             ids = task_values.clusters.ids
             errors.append(TaskErrors(own.point, own.error, own.df, own.n_changed, own.residuals, ids))
-        for j, suite in enumerate(mean_differences(errors, confidence=evidence.options.confidence), i + 1):
+        found = mean_differences(errors, confidence=evidence.options.confidence)
+        for (i, j), suite in zip(block.tolist(), found, strict=True):
             suites[i, j] = suite
             differences[i, j], differences[j, i] = suite.value, -suite.value
             p[i, j] = p[j, i] = suite.p_two_sided

@@ -29,7 +29,7 @@ _REMEDY = "restore it from version control, or write it again with --update-base
 class _Job(BaseModel):
     """A job of the file; `score` is 0-1."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     label: str
     task: str
@@ -43,7 +43,7 @@ class _Job(BaseModel):
 class _Pilot(BaseModel):
     """Another checkpoint's run; `spread` is in points, by task."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
     run: str
     spread: dict[str, float]
@@ -52,7 +52,7 @@ class _Pilot(BaseModel):
 class _Document(BaseModel):
     """The file. `units` holds, by label and task, base64 of `units_to_bytes`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     format: str
     schema_version: int

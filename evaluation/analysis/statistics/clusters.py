@@ -36,6 +36,11 @@ class Clusters:
     ids: tuple[tuple[str, ...], ...]
     texts: tuple[NDArray[Any] | None, ...]
 
+    @property
+    def n_units(self) -> int:
+        """Number of units in all parts."""
+        return sum(map(len, self.numbers))
+
     @cached_property
     def weights(self) -> NDArray[np.float64]:
         """(K,) what each cluster adds to the mean over parts if all its values are 1."""

@@ -80,8 +80,17 @@ class Ranked(NamedTuple):
 
 def ranked(values: NDArray[Any]) -> Ranked:
     """Returns the places of values."""
-    _, codes, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    codes = _codes(values)
+    sizes = np.bincount(codes)
     return Ranked(codes, sizes[codes], (np.cumsum(sizes) - sizes)[codes])
+
+
+def _codes(values: NDArray[Any]) -> Integers:
+    """(N,) the place of each value among the distinct ones; what is such a place already, as in stored units, stays."""
+    dense = values.dtype == np.int64 and len(values) and values.min() == 0 and values.max() < len(values)
+    if dense and np.bincount(values).all():
+        return values
+    return np.unique(values, return_inverse=True)[1]
 
 
 def concordance(first: Ranked, second: Ranked) -> Integers:
@@ -177,7 +186,7 @@ def _pairs_without(statistic: str, gold: NDArray[Any], column: NDArray[Any]) -> 
 
 def _from_the_top(gold: NDArray[Any], column: NDArray[Any]) -> tuple[Integers, Integers, Integers]:
     """Groups of equal similarity, the most similar first: their examples, matches among them, and (N,) each's group."""
-    codes = np.unique(column, return_inverse=True)[1]
+    codes = _codes(column)
     group = codes.max() - codes
     return np.bincount(group), np.bincount(group[gold == 1], minlength=int(group.max()) + 1), group
 

@@ -241,8 +241,14 @@ def _same_examples(columns: Columns) -> Iterator[tuple[str, tuple[str, ...], NDA
 
 
 def _clusterings(columns: Columns) -> Parts:
-    ids = tuple(f"{level}/{number}" for level, number in zip(columns["level"], columns["example"], strict=True))
+    ids = _ids_by_level(tuple(columns["level"].tolist()), _ids(columns["example"]))
     yield "", ids, {"value": columns["v_measure"].astype(np.float64)}
+
+
+@lru_cache(maxsize=256)
+def _ids_by_level(levels: tuple[str, ...], examples: tuple[str, ...]) -> tuple[str, ...]:
+    """Ids of experiments, which are the same for all models."""
+    return tuple(f"{level}/{number}" for level, number in zip(levels, examples, strict=True))
 
 
 def _codes(values: NDArray[Any]) -> NDArray[np.int64]:

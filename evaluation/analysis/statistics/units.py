@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,7 +123,7 @@ def aggregate_units(task: str, members: Sequence[Units]) -> Units:
         replace(
             part,
             subset=f"{units.task}/{part.subset}",
-            ids=tuple(f"{units.task}/{id_}" for id_ in part.ids),  # the same id in two tasks is two queries
+            ids=_prefixed(units.task, part.ids),  # the same id in two tasks is two queries
             arrays={
                 name: array + (at << 32) if name == CLUSTER else array  # likewise documents
                 for name, array in part.arrays.items()
@@ -133,6 +133,12 @@ def aggregate_units(task: str, members: Sequence[Units]) -> Units:
         for part in units.parts
     ]
     return replace(members[0], task=task, parts=tuple(parts))
+
+
+@lru_cache(maxsize=256)
+def _prefixed(task: str, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The ids of a part of an aggregate, which are the same for all models."""
+    return tuple(f"{task}/{id_}" for id_ in ids)
 
 
 def units_to_bytes(units: Units) -> bytes:

@@ -17,7 +17,7 @@ from rich.console import Console
 from evaluation.analysis.comparison.columns import ScoredModel, models_of
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
 from evaluation.analysis.frame import SUMMARY_COLUMNS, summary_rows
-from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.run_view import RunView, read_run_view
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import csv_of
 from evaluation.analysis.tables.formats import render_markdown
@@ -29,7 +29,6 @@ from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_
 from evaluation.config.run_config import RunConfig
 from evaluation.errors import UsageError
 from evaluation.jobs import build_jobs
-from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import write_text
 
@@ -63,8 +62,7 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
     messages = Console(stderr=True)
     with _warnings_shown(messages), _Reporter(messages, quiet=quiet) as reporter:
         outcome = run(config, options, reporter)
-    tables = run_tables(outcome.folder, {(r.label, r.task) for r in outcome.records})
-    print_tables(tables, Console())
+    print_tables(reporter.tables, Console())
     failure = output_failure()
     if failure is not None and not isinstance(failure, BrokenPipeError):
         text = f"warning: the table can't be printed ({failure}); it is in {outcome.folder / 'summary.md'}."
@@ -75,7 +73,13 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
 
 
 class _Reporter(ConsoleReporter):
-    """Shows the run and writes its summaries."""
+    """Shows the run and writes its summaries.
+
+    Attributes:
+        tables: The comparison of the jobs of this start, once they have ended.
+    """
+
+    tables: Sequence[Table] = ()
 
     def loading(self) -> None:
         """Says so, and silences the libraries."""
@@ -84,9 +88,11 @@ class _Reporter(ConsoleReporter):
         quieten_libraries()
 
     def run_ended(self, outcome: RunOutcome) -> None:
-        records = RunStore(outcome.folder).current_records(skip_damaged=True)
+        view = read_run_view(outcome.folder, skip_damaged=True)
         unchanged = outcome.n_executed == 0 and not outcome.is_part and not outcome.jobs_changed
-        write_summaries(outcome.folder, records, only_stored=unchanged)
+        whole = write_summaries(view, only_stored=unchanged)
+        keys = {(record.label, record.task) for record in outcome.records}
+        self.tables = whole if keys == {(job.label, job.task) for job in view.jobs} else run_tables(view, keys)
 
 
 def log_file(part: Part | None) -> str:
@@ -120,7 +126,7 @@ def quieten_libraries() -> None:
     import transformers
 
     datasets.disable_progress_bars()
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()
     for name in ("datasets", "transformers", "huggingface_hub", "sentence_transformers", "mteb"):
         library = logging.getLogger(name)
         library.handlers.clear()
@@ -177,16 +183,15 @@ def _warnings_shown(console: Console) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def run_tables(folder: Path, keys: Collection[tuple[str, str]] | None = None) -> Sequence[Table]:
-    """The comparison of a run's own models, without intervals; none where nothing can be read.
+def run_tables(view: RunView, keys: Collection[tuple[str, str]] | None = None) -> Sequence[Table]:
+    """The comparison of a run's own models, without intervals; none where there are none.
 
     A model that ran under e5 and under none is compared with itself under none.
 
     Args:
-        folder: The run's folder. Damaged jobs are left out.
         keys: (label, task) of the jobs to show; None: all.
     """
-    models = models_of(read_run_view(folder, skip_damaged=True), keys)
+    models = models_of(view, keys)
     if not models:
         return ()
     options = ComparisonOptions(intervals=False)
@@ -201,22 +206,23 @@ def _without_prefix(models: Sequence[ScoredModel]) -> str | None:
     return bare[0] if len(bare) == 1 else None
 
 
-def write_summaries(folder: Path, records: list[JobRecord], *, only_stored: bool) -> None:
-    """Writes summary.csv, a row per job, split and subset, and summary.md, the table.
+def write_summaries(view: RunView, *, only_stored: bool) -> Sequence[Table]:
+    """Writes summary.csv, a row per job, split and subset, and summary.md, the tables, which it returns.
 
     Args:
-        records: The records that summary.csv shows.
         only_stored: No job ran now and the run lists the same jobs as before, so that a file that differs was damaged
             or never finished; a warning says so.
     """
+    tables = run_tables(view)
     for name, text in {
-        "summary.csv": csv_of(summary_rows(records), SUMMARY_COLUMNS),
-        "summary.md": render_markdown(run_tables(folder)),
+        "summary.csv": csv_of(summary_rows(view.records), SUMMARY_COLUMNS),
+        "summary.md": render_markdown(tables),
     }.items():
-        file = folder / name
+        file = view.folder / name
         if only_stored and file.exists() and file.read_bytes() != text.encode("utf-8", "replace"):
             _LOG.warning("%s did not match the stored records; it was written again.", file)
         write_text(file, text)
+    return tables
 
 
 def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from support.watched_runs import SHARD_TEXTS, Scores, scores_of
 
 from evaluation import load_config, results_frame, run
+from evaluation.analysis.run_view import read_run_view
 from evaluation.commands.run_benchmark.run import write_summaries
 from evaluation.encoding import batching
 from evaluation.encoding.cache import EmbeddingCache, hash_texts
@@ -69,8 +70,7 @@ def start_again(folder: Path, **options: bool) -> RunOutcome:
     """What the command does, in this process."""
     config = load_config(folder / "small.yaml", overrides=[f"output={json.dumps(str(folder / 'results'))}"])
     outcome = run(config, RunOptions(**options))
-    records = RunStore(outcome.folder).current_records(skip_damaged=True)
-    write_summaries(outcome.folder, records, only_stored=outcome.n_executed == 0)
+    write_summaries(read_run_view(outcome.folder, skip_damaged=True), only_stored=outcome.n_executed == 0)
     return outcome
 
 
@@ -134,7 +134,7 @@ def test_analysis_notices_a_record_and_a_table_that_are_gone(stored: Path) -> No
     record.unlink()
     with pytest.raises(DamagedFileError, match=r"record\.json is damaged: it is missing"):
         results_frame(folder)
-    assert len(RunStore(folder).current_records(skip_damaged=True)) == 3
+    assert len(read_run_view(folder, skip_damaged=True).records) == 3
 
 
 def test_names_in_a_forged_run_file_can_not_lead_out(stored: Path) -> None:
