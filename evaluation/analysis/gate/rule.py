@@ -77,7 +77,8 @@ class GateRule:
             "the score is stored. So does a collapse: the loss of two thirds of what the baseline had above a model "
             "that knows nothing.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
-            f"{self.inconclusive}: neither is shown; the number of examples that would decide is given.",
+            f"{self.inconclusive}: neither of the two is shown; the number of examples that would rule out a drop is "
+            "given.",
             f"Clustering has runs of an algorithm instead of examples: a drop by more than {drop} and by more than "
             f"{NOISE_ERRORS:g} standard errors of its paired runs is a regression. It has no p and is in no mean.",
         )

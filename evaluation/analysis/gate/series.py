@@ -32,7 +32,7 @@ class SeriesRule(GateRule):
             "count because the best checkpoint was picked after its scores were known.",
             f"A drop of the mean by more than {drop} that cannot be tested fails as well.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
-            f"{self.inconclusive}: neither is shown.",
+            f"{self.inconclusive}: neither of the two is shown.",
         )
 
 

@@ -152,7 +152,8 @@ def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
     n = difference.n_clusters
     if ratio <= 1:
         return f"the change is too close to -{rule.max_drop:.2f} for {n} {unit} to decide"
-    return f"{n} {unit} cannot rule out a drop of {rule.max_drop:.2f} points; about {_rounded(n * ratio)} would"
+    wanted = _rounded(n * ratio)
+    return f"{n} {unit} cannot rule out a drop of {rule.max_drop:.2f} points; about {wanted} would if there is none"
 
 
 def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRule) -> Check:

@@ -124,8 +124,8 @@ def _where(comparison: Comparison, whole: Aggregate) -> str:
     protocols = dict.fromkeys(column.protocol for column in comparison.columns if not column.is_published)
     if len(protocols) == 1:
         return f"{tasks}, protocol {next(iter(protocols))}"
-    told = "; ".join(
-        f"{protocol} for {', '.join(column.label for column in comparison.columns if column.protocol == protocol)}"
+    told = " and ".join(
+        f"{protocol} ({', '.join(column.label for column in comparison.columns if column.protocol == protocol)})"
         for protocol in protocols
     )
     return f"{tasks}, under protocols {told}"

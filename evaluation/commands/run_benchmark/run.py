@@ -126,7 +126,7 @@ def quieten_libraries() -> None:
     import transformers
 
     datasets.disable_progress_bars()
-    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()
     for name in ("datasets", "transformers", "huggingface_hub", "sentence_transformers", "mteb"):
         library = logging.getLogger(name)
         library.handlers.clear()

@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _SUFFIX: Final = "training"
 
 
-class EvaluationCallback(TrainerCallback):
+class EvaluationCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """Runs a config on the model in training, for the trainers of transformers and sentence-transformers.
 
     The evaluations are the rows of one run, `<name>-training`, and one series, as `folders:` makes it of checkpoints:

@@ -74,7 +74,7 @@ def test_task_that_no_model_has_stands_in_nobodys_way() -> None:
 def test_different_protocols_are_told_and_cautioned() -> None:
     columns = [column("a"), column("b", protocol="none")]
     made = comparison({"a": [50.0, 40.0], "b": [51.0, 39.5]}, columns=columns)
-    assert "under protocols e5 for a; none for b" in said(made)
+    assert "under protocols e5 (a) and none (b)" in said(made)
     assert any("different protocols" in caution for caution in answer(made).cautions)
 
 
