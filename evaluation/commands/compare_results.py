@@ -123,7 +123,7 @@ def compare_results(
         raise UsageError("--cite prints plain lines without differences: leave out --format and --baseline.")
     if format_ is not Format.LATEX and (caption is not None or label is not None):
         raise UsageError("--caption and --label belong to a LaTeX table: add --format latex.")
-    gc.disable()  # what is read stays until the end
+    gc.set_threshold(10_000)  # most of what is read stays until the end, so looking for garbage rarely pays
     from evaluation.analysis.comparison.compare import ComparisonOptions, compare
     from evaluation.analysis.tables.comparison_table import Layout
 
