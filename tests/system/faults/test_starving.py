@@ -37,12 +37,13 @@ READERS = {
     "card": "from evaluation.models.declarations import read_declarations as card\nread = lambda f: card(f.parent)",
 }
 SCRIPT = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 import pyarrow.parquet
 {reader}
 from evaluation.errors import EvaluationError
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# getrusage counts the memory of the process that started this one, if it had more
+peak = lambda: int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 before, started = peak(), time.process_time()
 try:
     read(Path(sys.argv[1]))
