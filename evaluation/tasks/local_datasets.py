@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
+from datasets.fingerprint import generate_random_fingerprint
 from mteb.abstasks.abstask import AbsTask
 from mteb.abstasks.clustering import AbsTaskClustering
 from mteb.abstasks.clustering_legacy import AbsTaskClusteringLegacy
@@ -15,6 +16,9 @@ from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 
 from evaluation.tasks.local.folders import LocalData, RetrievalSplit, TableSplit
 from evaluation.tasks.types import TASK_CLASS_BY_TYPE
+
+_BLOCK = 16_384
+"""Rows that are converted together."""
 
 
 class NewTask:
@@ -82,13 +86,20 @@ def retrieval_data(part: RetrievalSplit) -> RetrievalSplitData:
     queries: dict[str, list[Any]] = {"id": part.query_ids, "text": part.query_texts}
     if part.instructions is not None:
         queries["instruction"] = [part.instructions.get(query) for query in part.query_ids]
-    corpus = {"id": part.corpus_ids, "title": part.titles, "text": part.texts}
+    corpus = {"id": _strings(part.corpus_ids), "title": _strings(part.titles), "text": _strings(part.texts)}
     return RetrievalSplitData(
-        corpus=Dataset(pa.table(corpus)),  # `from_dict` would hold every text twice more
+        # `from_dict`, and a fingerprint of the content, would hold every text several times more
+        corpus=Dataset(pa.table(corpus), fingerprint=generate_random_fingerprint()),
         queries=Dataset.from_dict(queries),
         relevant_docs={query: dict(judged) for query, judged in part.qrels.items()},
         top_ranked=part.top_ranked,
     )
+
+
+def _strings(values: list[str]) -> pa.ChunkedArray:
+    """Converts block by block: a whole column would double its room again and again, which Arrow's pool then keeps."""
+    starts = range(0, len(values), _BLOCK)
+    return pa.chunked_array([pa.array(values[at : at + _BLOCK], pa.string()) for at in starts], pa.string())
 
 
 def _table(task: AbsTask, part: TableSplit) -> Dataset:
