@@ -13,6 +13,7 @@ from support.fake_runs import query_record
 from support.record_parts import job_audit, manifest, timing
 
 from evaluation import compare, results_frame
+from evaluation.analysis.comparison import standings
 from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
@@ -87,6 +88,17 @@ def test_all_pairs_of_models_are_tested_under_one_correction(query_run: Write) -
     assert pair is not None and pair.difference.p_two_sided is not None and pair.p >= pair.difference.p_two_sided
     assert any(note.startswith("Not separated by their means: ") for note in comparison.notes)
     assert any(note.startswith("Ranks that these tests leave possible: a 1 by the mean") for note in comparison.notes)
+
+
+def test_pairs_that_are_tested_in_several_blocks_have_the_same_numbers(
+    query_run: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    scores = {label: {task: rng.uniform(0, 1, 40).round(2).tolist() for task in ("T1", "T2")} for label in "abcd"}
+    run = query_run("r", scores)
+    at_once = compare(run).standings
+    monkeypatch.setattr(standings, "_MOST_NUMBERS", 4 * 80)  # four of the six pairs, then two
+    assert compare(run).standings == at_once is not None
 
 
 def test_disagreement_of_mean_and_borda_is_said(query_run: Write) -> None:

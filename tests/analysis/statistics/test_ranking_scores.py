@@ -34,6 +34,13 @@ def test_spearman_of_four_pairs_by_hand() -> None:
     assert leave_one_out("spearman", arrays) == pytest.approx([0.5, 0.5, 1.0, 1.0])
 
 
+@pytest.mark.parametrize("values", [[2, 0, 1, 0], [4, 0, 2, 0], [5, 1, 3, 1], [-1, -3, -2, -3], [0.3, 0.1, 0.2, 0.1]])
+def test_places_are_the_same_whatever_stands_for_the_values(values: list[float]) -> None:
+    """Places (0, 1, 2) stay; numbers with gaps, without a 0, negative or fractional become places."""
+    codes, sizes, lower = ranked(np.array(values))
+    assert (codes.tolist(), sizes.tolist(), lower.tolist()) == ([2, 0, 1, 0], [1, 2, 1, 2], [3, 0, 2, 0])
+
+
 def test_average_precision_of_four_pairs_by_hand() -> None:
     """Matches at ranks 1 and 3 of 4: (1 + 2/3) / 2. Without either match 1/2 and 1; without rank 2, both are first."""
     arrays = {"gold": np.array([1, 0, 1, 0]), "prediction": np.array([[3, 2, 1, 0]])}
