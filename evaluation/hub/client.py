@@ -157,7 +157,7 @@ def _sentence(kind: Kind, name: str, revision: str | None, error: Exception) -> 
         cache = hub_cache()
         return f"{what} is not in the local Hub cache ({cache}); fetch it with fetch-data where there is a network."
     if "ConnectError" in kinds or "ConnectTimeout" in kinds:
-        return f"{what}: the Hub can't be reached; check the network, or fetch it elsewhere with fetch-data."
+        return f"{what}: the Hub can't be reached; check the network, or run fetch-data where there is one."
     if can_pass(error) or "consistency check" in str(error).lower():
         return f"{what}: the download was cut off; start again; it resumes where it stopped."
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
