@@ -222,7 +222,7 @@ def test_default_of_beir_changes_cranfield(shared_data, run_job, make_config, lo
     ours = scores_of(run_job({"beir": "cranfield", "data": data}, MINILM, "none"))
     corpus, queries, qrels = GenericDataLoader(str(data)).load(split="test")
     assert set(queries) <= set(corpus)
-    search = BeirSearch(embedder_of(make_config, load_encoder, data, MINILM, "none"))
+    search = BeirSearch(embedder_of(make_config, load_encoder, data, MINILM, "none"), "test")
     _, _, default, _ = EvaluateRetrieval.evaluate(qrels, search.search(corpus, queries, 1000), list(CUTS))
     # measured: 78.83 and 78.94; none of these documents is among the first ten of its query
     assert default["Recall@100"] > ours["recall_at_100"] + 5e-4
