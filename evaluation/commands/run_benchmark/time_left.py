@@ -47,7 +47,7 @@ class TimeLeft:
     def add(self, tokens: int) -> None:
         """Counts tokens that went through a model."""
         self._encoded += tokens
-        if self._first_batch is None:
+        if tokens and self._first_batch is None:
             self._first_batch = (self._clock(), self.done)
 
     def job_ended(self, key: tuple[str, str], encoded: int) -> None:
