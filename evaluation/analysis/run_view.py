@@ -15,7 +15,7 @@ from evaluation.analysis.task_scores import NEVER_ENDED, ScoredJob, TaskScore, c
 from evaluation.errors import DamagedFileError, SchemaVersionError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import ListedJob, RunManifest
-from evaluation.records.store import RECORD_FILE, RunStore
+from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import check_file
 
 if TYPE_CHECKING:
@@ -119,8 +119,7 @@ class RunView:
         known = {(job.label, job.task) for job in self.jobs if job.record is not None}
         for job in self.manifest.jobs:
             if job.state == "done" and job.key not in known:
-                folder = self._store.job_folder(job.label, job.task, job.fingerprint)
-                raise DamagedFileError(folder / RECORD_FILE, "it is missing")
+                raise self._store.lost_record(job)
 
 
 def read_run_view(folder: Path, *, complete: bool = False, skip_damaged: bool = False) -> RunView:
@@ -144,7 +143,10 @@ def read_run_view(folder: Path, *, complete: bool = False, skip_damaged: bool = 
     records: dict[tuple[str, str], JobRecord | None] = {}
     for job in manifest.jobs:
         try:
-            records[job.key] = store.load(job.label, job.task, job.fingerprint, complete=complete)
+            record = store.load(job.label, job.task, job.fingerprint, complete=complete)
+            if record is None and skip_damaged and job.state == "done":
+                raise store.lost_record(job)
+            records[job.key] = record
         except (DamagedFileError, SchemaVersionError) as error:
             if not skip_damaged:
                 raise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.errors import DamagedFileError, SchemaVersionError, StoreError
 from evaluation.records.job_record import JobRecord
 from evaluation.records.parquet_tables import write_tables
-from evaluation.records.run_manifest import RunManifest
+from evaluation.records.run_manifest import ListedJob, RunManifest
 from evaluation.records.sealed_models import read_model
 from evaluation.system.atomic_files import check_file, is_temporary, set_aside, write_json, write_sealed_json
 
@@ -139,9 +139,12 @@ class RunStore:
             if record is not None:
                 records.append(record)
             elif job.state == "done":
-                folder = self.job_folder(job.label, job.task, job.fingerprint)
-                raise DamagedFileError(folder / RECORD_FILE, "it is missing")
+                raise self.lost_record(job)
         return records
+
+    def lost_record(self, job: ListedJob) -> DamagedFileError:
+        """Makes the error for a job that run.json calls done and that has no record."""
+        return DamagedFileError(self.job_folder(job.label, job.task, job.fingerprint) / RECORD_FILE, "it is missing")
 
     # ------------------------------------------------------------------------------------------------------- run.json
 

@@ -124,7 +124,7 @@ def test_analysis_refuses_damaged_files_by_name(
     assert "Start the same run again" in str(caught.value)
 
 
-def test_analysis_notices_a_record_and_a_table_that_are_gone(stored: Path) -> None:
+def test_analysis_notices_a_record_and_a_table_that_are_gone(stored: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = stored / "results" / "small"
     (table,) = folder.glob("jobs/tiny/Pairs/*/samples.parquet")
     table.unlink()
@@ -135,6 +135,8 @@ def test_analysis_notices_a_record_and_a_table_that_are_gone(stored: Path) -> No
     with pytest.raises(DamagedFileError, match=r"record\.json is damaged: it is missing"):
         results_frame(folder)
     assert len(read_run_view(folder, skip_damaged=True).records) == 3
+    assert "record.json is damaged: it is missing" in caplog.text
+    assert "It is left out." in caplog.text
 
 
 def test_names_in_a_forged_run_file_can_not_lead_out(stored: Path) -> None:
