@@ -14,7 +14,7 @@ prompts apply only where a task passes a prompt type. Source of `declared`: `get
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class TaskRules:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns plain values for records and fingerprints."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def document_text(title: str | None, text: str, *, join_title: bool) -> str:

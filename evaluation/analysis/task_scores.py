@@ -87,7 +87,7 @@ class TaskScore:
         """The stored records."""
         return tuple(job.record for job in self.jobs if job.record is not None)
 
-    @property
+    @cached_property
     def score(self) -> float | None:
         """The mean over the jobs, 0-1; None where one of them has no score."""
         scores = [job.score for job in self.jobs if job.score is not None]

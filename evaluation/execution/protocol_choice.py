@@ -16,19 +16,23 @@ from evaluation.models.finding import find_checkpoint
 _LOG = logging.getLogger(__name__)
 
 
-def fetch_undecided(config: RunConfig, labels: Sequence[str]) -> None:
-    """Fetches the models whose own files decide their protocol, so that their jobs can be planned.
+def fetch_undecided(config: RunConfig, labels: Sequence[str]) -> bool:
+    """Fetches the models whose own files decide their protocol; returns whether there were any.
 
     One that can't be fetched keeps its jobs, which fail with the reason.
 
     Args:
         labels: The models that will run; empty: all.
     """
-    for model in config.models:
-        if not labels or model.label in labels:
-            with contextlib.suppress(EvaluationError):  # planning the jobs, or running them, says it
-                if protocol_of(config, model).name == UNDECIDED:
-                    find_checkpoint(config, model)
+    undecided = [
+        model
+        for model in config.models
+        if (not labels or model.label in labels) and protocol_of(config, model).name == UNDECIDED
+    ]
+    for model in undecided:
+        with contextlib.suppress(EvaluationError):  # running its jobs says it
+            find_checkpoint(config, model)
+    return bool(undecided)
 
 
 def announce_protocols(config: RunConfig, jobs: Sequence[Job], reporter: Reporter) -> None:

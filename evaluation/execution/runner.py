@@ -128,8 +128,9 @@ def _run(config: RunConfig, options: RunOptions, reporter: Reporter, own: Mappin
         )
     with StopSignals() as signals:
         with signals.allowed():
-            fetch_undecided(config, options.models)
-            jobs = build_jobs(config, only=options.only, models=options.models)
+            jobs = build_jobs(config, only=options.only, models=options.models)  # says faults before any download
+            if fetch_undecided(config, options.models):
+                jobs = build_jobs(config, only=options.only, models=options.models)
             if options.part is not None:
                 jobs = jobs_of_part(config, jobs, options.part)
             jobs = [job for job in jobs if options.chosen is None or job.key in options.chosen]

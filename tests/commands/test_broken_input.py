@@ -384,11 +384,11 @@ def test_output_folder_is_taken_as_it_is_written(
 
     seen: list[str] = []
 
-    def look(config: object, **options: object) -> None:
+    def look(config: object, *options: object) -> None:
         seen.append(config.output)  # type: ignore[attr-defined]
         raise Stop
 
-    monkeypatch.setattr("evaluation.jobs.build_jobs", look)
+    monkeypatch.setattr("evaluation.execution.runner.run", look)
     (tmp_path / "c.yaml").write_text(GOOD, encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["run-benchmark", str(tmp_path / "c.yaml"), "--output", output])
     with suppress(Stop, SystemExit):

@@ -60,19 +60,20 @@ def run_benchmark(
     if output is not None:
         overrides.append(f"output={json.dumps(str(output), ensure_ascii=False)}")  # JSON text is YAML text
     loaded = load_config(config, overrides=overrides)
-    from evaluation.jobs import build_jobs
-
-    jobs = build_jobs(loaded, only=only or (), models=model or ())  # faults are said before anything heavy is imported
     share, chosen = None, None
     if part is not None:
-        from evaluation.planning.parts import jobs_of_part, parse_part
+        from evaluation.planning.parts import parse_part
 
         share = parse_part(part, os.environ)
-        jobs = jobs_of_part(loaded, jobs, share)
     if plan or max_hours is not None or on is not None:
         from evaluation.commands.run_benchmark.plan import fitting, parse_device, plan_run, print_plan
+        from evaluation.jobs import build_jobs
+        from evaluation.planning.parts import jobs_of_part
 
         device = None if on is None else parse_device(on)
+        jobs = build_jobs(loaded, only=only or (), models=model or ())
+        if share is not None:
+            jobs = jobs_of_part(loaded, jobs, share)
         cost = plan_run(loaded, jobs, fresh=fresh)
         chosen = None if max_hours is None else fitting(cost, max_hours, device)
         if plan or on is not None:
