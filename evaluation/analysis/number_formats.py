@@ -19,6 +19,16 @@ def points(value: float | None, *, signed: bool = False) -> str:
     return f"{shown:+.2f}" if signed else f"{shown:.2f}"
 
 
+def counted(n: float, noun: str) -> str:
+    """A number with its noun in the singular or the plural.
+
+    >>> counted(1, "point"), counted(0.5, "point"), counted(1200, "query")
+    ('1 point', '0.5 points', '1,200 queries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else plural}" if isinstance(n, int) else f"{n:g} {noun if n == 1 else plural}"
+
+
 def span(low: float, high: float, *, signed: bool = False) -> str:
     """The ends of an interval.
 

@@ -103,6 +103,9 @@ def test_every_format_has_the_stored_forms(compared: Comparison) -> None:
     assert cut["loss"] in ("shown", "inconclusive", "ruled out")
     assert float(cut["change_low"]) <= float(cut["change"]) <= float(cut["change_high"])
     assert rows["bare", "Search"]["stored"] == ""
+    mean = rows["tiny@dims=4", "Mean over tested tasks"]
+    assert (mean["kind"], mean["bytes_per_vector"], mean["loss"]) == ("stored mean", "16", cut["loss"])
+    assert float(mean["change_low"]) <= float(mean["change"]) <= float(mean["change_high"]) and mean["loss_p"]
     assert len(json.loads(comparison_json(compared))["stored"]["rows"]) == 4 + 3 + 3
 
 
