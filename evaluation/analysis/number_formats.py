@@ -47,6 +47,16 @@ def brackets(low: float, high: float, *, signed: bool = False) -> str:
     return f"[{points(low, signed=signed)}, {points(high, signed=signed)}]"
 
 
+def counted(number: float, noun: str) -> str:
+    """A number and its noun, in the plural unless it is 1.
+
+    >>> counted(1.0, "point"), counted(0.5, "point"), counted(1200, "form")
+    ('1 point', '0.5 points', '1,200 forms')
+    """
+    told = f"{number:g}" if number % 1 else f"{int(number):,}"
+    return f"{told} {noun}{'' if number == 1 else 's'}"
+
+
 def p_value(p: float) -> str:
     """Four decimals where small, and never 0.
 

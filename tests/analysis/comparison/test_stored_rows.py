@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from support.populations import units
 from support.small_runs import write_small_run
 
 from evaluation import compare, load_config, run
+from evaluation.analysis.comparison.columns import ScoredModel, models_of
+from evaluation.analysis.comparison.compare import compare_models
 from evaluation.analysis.comparison.stored_rows import _judged, _skewness_of_mean
 from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
 from evaluation.analysis.number_formats import peak_memory
+from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.statistics.paired_tests import Difference, sample
 from evaluation.analysis.statistics.suite_tests import suite_difference
 from evaluation.analysis.tables.comparison_table import comparison_tables
@@ -70,6 +74,26 @@ def test_a_margin_that_nothing_exceeds_lets_the_smallest_form_be_claimed(folder:
     (sentence,) = found.sentences
     assert "lose less than 99 points is dims=4, 16 bytes per vector" in sentence
     assert "Holm over 3 forms" in sentence
+
+
+def test_the_order_of_forms_changes_nothing(folder: Path) -> None:
+    """The form that rescores, which has no score on pairs, comes last in the config, and here first."""
+    view = read_run_view(folder)
+    models = [model for model in models_of(view) if model.label != "bare"]
+
+    def claims(order: Sequence[ScoredModel]) -> set[tuple[str, str | None, float | None]]:
+        found = compare_models(list(order), baseline=None, mixed=True, options=ComparisonOptions(margin=99.0)).stored
+        assert found is not None
+        return {(found.sentences[0], None, None), *((row.label, row.task, row.change) for row in found.rows)}
+
+    assert claims(models) == claims(models[::-1])
+
+
+def test_a_form_that_rescores_takes_no_task_from_the_tests_of_all_models(compared: Comparison) -> None:
+    assert compared.standings is not None
+    assert {one.label for one in compared.standings.models} == {"tiny", "tiny@float16", "tiny@dims=4", "bare"}
+    assert compared.standings.n_tasks == 2
+    assert any(note.startswith("Not in these tests: tiny@binary,rescore=int8x20;") for note in compared.notes)
 
 
 def test_few_queries_are_inconclusive_with_the_number_that_would_decide(compared: Comparison) -> None:
