@@ -19,16 +19,6 @@ def points(value: float | None, *, signed: bool = False) -> str:
     return f"{shown:+.2f}" if signed else f"{shown:.2f}"
 
 
-def counted(n: float, noun: str) -> str:
-    """A number with its noun in the singular or the plural.
-
-    >>> counted(1, "point"), counted(0.5, "point"), counted(1200, "query")
-    ('1 point', '0.5 points', '1,200 queries')
-    """
-    plural = f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
-    return f"{n:,} {noun if n == 1 else plural}" if isinstance(n, int) else f"{n:g} {noun if n == 1 else plural}"
-
-
 def span(low: float, high: float, *, signed: bool = False) -> str:
     """The ends of an interval.
 
@@ -50,11 +40,12 @@ def brackets(low: float, high: float, *, signed: bool = False) -> str:
 def counted(number: float, noun: str) -> str:
     """A number and its noun, in the plural unless it is 1.
 
-    >>> counted(1.0, "point"), counted(0.5, "point"), counted(1200, "form")
-    ('1 point', '0.5 points', '1,200 forms')
+    >>> counted(1.0, "point"), counted(0.5, "point"), counted(1200, "query")
+    ('1 point', '0.5 points', '1,200 queries')
     """
     told = f"{number:g}" if number % 1 else f"{int(number):,}"
-    return f"{told} {noun}{'' if number == 1 else 's'}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{told} {noun if number == 1 else plural}"
 
 
 def p_value(p: float) -> str:

@@ -21,6 +21,7 @@ from evaluation.analysis.comparison.compare import compare_models
 from evaluation.analysis.comparison.stored_rows import _judged, _skewness_of_mean
 from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
 from evaluation.analysis.number_formats import peak_memory
+from evaluation.analysis.report.sizes import sizes
 from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.statistics.paired_tests import Difference, sample
 from evaluation.analysis.statistics.suite_tests import suite_difference
@@ -131,6 +132,16 @@ def test_every_format_has_the_stored_forms(compared: Comparison) -> None:
     assert (mean["kind"], mean["bytes_per_vector"], mean["loss"]) == ("stored mean", "16", cut["loss"])
     assert float(mean["change_low"]) <= float(mean["change"]) <= float(mean["change_high"]) and mean["loss_p"]
     assert len(json.loads(comparison_json(compared))["stored"]["rows"]) == 4 + 3 + 3
+
+
+def test_the_report_has_the_loss_of_each_form_beside_its_score(compared: Comparison) -> None:
+    found = sizes(compared)
+    assert found is not None and compared.stored is not None
+    losses = {(scored.label, scored.task): scored.loss for scored in found.scores}
+    assert losses["tiny", "Search"] is losses["bare", "Search"] is None
+    cut = losses["tiny@dims=4", "Search"]
+    assert cut is not None and (cut.label, cut.task, cut.verdict is not None) == ("tiny@dims=4", "Search", True)
+    assert [row.label for row in found.means] == [row.label for row in compared.stored.rows if row.task is None]
 
 
 def test_without_stored_forms_there_is_no_table(folder: Path) -> None:
