@@ -56,10 +56,10 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             rows.append({**_column(column), **of_mean, **_bounds("", mean.interval), **_rank(mean)})
         form = stored.get((column.label, None))
         if form is not None:
-            own = {"kind": "stored mean", "task": MEAN_OF_FORM, **_stored(form)}
-            sizes = (row.vectors for (label, _), row in stored.items() if label == column.label and row.vectors)
-            own["bytes_per_vector"] = next((vectors.bytes_per_vector for vectors in sizes), None)
-            rows.append({**_column(column), **own})
+            vectors = [one.vectors for one in stored.values() if one.label == column.label and one.vectors is not None]
+            size = vectors[0].bytes_per_vector if vectors else None
+            of_form = {**_stored(form), "kind": "stored mean", "task": MEAN_OF_FORM, "bytes_per_vector": size}
+            rows.append({**_column(column), **of_form})
     return [{name: row.get(name) for name in CSV_COLUMNS} for row in rows]
 
 
