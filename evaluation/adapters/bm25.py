@@ -62,8 +62,8 @@ class Bm25Ranker(SelfContainedModel):
     def warnings(self) -> list[str]:
         """The audit's warnings, what sets the score apart from mteb's, and queries whose order says nothing."""
         unmatched = (
-            f"{self._n_without_match} of {self._n_queries} queries share no word with any document: all their scores "
-            "are 0, and ids decide the order."
+            f"{self._n_without_match} of {self._n_queries} queries share no word with any ranked document: all their "
+            "scores are 0, and ids decide the order."
         )
         return [
             *self.audit.warnings,

@@ -165,8 +165,9 @@ def ranked(tmp_path):
 
 def test_queries_without_a_match_and_those_whose_documents_tie_are_warnings(ranked):
     found = ranked("eng", ["cats dogs", "dogs cats", "dogs cats dogs"], ["the", "zebra", "", "cats", "dogs"])
-    assert "3 of 5 queries share no word with any document: all their scores are 0, and ids decide the order." in (
-        found.warnings
+    assert (
+        "3 of 5 queries share no word with any ranked document: all their scores are 0, and ids decide the order."
+        in (found.warnings)
     )
     assert not [warning for warning in found.warnings if "tie" in warning]
     found = ranked("eng", ["cats dogs", "dogs cats"], ["cats", "zebra"])
