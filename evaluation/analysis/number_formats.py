@@ -37,6 +37,17 @@ def brackets(low: float, high: float, *, signed: bool = False) -> str:
     return f"[{points(low, signed=signed)}, {points(high, signed=signed)}]"
 
 
+def counted(number: float, noun: str) -> str:
+    """A number and its noun, in the plural unless it is 1.
+
+    >>> counted(1.0, "point"), counted(0.5, "point"), counted(1200, "query")
+    ('1 point', '0.5 points', '1,200 queries')
+    """
+    told = f"{number:g}" if number % 1 else f"{int(number):,}"
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{told} {noun if number == 1 else plural}"
+
+
 def p_value(p: float) -> str:
     """Four decimals where small, and never 0.
 

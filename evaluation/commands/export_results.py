@@ -33,7 +33,7 @@ def export_results(
 
     mteb: a folder for a pull request to embeddings-benchmark/results, checked with mteb's own classes. Local data,
     4-bit weights and limited runs are refused, and without --experiment every protocol except mteb. model-card: a
-    model-index block per model. trec: run files.
+    model-index block per model, without stored forms. trec: run files.
     """
     if not (run / RUN_FILE).is_file():
         raise UsageError(f"{run} is not a run folder: it has no {RUN_FILE}.")
@@ -44,7 +44,9 @@ def export_results(
         files, notes = _written(run, to, target, experiment=experiment)
     for note in notes:
         typer.echo(note)
-    typer.echo(f"{len(files)} file{'s' if len(files) != 1 else ''} in {target}")
+    from evaluation.analysis.number_formats import counted
+
+    typer.echo(f"{counted(len(files), 'file')} in {target}")
 
 
 def _written(run: Path, to: str, target: Path, *, experiment: bool) -> tuple[list[Path], list[str]]:
@@ -56,7 +58,7 @@ def _written(run: Path, to: str, target: Path, *, experiment: bool) -> tuple[lis
         return exported.files, exported.notes
     from evaluation.analysis.handover.exports import write_model_cards, write_trec
 
-    return (write_trec if to == "trec" else write_model_cards)(run, target), []
+    return (write_trec(run, target), []) if to == "trec" else write_model_cards(run, target)
 
 
 main = command_line(app, "export-results")

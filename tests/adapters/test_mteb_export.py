@@ -135,8 +135,9 @@ def test_trec_run_file_scores_as_the_record_does(stored: Path, tmp_path: Path) -
 def test_model_card_parses_and_names_the_protocol(stored: Path, tmp_path: Path) -> None:
     from huggingface_hub import ModelCard
 
-    (file,) = write_model_cards(stored, tmp_path)
+    (file,), notes = write_model_cards(stored, tmp_path)
     data = ModelCard(file.read_text(encoding="utf-8")).data
+    assert notes == []
     assert data.model_name == "local/tiny"
     first, second = data.eval_results
     assert (first.task_type, first.dataset_type, first.metric_type) == ("Retrieval", "local/TownDesk", "ndcg_at_10")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.analysis.number_formats import MISSING, brackets, p_equation, p_value, points, span
+from evaluation.analysis.number_formats import MISSING, brackets, counted, p_equation, p_value, points, span
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,11 @@ from evaluation.analysis.number_formats import MISSING, brackets, p_equation, p_
 )
 def test_p_values(p: float, value: str, equation: str) -> None:
     assert (p_value(p), p_equation(p)) == (value, equation)
+
+
+def test_counted_nouns() -> None:
+    assert [counted(n, "point") for n in (1.0, 1, 0, 2.5)] == ["1 point", "1 point", "0 points", "2.5 points"]
+    assert [counted(n, "query") for n in (1, 1_234_567)] == ["1 query", "1,234,567 queries"]
 
 
 def test_points_and_intervals() -> None:

@@ -125,7 +125,9 @@ def test_summary_gate_and_model_card_know_the_rows(finished: RunConfig, tmp_path
     summary = summary_rows(RunStore(finished.run_folder).current_records())
     assert {row["stored"] for row in summary} == {"float32", *NAMES}
     assert check_regression(finished.run_folder, finished.run_folder).passed
-    assert [file.name for file in write_model_cards(finished.run_folder, tmp_path)] == ["tiny.md"]
+    files, notes = write_model_cards(finished.run_folder, tmp_path)
+    assert [file.name for file in files] == ["tiny.md"]
+    assert [note.partition(": ")[2] for note in notes] == [", ".join(f"tiny@{name}" for name in NAMES) + "."]
 
 
 def test_fingerprint_of_the_plain_row_does_not_know_of_its_stored_rows(finished: RunConfig) -> None:

@@ -132,7 +132,7 @@ def test_tasks_by_name_survive_faults_and_score_as_local_folders(
         f"{STS_BENCHMARK[0]}' (revision {STS_BENCHMARK[1]}) is not on the Hub, or is private",
         f"{BANKING[0]}' (revision {BANKING[1]}) is not open to this machine (HTTP 401): log in",
         f"{CLUSTERING[0]}' (revision {CLUSTERING[1]}) is gated: accept its conditions",
-        "4 jobs run now, 1 of 4 have a score, 3 failed",
+        "4 jobs run now, 1 of 4 has a score, 3 failed",
     ):
         assert said in first.stderr
     assert "Traceback" not in first.stderr

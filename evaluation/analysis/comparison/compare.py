@@ -163,9 +163,10 @@ def _standings(
     """All pairs of runs; None without intervals or with fewer than two runs, which need no numpy."""
     if not evidence.options.intervals or sum(model.view is not None for model in models) < 2:
         return None
-    from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs
+    from evaluation.analysis.comparison.standings import common_tasks, compare_all_pairs, tested_columns
 
-    return compare_all_pairs(models, common_tasks(models, rows, aggregates), evidence)
+    columns = tested_columns(models, [row.task for row in rows])
+    return compare_all_pairs(models, columns, common_tasks(columns, rows, aggregates), evidence)
 
 
 def _tasks(models: Sequence[ScoredModel], options: ComparisonOptions) -> list[str]:

@@ -113,7 +113,12 @@ def _standings(comparison: Comparison) -> Iterator[str]:
         ranks = [
             f"{one.label} {_span(one.ranks)} by the mean, {_span(one.borda_ranks)} by Borda" for one in found.models
         ]
-        yield f"Ranks that these tests leave possible: {'; '.join(ranks[:_SHOWN])}."
+        more = f"; and {len(ranks) - _SHOWN} more" if len(ranks) > _SHOWN else ""
+        yield f"Ranks that these tests leave possible: {'; '.join(ranks[:_SHOWN])}{more}."
+        ranked = {one.label for one in found.models}
+        others = [own.label for own in comparison.columns if not own.is_published and own.label not in ranked]
+        if others:
+            yield f"Not in these tests: {listed_briefly(others)}; forms that rescore have no score on some tasks."
     leaders = [one.label for one in found.models if one.borda == 1]
     first = found.models[0]
     if first.borda != 1:

@@ -66,9 +66,10 @@ def find_series(comparison: Comparison) -> tuple[Series, ...]:
     """Returns every series of at least two checkpoints that the comparison's tests cover."""
     if comparison.standings is None:
         return ()
+    tested = {one.label for one in comparison.standings.models}
     members: dict[tuple[object, str], list[Column]] = {}
     for column in comparison.columns:
-        if column.series is not None:
+        if column.series is not None and column.label in tested:
             members.setdefault((column.folder, column.series), []).append(column)
     return tuple(
         _series(name, columns, comparison.standings, comparison.options.alpha)

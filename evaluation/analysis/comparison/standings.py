@@ -21,23 +21,31 @@ _MOST_NUMBERS = 1 << 20
 """Of the units of all tasks times the pairs that are tested at once, so that memory stays small."""
 
 
-def common_tasks(sources: Sequence[ScoredModel], rows: Sequence[Row], aggregates: Sequence[Aggregate]) -> list[str]:
-    """Returns the tasks of the comparison's mean on which every run has a score; all rows without such a mean."""
-    whole = next((aggregate for aggregate in aggregates if aggregate.kind == "mean"), None)
-    missing = {task for cell in whole.cells for task in cell.missing} if whole else set()
+def tested_columns(sources: Sequence[ScoredModel], tasks: Sequence[str]) -> list[int]:
+    """Returns the columns of runs, without forms that rescore where a task can't be: all pairs would lose that task."""
     return [
-        row.task
-        for row in rows
-        if row.task not in missing
-        and all(
-            cell.score is not None for cell, source in zip(row.cells, sources, strict=True) if source.view is not None
-        )
+        column
+        for column, source in enumerate(sources)
+        if source.view is not None
+        and not (any("rescore=" in record.stored for record in source.records) and set(tasks) - source.tasks.keys())
     ]
 
 
-def compare_all_pairs(sources: Sequence[ScoredModel], tasks: Sequence[str], evidence: Evidence) -> Standings | None:
-    """Tests every pair of runs; None with fewer than two of them, or where no task can be tested for all."""
-    columns = [column for column, source in enumerate(sources) if source.view is not None]
+def common_tasks(columns: Sequence[int], rows: Sequence[Row], aggregates: Sequence[Aggregate]) -> list[str]:
+    """Returns the tasks of the comparison's mean on which all these columns have a score; all without such a mean."""
+    whole = next((aggregate for aggregate in aggregates if aggregate.kind == "mean"), None)
+    missing = {task for column in columns for task in whole.cells[column].missing} if whole else set()
+    return [
+        row.task
+        for row in rows
+        if row.task not in missing and all(row.cells[column].score is not None for column in columns)
+    ]
+
+
+def compare_all_pairs(
+    sources: Sequence[ScoredModel], columns: Sequence[int], tasks: Sequence[str], evidence: Evidence
+) -> Standings | None:
+    """Tests every pair of columns; None with fewer than two of them, or where no task can be tested for all."""
     if len(columns) < 2 or not tasks:
         return None
     runs, found = [sources[column] for column in columns], _test_pairs(columns, tasks, evidence)

@@ -53,10 +53,9 @@ def compare_stored(
             of_form = [row for row in rows if row.label == models[form].label]
             absent = [task for task in tasks if task in models[own].tasks and task not in models[form].tasks]
             means.append(_mean(of_form, _differences(own, form, tasks, evidence), margin, absent))
-        n_tested = sum(row.verdict is not None for row in rows if row.label == models[forms[0]].label)
-        rows += means if n_tested > 1 else []
-        counted = means if n_tested > 1 else [_tested(rows, mean) for mean in means]
-        sentences.append(_sentence(models[own].label, counted, rows, margin))
+        tested = {row.task for row in rows if row.model == models[own].label and row.verdict is not None}
+        sentences.append(_sentence(models[own].label, means, rows, margin))
+        rows += means if len(tested) > 1 else []
     return StoredComparison(tuple(rows), margin, evidence.options.intervals, tuple(sentences)) if rows else None
 
 
@@ -108,7 +107,7 @@ def _paired(form: Sample, own: Sample) -> PairedChange:
     import numpy as np
 
     from evaluation.analysis.statistics.contributions import estimate, stacked
-    from evaluation.analysis.statistics.loss_verdicts import PairedChange, skewness_of
+    from evaluation.analysis.statistics.loss_verdicts import Losses, PairedChange, skewness_of
     from evaluation.analysis.statistics.paired_tests import matched_contributions
 
     paired = form.contributions - matched_contributions(form, own)
@@ -117,10 +116,8 @@ def _paired(form: Sample, own: Sample) -> PairedChange:
         value=found.point,
         error=found.error,
         df=found.df,
-        n=len(of_units),
-        n_lost=int((of_units < -_ROUNDING).sum()),
-        largest_loss=float(max(-of_units.min(), 0.0)),
         skewness=float(skewness_of(found.residuals, found.error)),
+        losses=(Losses(len(of_units), int((of_units < -_ROUNDING).sum()), float(max(-of_units.min(), 0.0))),),
     )
 
 
@@ -136,7 +133,7 @@ def _differences(
         if one is None or other is None or one.units.kind == ALGORITHM:
             continue
         (difference,) = compare_pairs([(one, other)])
-        if not isinstance(difference, Exception):
+        if not isinstance(difference, Exception) and difference.p_drop is not None:
             found.append((difference, _paired(one, other)))
     return found
 
@@ -148,23 +145,25 @@ def _mean(
     absent: Sequence[str],
 ) -> StoredRow:
     """Returns the row of a form over all tasks that can be tested."""
-    from evaluation.analysis.statistics.loss_verdicts import PairedChange, judge_loss
+    from evaluation.analysis.statistics.loss_verdicts import Losses, PairedChange, judge_loss
     from evaluation.analysis.statistics.suite_tests import suite_difference
 
     first = of_form[0]
     row = StoredRow(first.model, first.label, first.stored, None, None, None)
     if not differences:
         return replace(row, note="not tested")
-    whole, changes = suite_difference([found for found, _ in differences]), [change for _, change in differences]
+    whole = suite_difference([found for found, _ in differences])
+    of_tasks = [replace(losses, weight=1 / len(differences)) for _, change in differences for losses in change.losses]
+    of_all = Losses(
+        sum(own.n for own in of_tasks), sum(own.n_lost for own in of_tasks), max(own.largest for own in of_tasks)
+    )
     left_out = [*absent, *(own.task for own in of_form if own.task is not None and own.verdict is None)]
     change = PairedChange(
         value=whole.value,
         error=whole.error,
         df=whole.df,
-        n=sum(change.n for change in changes),
-        n_lost=sum(change.n_lost for change in changes),
-        largest_loss=max(change.largest_loss for change in changes),
         skewness=_skewness_of_mean([found for found, _ in differences], whole),
+        losses=(of_all, *of_tasks),
     )
     note = f"without {', '.join(left_out)}" if left_out else ""
     return replace(row, verdict=judge_loss(change, margin / 100), change=100 * whole.value, note=note)
@@ -176,34 +175,31 @@ def _skewness_of_mean(differences: Sequence[Difference], whole: SuiteDifference)
 
     together: dict[Hashable, Floats] = {}
     for at, found in enumerate(differences):
-        if found.p_drop is not None and found.residuals is not None:
+        if found.residuals is not None:
             key = found.unit_ids or at, len(found.residuals)
             together[key] = together.get(key, 0.0) + found.residuals / whole.n_tasks
     return float(sum(skewness_of(residuals, whole.error) for residuals in together.values()))
 
 
-def _tested(rows: Sequence[StoredRow], mean: StoredRow) -> StoredRow:
-    """Returns the one task's row of a form that can be tested, or its mean."""
-    return next((row for row in rows if row.label == mean.label and row.verdict is not None), mean)
-
-
-def _sentence(label: str, counted: Sequence[StoredRow], rows: Sequence[StoredRow], margin: float) -> str:
+def _sentence(label: str, means: Sequence[StoredRow], rows: Sequence[StoredRow], margin: float) -> str:
     """Returns what may be claimed of a model's forms together."""
-    from evaluation.analysis.number_formats import p_equation
+    from evaluation.analysis.number_formats import counted, p_equation
     from evaluation.analysis.statistics.corrections import holm
     from evaluation.analysis.statistics.loss_verdicts import ONE_SIDED
 
-    adjusted = holm([row.verdict.p if row.verdict is not None else None for row in counted])
+    adjusted = holm([row.verdict.p if row.verdict is not None else None for row in means])
     sizes = {row.label: row.vectors.bytes_per_vector for row in rows if row.vectors is not None}
     claimed = [
-        (sizes[row.label], row.stored, p)
-        for row, p in zip(counted, adjusted, strict=True)
+        (sizes[row.label], row, p)
+        for row, p in zip(means, adjusted, strict=True)
         if p is not None and p <= ONE_SIDED and row.label in sizes
     ]
     if not claimed:
-        return f"{label}: no form is shown to lose less than {margin:g} points."
-    size, stored, p = min(claimed, key=lambda claim: claim[0])
+        return f"{label}: no form is shown to lose less than {counted(margin, 'point')}."
+    size, row, p = min(claimed, key=lambda claim: claim[0])
+    n_forms = sum(own is not None for own in adjusted)
     return (
-        f"{label}: the smallest form that is shown to lose less than {margin:g} points is {stored}, {size:,} bytes per "
-        f"vector ({p_equation(p)}, one-sided, Holm over {sum(own is not None for own in adjusted)} forms)."
+        f"{label}: the smallest form that is shown to lose less than {counted(margin, 'point')} is {row.stored}, "
+        f"{size:,} bytes per vector ({p_equation(p)}, one-sided, Holm over {counted(n_forms, 'form')})"
+        f"{f', {row.note}' if row.note else ''}."
     )

@@ -87,7 +87,7 @@ def _refuse_limited(record: JobRecord, run: Path) -> None:
         raise UsageError(f"{run} is a limited run, whose results are not exported.")
 
 
-def write_model_cards(run: Path, output: Path) -> list[Path]:
+def write_model_cards(run: Path, output: Path) -> tuple[list[Path], list[str]]:
     """Writes the header of a model card per label: a model-index in points, every score with its protocol.
 
     Scores of vectors in a smaller stored form are not the model's own and are left out.
@@ -96,17 +96,20 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         output: Folder of the files <label>.md.
 
     Returns:
-        The files.
+        The files, and a sentence on the rows that were left out, if any.
 
     Raises:
         UsageError: No job has a score, the run is limited, or a label would lead out of `output`.
         DamagedFileError: A stored file is missing or is not what was written.
     """
     by_label: dict[str, list[JobRecord]] = {}
+    left_out: dict[str, None] = {}
     for record in RunStore(run).current_records():
         _refuse_limited(record, run)
         if record.state == "done" and record.stored == PLAIN:
             by_label.setdefault(record.label, []).append(record)
+        elif record.state == "done":
+            left_out[record.label] = None
     if not by_label:
         raise UsageError(f"{run} holds no score.")
     written = []
@@ -116,7 +119,8 @@ def write_model_cards(run: Path, output: Path) -> list[Path]:
         target = output / f"{label}.md"
         write_text(target, model_card(records))
         written.append(target)
-    return written
+    forms = f"Left out, because a model card states the scores of a model's own vectors: {', '.join(left_out)}."
+    return written, [forms] if left_out else []
 
 
 def model_card(records: Sequence[JobRecord]) -> str:

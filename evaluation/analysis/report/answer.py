@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Comparison
-from evaluation.analysis.number_formats import p_equation, span
+from evaluation.analysis.number_formats import counted, p_equation, span
 from evaluation.analysis.statistics.suite_tests import SuiteDifference
 
 _NAMED = 3
@@ -44,9 +44,12 @@ def answer(comparison: Comparison) -> Answer:
     ranked = _ranked(comparison, whole)
     cautions = tuple(_cautions(comparison))
     if whole is None or not ranked:
+        n_tasks = len(comparison.rows)
         if whole is not None and any(cell.value is not None for cell in whole.cells):
             return Answer("The models have no tasks in common", ", so that their means say nothing.", "", cautions)
-        return Answer("No model has a score", f" on any of the {len(comparison.rows)} tasks.", "", cautions)
+        return Answer(
+            "No model has a score", f" on {'any of ' * (n_tasks != 1)}the {counted(n_tasks, 'task')}.", "", cautions
+        )
     where = _where(comparison, whole)
     if len(ranked) == 1:
         only = ranked[0]
@@ -161,7 +164,7 @@ def _certainty(found: _Test | None, gap: float, comparison: Comparison) -> tuple
     difference, sign = found.difference, found.sign
     parts = []
     if abs(difference.value - sign * gap) > 0.005:
-        parts.append(f"{sign * difference.value:+.2f} on the {difference.n_tasks} tasks that can be tested")
+        parts.append(f"{sign * difference.value:+.2f} on the {counted(difference.n_tasks, 'task')} that can be tested")
     else:
         parts.append(f"{gap:+.2f}{' on these tasks' if difference.n_tasks > 1 else ''}")
     if difference.interval is not None:
@@ -198,7 +201,7 @@ def _tally(comparison: Comparison, best: str, other: str) -> str:
     worse = sum(cell.significant and sign * (cell.delta or 0) < 0 for cell in cells)
     return (
         f"Task by task, {best} is significantly better than {other} on {better}, significantly worse on {worse}, and "
-        f"undecided on {len(cells) - better - worse} of {len(cells)} tasks that can be tested "
+        f"undecided on {len(cells) - better - worse} of {counted(len(cells), 'task')} that can be tested "
         f"(Holm's correction over the whole table, two-sided, {comparison.options.alpha:g})."
     )
 

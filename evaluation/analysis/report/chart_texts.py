@@ -17,7 +17,7 @@ CHART_TEXTS = {
     "scores": ChartText(
         "Scores by task",
         "Main score of each task in points; {intervals}.",
-        "Dot plot of the scores of {n_models} models on {n_tasks} tasks. The comparison table holds the same numbers.",
+        "Dot plot of the scores of {models} on {tasks}. The comparison table holds the same numbers.",
     ),
     "differences": ChartText(
         "Differences to {baseline}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
+from evaluation.analysis.number_formats import counted
 from evaluation.analysis.report.canvas import Canvas, Chart, task_axis, tips, values
 from evaluation.analysis.report.chart_data import difference_rows, published_rows, score_rows, speed_rows, type_rows
 
@@ -38,7 +39,9 @@ def score_chart(canvas: Canvas) -> Chart | None:
     told = f"lines are {canvas.percent} intervals" if has_interval else "there are no intervals without stored samples"
     height = (9 * n_models + 8 if side_by_side else 20) * n_tasks
     drawn = lines + points if has_interval else points
-    return canvas.chart("scores", drawn, height, n_models=n_models, n_tasks=n_tasks, intervals=told)
+    return canvas.chart(
+        "scores", drawn, height, models=counted(n_models, "model"), tasks=counted(n_tasks, "task"), intervals=told
+    )
 
 
 def _tasks(canvas: Canvas) -> list[str]:

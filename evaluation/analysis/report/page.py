@@ -14,13 +14,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evaluation.analysis.number_formats import peak_memory
+from evaluation.analysis.number_formats import counted, peak_memory
 from evaluation.analysis.report.chart_style import vega_bundle
 from evaluation.analysis.report.contents import PHASES, Report
 from evaluation.analysis.report.figures import page_charts
 from evaluation.analysis.report.input_audit import warnings_by_sentence
 from evaluation.analysis.report.score_grid import flag_legend
 from evaluation.analysis.report.wins import PASSAGES, ScoredTask, query_texts, shorten
+from evaluation.analysis.tables.stored_table import change, outcome
 from evaluation.system.inert_text import for_html
 
 PAGE_QUERIES, PAGE_VALUES = 300, 36_000
@@ -51,6 +52,9 @@ def render(report: Report) -> str:
         "duration": duration,
         "breakable": breakable,
         "peak_memory": peak_memory,
+        "counted": counted,
+        "change": change,
+        "outcome": outcome,
     }
     template = environment.from_string((folder / "report.html.jinja").read_text(encoding="utf-8"))
     return template.render(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Comparison
-from evaluation.analysis.number_formats import p_equation, points, span
+from evaluation.analysis.number_formats import counted, p_equation, points, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def _aggregate_cell(
             if difference.p_two_sided < comparison.options.alpha:
                 verdict = "better" if difference.value > 0 else "worse"
     if cell.missing:
-        tip.append(f"over {cell.n_scored} tasks only; missing: {', '.join(cell.missing)}")
+        tip.append(f"over {counted(cell.n_scored, 'task')} only; missing: {', '.join(cell.missing)}")
     score = f"{cell.value:.0f}" if is_rank and cell.value is not None else points(cell.value)
     return GridCell(
         score=score,

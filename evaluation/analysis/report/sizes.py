@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from evaluation.analysis.comparison.stored_types import StoredRow
 from evaluation.analysis.comparison.types import Cell, Column, Comparison
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.config.stored_forms import PLAIN
@@ -20,6 +21,7 @@ class SizedScore:
         model: Label of the row with the model's own vectors: the part before @.
         form: What is stored, such as int8; empty for BM25.
         bytes_per_vector, bytes: Of one vector and of all of them; None for BM25, which stores none.
+        loss: Against the model's own vectors; None for those and for BM25.
     """
 
     task: str
@@ -30,6 +32,7 @@ class SizedScore:
     interval: Interval | None
     bytes_per_vector: int | None
     bytes: int | None
+    loss: StoredRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,19 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Scores by size, task by task, and what was measured of the models."""
+    """Scores by size, task by task, what was measured of the models, and what the forms lose on average."""
 
     scores: tuple[SizedScore, ...]
     measured: tuple[Measured, ...]
+    means: tuple[StoredRow, ...] = ()
 
 
 def sizes(comparison: Comparison) -> Sizes | None:
     """Returns the scores by size; None where nothing is stored in a smaller form and no words are ranked."""
+    rows = comparison.stored.rows if comparison.stored is not None else ()
+    losses = {(row.label, row.task): row for row in rows if row.change is not None}
     found = [
-        scored
+        replace(scored, loss=losses.get((column.label, row.task)))
         for row in comparison.rows
         for column, cell in zip(comparison.columns, row.cells, strict=True)
         if (scored := _sized(row.task, column.label, cell)) is not None
@@ -63,7 +69,8 @@ def sizes(comparison: Comparison) -> Sizes | None:
         return None
     plain = {scored.label for scored in found if scored.form == PLAIN}
     measured = [_measured(comparison, position) for position, column in enumerate(comparison.columns)]
-    return Sizes(tuple(found), tuple(one for one in measured if one.model in plain))
+    means = tuple(row for row in rows if row.task is None)
+    return Sizes(tuple(found), tuple(one for one in measured if one.model in plain), means)
 
 
 def _sized(task: str, label: str, cell: Cell) -> SizedScore | None:

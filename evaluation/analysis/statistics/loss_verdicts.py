@@ -8,7 +8,8 @@ is too high: samples with few losses have a high mean and a small error. Two fur
   transformation", JRSS B 54:221-228) must rule the loss out as well.
 - A sample can lack a rare loss altogether. Where fewer than `FEW_LOST` units lost, the upper limit of Clopper and
   Pearson (1934) of the share of units that lose, times the largest loss seen (the whole scale where none is), must lie
-  below the margin as well.
+  below the margin as well. For a mean over tasks this must hold for all units together and for each task, since the
+  rare losses may all be in one: T tasks have a mean loss of the margin where one loses T margins.
 
 Scores that are no means, such as a rank correlation, go in as their jackknife's pseudo-values. The quantiles of a
 bootstrap over pairs, without these conditions, rule out a true loss of the margin too often where few pairs cause it.
@@ -17,6 +18,7 @@ bootstrap over pairs, without these conditions, rule out a true loss of the marg
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -37,6 +39,23 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """Which units lost; arrays of one shape.
+
+    Attributes:
+        n: Units.
+        n_lost: Units that lost.
+        largest: The largest loss of a unit, above 0; 0 where none lost.
+        weight: Share of these units in the score.
+    """
+
+    n: Any
+    n_lost: Any
+    largest: Any
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class PairedChange:
     """A smaller form's score minus that of the model's own vectors, on the same units; arrays of one shape.
 
@@ -44,19 +63,20 @@ class PairedChange:
         value: The change.
         error: Its standard error.
         df: Degrees of freedom of the error.
-        n: Independent units.
-        n_lost: Units that lost.
-        largest_loss: The largest loss of a unit, above 0; 0 where none lost.
         skewness: Of the change, not of a unit: it falls with the square root of n. Below 0 where few units lose much.
+        losses: Of all units; of a mean over tasks, then those of each task.
     """
 
     value: Any
     error: Any
     df: Any
-    n: Any
-    n_lost: Any
-    largest_loss: Any
     skewness: Any
+    losses: tuple[Losses, ...]
+
+    @property
+    def n(self) -> Any:
+        """Units."""
+        return self.losses[0].n
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +120,15 @@ def p_no_loss(change: PairedChange, margin: float) -> Any:
     error, room = np.broadcast_arrays(np.asarray(change.error, float), np.asarray(change.value, float) + margin)
     distance = np.divide(room, error, out=np.where(room > 0, np.inf, -np.inf), where=error > 0)
     p = stdtr(change.df, -_less_skewed(distance, np.asarray(change.skewness, float)))
-    worst = np.where(change.n_lost > 0, change.largest_loss, _SCALE)
+    return reduce(np.maximum, (_p_of_few(losses, margin / losses.weight) for losses in change.losses), p)
+
+
+def _p_of_few(losses: Losses, margin: float) -> Any:
+    """Returns p of so few losses if units lost the margin on average; 0 where `FEW_LOST` or more did."""
+    worst = np.where(losses.n_lost > 0, losses.largest, _SCALE)
     share = np.minimum(margin / np.maximum(worst, 1e-12), 1.0)
-    p_share = np.where(share < 1.0, bdtr(change.n_lost, change.n, share), 0.0)
-    return np.where(change.n_lost < FEW_LOST, np.maximum(p, p_share * ONE_SIDED / _SHARE_LEVEL), p)
+    p = np.where(share < 1.0, bdtr(losses.n_lost, losses.n, share), 0.0)
+    return np.where(losses.n_lost < FEW_LOST, p * ONE_SIDED / _SHARE_LEVEL, 0.0)
 
 
 def _less_skewed(t: Any, skewness: Any) -> Any:
@@ -141,9 +166,14 @@ def _n_needed(change: PairedChange, margin: float) -> int | None:
     if change.value < -margin:
         return least
     sizes = np.unique(np.geomspace(least, 1_000 * least, 3_000).astype(np.int64))
-    lost, shrink = np.ceil(change.n_lost * (sizes / change.n) - 1e-9), np.sqrt(change.n / sizes)
+    growth = sizes / change.n
+    losses = [
+        replace(own, n=np.ceil(own.n * growth - 1e-9), n_lost=np.ceil(own.n_lost * growth - 1e-9))
+        for own in change.losses
+    ]
+    shrink = 1 / np.sqrt(growth)
     larger = replace(
-        change, error=change.error * shrink, n=sizes, n_lost=lost, skewness=float(change.skewness) * shrink
+        change, error=change.error * shrink, skewness=float(change.skewness) * shrink, losses=tuple(losses)
     )
     enough = np.flatnonzero(p_no_loss(larger, margin) <= ONE_SIDED)
     return int(sizes[enough[0]]) if len(enough) else None

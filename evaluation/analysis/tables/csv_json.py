@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.analysis.comparison.places import Place
 from evaluation.analysis.comparison.stored_types import StoredRow
 from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
+from evaluation.analysis.tables.stored_table import MEAN_OF_FORM
 from evaluation.system.inert_text import for_csv
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ CSV_COLUMNS = (*_TEXT, *_NUMBERS, *_FLAGS, *_COSTS, *_PUBLISHED, *_STORED, *_RAN
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Returns a mapping with `CSV_COLUMNS` per task or summary and column; unknown values are None.
 
-    `kind` is "task", the summary's kind, or "ranked mean" for the mean that is ranked among a results repository. Of
-    several published scores, the row has the one whose protocol is nearest ours.
+    `kind` is "task", the summary's kind, "ranked mean" for the mean that is ranked among a results repository, or
+    "stored mean" for the mean change of a stored form over the tasks that can be tested. Of several published scores,
+    the row has the one whose protocol is nearest ours.
     """
     field = comparison.field
     places = {(place.label, place.task): place for place in field.places} if field is not None else {}
@@ -52,6 +54,12 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
         if field is not None and mean is not None:
             of_mean = {"kind": "ranked mean", "task": f"Mean over {len(field.tasks)} tasks", "score": mean.points}
             rows.append({**_column(column), **of_mean, **_bounds("", mean.interval), **_rank(mean)})
+        form = stored.get((column.label, None))
+        if form is not None:
+            vectors = [one.vectors for one in stored.values() if one.label == column.label and one.vectors is not None]
+            size = vectors[0].bytes_per_vector if vectors else None
+            of_form = {**_stored(form), "kind": "stored mean", "task": MEAN_OF_FORM, "bytes_per_vector": size}
+            rows.append({**_column(column), **of_form})
     return [{name: row.get(name) for name in CSV_COLUMNS} for row in rows]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from evaluation.analysis.comparison.notes import listed_briefly
 from evaluation.analysis.comparison.places import Field, Place
 from evaluation.analysis.comparison.types import Comparison
-from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.number_formats import MISSING, brackets, counted, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
 _HEADER = ("Task", "Model", "Best of the others", "Score", "Rank", "Ranks in our interval", "Models", "Their best")
@@ -29,7 +29,7 @@ def _row(place: Place, field: Field) -> TableRow:
     name, score = place.leader
     return TableRow(
         (
-            TextCell(place.task or f"Mean over {len(field.tasks)} tasks"),
+            TextCell(place.task or f"Mean over {counted(len(field.tasks), 'task')}"),
             *(TextCell(text) for text in (place.label, name)),
             TextCell(points(place.points), interval),
             *(TextCell(text) for text in (str(place.rank), ranks, str(place.n_models), points(score))),
@@ -41,8 +41,8 @@ def _notes(field: Field, comparison: Comparison) -> Iterator[str]:
     origin = field.origin
     commit = f"commit {origin.commit[:_DIGITS]}, " if origin.commit else ""
     yield (
-        f"Published scores: {field.n_models} models in {origin.folder} ({commit}{origin.n_files:,} files, sha256 "
-        f"{origin.sha256[:_DIGITS]})."
+        f"Published scores: {counted(field.n_models, 'model')} in {origin.folder} ({commit}"
+        f"{counted(origin.n_files, 'file')}, sha256 {origin.sha256[:_DIGITS]})."
     )
     yield (
         "Ranks carry the interval of our own score only: the published scores have no samples, so their uncertainty "
@@ -58,7 +58,7 @@ def _notes(field: Field, comparison: Comparison) -> Iterator[str]:
         )
     yield from _means(field)
     if field.other_data:
-        named = [f"{task} ({n} models)" for task, n in field.other_data.items()]
+        named = [f"{task} ({counted(n, 'model')})" for task, n in field.other_data.items()]
         yield f"Scored on another revision of the dataset than ours: {listed_briefly(named)}."
     if field.local_data:
         yield f"Our data is a local copy, whose revision can't be checked: {listed_briefly(field.local_data)}."
@@ -68,12 +68,12 @@ def _notes(field: Field, comparison: Comparison) -> Iterator[str]:
         yield f"Not ranked, because they come from a limited run: {listed_briefly(field.limited)}."
     if origin.n_set_aside:
         yield (
-            f"{origin.n_set_aside:,} files repeat a model, task and split. Preferred are mteb's current revision of "
-            "the dataset, then a named revision of the model, then the newest mteb."
+            f"Files that repeat a model, task and split: {origin.n_set_aside:,}. Preferred are mteb's current revision "
+            "of the dataset, then a named revision of the model, then the newest mteb."
         )
     if origin.n_faults:
         more = f" and {origin.n_faults - len(origin.faults)} more" if origin.n_faults > len(origin.faults) else ""
-        yield f"{origin.n_faults} files could not be used: {'; '.join(origin.faults)}{more}."
+        yield f"{counted(origin.n_faults, 'file')} could not be used: {'; '.join(origin.faults)}{more}."
 
 
 def _means(field: Field) -> Iterator[str]:

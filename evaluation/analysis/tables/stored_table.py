@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from evaluation.analysis.comparison.stored_types import StoredComparison, StoredRow
-from evaluation.analysis.number_formats import MISSING, brackets, points
+from evaluation.analysis.number_formats import MISSING, brackets, counted, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
+MEAN_OF_FORM = "Mean over tested tasks"
 _UNREACHABLE = 1_000_000  # units; a change that is about the margin itself would take more
 
 
@@ -25,24 +26,31 @@ def stored_table(found: StoredComparison) -> Table:
 
 
 def _row(row: StoredRow, *, tested: bool, rule: bool) -> TableRow:
-    vectors, verdict = row.vectors, row.verdict
-    interval = "" if verdict is None else brackets(100 * verdict.low, 100 * verdict.high, signed=True)
+    vectors = row.vectors
     return TableRow(
         (
             TextCell(row.model),
-            TextCell(row.task or "Mean over tested tasks"),
+            TextCell(row.task or MEAN_OF_FORM),
             TextCell(row.stored),
-            *([TextCell(_outcome(row))] if tested else []),
+            *([TextCell(outcome(row))] if tested else []),
             TextCell(f"{vectors.bytes_per_vector:,}" if vectors is not None else MISSING),
             TextCell(f"{vectors.bytes:,}" if vectors is not None else MISSING),
             TextCell(points(row.score)),
-            TextCell(points(row.change, signed=True), interval),
+            change(row),
         ),
         rule=rule,
     )
 
 
-def _outcome(row: StoredRow) -> str:
+def change(row: StoredRow) -> TextCell:
+    """Returns the change against the model's own vectors, with its interval as the detail."""
+    found = row.verdict
+    interval = "" if found is None else brackets(100 * found.low, 100 * found.high, signed=True)
+    return TextCell(points(row.change, signed=True), interval)
+
+
+def outcome(row: StoredRow) -> str:
+    """Returns the verdict on a loss of more than the margin in words, or why there is none."""
     if row.verdict is None:
         return row.note
     n_needed = row.verdict.n_needed
@@ -54,14 +62,14 @@ def _outcome(row: StoredRow) -> str:
 
 def _notes(found: StoredComparison) -> tuple[str, ...]:
     if not found.is_tested:
-        return (f"compare-results says which forms are shown to lose less than {found.margin:g} points.",)
+        return (f"compare-results without --no-intervals tests losses of more than {counted(found.margin, 'point')}.",)
     left_out: dict[str, list[str]] = {}
     for row in found.rows:
         if row.task is None and row.note:
             left_out.setdefault(row.note, []).append(row.label)
     return (
         "Changes are against the same model's own vectors (float32), paired by unit, with a two-sided 95 % interval. "
-        f"A loss of more than {found.margin:g} points is ruled out where the interval's lower end lies above "
+        f"A loss of more than {counted(found.margin, 'point')} is ruled out where the interval's lower end lies above "
         f"-{found.margin:g}, also after correction for skewness towards losses (and, where fewer than 10 units lost, "
         "rare losses can't add up to more), and shown where the upper end lies below that.",
         *(f"The mean is {note}: {', '.join(labels)}." for note, labels in left_out.items()),

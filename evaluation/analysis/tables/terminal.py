@@ -18,6 +18,7 @@ from evaluation.system.inert_text import on_one_line
 
 _LEAST_TEXT = 12  # characters of a text column in a narrow terminal; longer text is wrapped
 _GAP = 3  # between columns
+_TOO_WIDE = "Wider than the terminal: compare-results takes --transpose, --summary, --model and --only."
 _UNPRINTED_WIDTH = 10_000  # of output that goes to a file or a pipe
 
 
@@ -25,15 +26,20 @@ def print_tables(tables: Sequence[Table], console: Console) -> None:
     """Prints tables, on a terminal with the best score bold and the second underlined; elsewhere nothing is wrapped."""
     if not console.is_terminal:
         console.width = _UNPRINTED_WIDTH
+    widest = 0
     for number, table in enumerate(tables):
         if number:
             console.print()
         if table.title:
             console.print(Text(on_one_line(table.title), style="bold"), soft_wrap=True)
         if table.rows:
-            console.print(_drawn(table, console), soft_wrap=True)
+            drawn = _drawn(table, console)
+            widest = max(widest, cell_len(drawn.plain.partition("\n")[0]))
+            console.print(drawn, soft_wrap=True)
         for note in table.notes:
             console.print(Text(legend_sign(note, SIGNS.__getitem__, on_one_line)), soft_wrap=True)
+    if widest > console.width:
+        console.print(_TOO_WIDE, soft_wrap=True)
 
 
 def render_plain(tables: Sequence[Table]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -15,8 +16,10 @@ import typer
 from rich.console import Console
 
 from evaluation.analysis.comparison.columns import ScoredModel, models_of
+from evaluation.analysis.comparison.comparability import faults
 from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
 from evaluation.analysis.frame import SUMMARY_COLUMNS, summary_rows
+from evaluation.analysis.number_formats import counted
 from evaluation.analysis.run_view import RunView, read_run_view
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import csv_of
@@ -27,6 +30,7 @@ from evaluation.commands.console import shown
 from evaluation.commands.display import output_failure
 from evaluation.commands.run_benchmark.progress import ConsoleReporter, failure_of
 from evaluation.config.run_config import RunConfig
+from evaluation.config.stored_forms import PLAIN
 from evaluation.errors import UsageError
 from evaluation.jobs import build_jobs
 from evaluation.records.store import RunStore
@@ -68,6 +72,9 @@ def run_and_report(config: RunConfig, options: RunOptions, *, lock: Path | None 
         text = f"warning: the table can't be printed ({failure}); it is in {outcome.folder / 'summary.md'}."
         messages.print(shown(text), highlight=False, soft_wrap=True, markup=False)
     _conclude(messages, outcome, quiet=quiet)
+    if reporter.next_command and not quiet:
+        text = shown(f"Whether the loss of each stored form is real: {reporter.next_command}")
+        messages.print(text, highlight=False, soft_wrap=True, markup=False)
     if outcome.failed:
         raise typer.Exit(_SOME_FAILED)
 
@@ -77,9 +84,11 @@ class _Reporter(ConsoleReporter):
 
     Attributes:
         tables: The comparison of the jobs of this start, once they have ended.
+        next_command: What tests the loss of stored forms; empty without any.
     """
 
     tables: Sequence[Table] = ()
+    next_command = ""
 
     def loading(self) -> None:
         """Says so, and silences the libraries."""
@@ -92,6 +101,10 @@ class _Reporter(ConsoleReporter):
         unchanged = outcome.n_executed == 0 and not outcome.is_part and not outcome.jobs_changed
         whole = write_summaries(view, only_stored=unchanged)
         keys = {(record.label, record.task) for record in outcome.records}
+        if any(record.stored != PLAIN for record in outcome.records):
+            models = models_of(view)
+            mixed = faults(models, list(dict.fromkeys(task for model in models for task in model.tasks)))
+            self.next_command = shlex.join(["compare-results", str(view.folder), *(["--mixed"] if mixed else [])])
         self.tables = whole if keys == {(job.label, job.task) for job in view.jobs} else run_tables(view, keys)
 
 
@@ -231,12 +244,14 @@ def _conclude(messages: Console, outcome: RunOutcome, *, quiet: bool) -> None:
         return
     done = len(outcome.records) - len(outcome.failed)
     failed = f", {len(outcome.failed)} failed" if outcome.failed else ""
-    line = f"{outcome.n_executed} jobs run now, {done} of {len(outcome.records)} have a score{failed}: {outcome.folder}"
+    ran = f"{counted(outcome.n_executed, 'job')} run now, {done} of {len(outcome.records)}"
+    line = f"{ran} {'has' if done == 1 else 'have'} a score{failed}: {outcome.folder}"
     messages.print(line, highlight=False, soft_wrap=True, markup=False)
     if outcome.is_part:
         listed = RunStore(outcome.folder).read_run().jobs
         waiting = sum(job.state == "waiting" for job in listed)
-        line = f"{waiting} of the run's {len(listed)} jobs wait for other parts."
+        wait = "waits" if waiting == 1 else "wait"
+        line = f"{waiting} of the run's {counted(len(listed), 'job')} {wait} for other parts."
         messages.print(line if waiting else "No job of the run is waiting: all parts are done.", highlight=False)
     for record in outcome.failed:
         text = shown(f"  {record.label} on {record.task}: {failure_of(record)}")

@@ -92,7 +92,7 @@ def test_page_says_what_ranks_do_not_carry(query_run: Write, repository: Path) -
     assert "Ranks carry the interval of our own score only" in text
     assert "ours are under e5" in text
     assert f"5 models in {repository} (8 files, sha256 " in text
-    assert "Scored on another revision of the dataset than ours: SciFact (1 models)" in text
+    assert "Scored on another revision of the dataset than ours: SciFact (1 model)" in text
     assert "No other model has the same splits and subsets of Own." in text
     assert json.loads(comparison_json(comparison))["field"]["places"][0]["rank"] == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,14 @@ def series_run(write_run: Callable[..., Path]) -> Callable[[Mapping[int, float |
 def only(run: Path) -> Series:
     (found,) = find_series(compare(run))
     return found
+
+
+def test_a_row_that_all_pairs_leave_out_is_in_no_series(series_run: Callable[..., Path]) -> None:
+    comparison = compare(series_run({1: 0.40, 2: 0.60, 3: 0.50}))
+    assert comparison.standings is not None
+    others = tuple(one for one in comparison.standings.models if one.label != "step-2")
+    (found,) = find_series(replace(comparison, standings=replace(comparison.standings, models=others)))
+    assert [one.step for one in found.checkpoints] == [1, 3]
 
 
 def test_first_checkpoint_after_the_best_that_is_significantly_worse(series_run: Callable[..., Path]) -> None:

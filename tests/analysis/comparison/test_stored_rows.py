@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from support.populations import units
 from support.small_runs import write_small_run
 
 from evaluation import compare, load_config, run
+from evaluation.analysis.comparison.columns import ScoredModel, models_of
+from evaluation.analysis.comparison.compare import compare_models
 from evaluation.analysis.comparison.stored_rows import _judged, _skewness_of_mean
 from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
 from evaluation.analysis.number_formats import peak_memory
+from evaluation.analysis.report.sizes import sizes
+from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.statistics.paired_tests import Difference, sample
 from evaluation.analysis.statistics.suite_tests import suite_difference
 from evaluation.analysis.tables.comparison_table import comparison_tables
@@ -72,6 +77,26 @@ def test_a_margin_that_nothing_exceeds_lets_the_smallest_form_be_claimed(folder:
     assert "Holm over 3 forms" in sentence
 
 
+def test_the_order_of_forms_changes_nothing(folder: Path) -> None:
+    """The form that rescores, which has no score on pairs, comes last in the config, and here first."""
+    view = read_run_view(folder)
+    models = [model for model in models_of(view) if model.label != "bare"]
+
+    def claims(order: Sequence[ScoredModel]) -> set[tuple[str, str | None, float | None]]:
+        found = compare_models(list(order), baseline=None, mixed=True, options=ComparisonOptions(margin=99.0)).stored
+        assert found is not None
+        return {(found.sentences[0], None, None), *((row.label, row.task, row.change) for row in found.rows)}
+
+    assert claims(models) == claims(models[::-1])
+
+
+def test_a_form_that_rescores_takes_no_task_from_the_tests_of_all_models(compared: Comparison) -> None:
+    assert compared.standings is not None
+    assert {one.label for one in compared.standings.models} == {"tiny", "tiny@float16", "tiny@dims=4", "bare"}
+    assert compared.standings.n_tasks == 2
+    assert any(note.startswith("Not in these tests: tiny@binary,rescore=int8x20;") for note in compared.notes)
+
+
 def test_few_queries_are_inconclusive_with_the_number_that_would_decide(compared: Comparison) -> None:
     """50 queries of which none lost leave room for 5.8 % that lose everything."""
     assert compared.stored is not None
@@ -103,7 +128,20 @@ def test_every_format_has_the_stored_forms(compared: Comparison) -> None:
     assert cut["loss"] in ("shown", "inconclusive", "ruled out")
     assert float(cut["change_low"]) <= float(cut["change"]) <= float(cut["change_high"])
     assert rows["bare", "Search"]["stored"] == ""
+    mean = rows["tiny@dims=4", "Mean over tested tasks"]
+    assert (mean["kind"], mean["bytes_per_vector"], mean["loss"]) == ("stored mean", "16", cut["loss"])
+    assert float(mean["change_low"]) <= float(mean["change"]) <= float(mean["change_high"]) and mean["loss_p"]
     assert len(json.loads(comparison_json(compared))["stored"]["rows"]) == 4 + 3 + 3
+
+
+def test_the_report_has_the_loss_of_each_form_beside_its_score(compared: Comparison) -> None:
+    found = sizes(compared)
+    assert found is not None and compared.stored is not None
+    losses = {(scored.label, scored.task): scored.loss for scored in found.scores}
+    assert losses["tiny", "Search"] is losses["bare", "Search"] is None
+    cut = losses["tiny@dims=4", "Search"]
+    assert cut is not None and (cut.label, cut.task, cut.verdict is not None) == ("tiny@dims=4", "Search", True)
+    assert [row.label for row in found.means] == [row.label for row in compared.stored.rows if row.task is None]
 
 
 def test_without_stored_forms_there_is_no_table(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support.synthetic_suite import HOSTILE_QUERY, write_suite
 
+from evaluation.analysis.comparison.stored_types import StoredComparison, StoredRow
 from evaluation.analysis.report.contents import Report, gather
 from evaluation.analysis.report.page import (
     breakable,
@@ -21,7 +22,8 @@ from evaluation.analysis.report.page import (
     render,
 )
 from evaluation.analysis.report.report import write_report
-from evaluation.analysis.report.sizes import Measured, Sizes
+from evaluation.analysis.report.sizes import Measured, SizedScore, Sizes
+from evaluation.analysis.statistics.loss_verdicts import LossVerdict
 from evaluation.errors import UsageError
 from evaluation.records.job_record import PeakMemory
 
@@ -107,6 +109,24 @@ def test_what_was_measured_of_a_model_stands_below_its_sizes(report: Report) -> 
     text = Elements(render(replace(report, sizes=Sizes((), measured)))).text
     _, _, rows = text.partition("Peak memory\n")
     assert rows.split("\n")[:2] == ["e5about 118 million809,000at most 1,300 MiB", "bareunknowncachedcachedcached"]
+
+
+def test_the_verdict_on_each_stored_form_and_the_claim_stand_beside_its_bytes(report: Report) -> None:
+    own = StoredRow("e5", "e5", "float32", "NFCorpus", 50.0, None)
+    verdict = LossVerdict("inconclusive", -0.005, -0.0125, 0.0025, 0.2, 80, 299)
+    cut = replace(own, label="e5@int8", stored="int8", score=49.5, verdict=verdict, change=-0.5)
+    mean = replace(cut, task=None, verdict=replace(verdict, outcome="ruled out"), note="without STSBenchmark")
+    stored = StoredComparison((own, cut, mean), 1.0, True, ("e5: the smallest form is int8.",))
+    scores = [SizedScore("NFCorpus", row.label, "e5", row.stored, 50.0, None, 384, 384) for row in (own, cut)]
+    shown = Sizes((scores[0], replace(scores[1], loss=cut)), (), (mean,))
+    comparison = replace(report.comparison, stored=stored)
+    text = Elements(render(replace(report, comparison=comparison, sizes=shown))).text
+    section = text.rpartition("Bytes and scores\n")[2].strip()
+    assert section.startswith("e5: the smallest form is int8.")
+    assert "Loss over 1 point" in section
+    assert "e5@int8inconclusive: 299 units would decide, not 80-0.50 [-1.25, +0.25]384" in section
+    assert "Mean over tested taskse5@int8ruled out (without STSBenchmark)-0.50 [-1.25, +0.25]\n" in section
+    assert "NFCorpuse5384" in section
 
 
 def test_texts_that_were_not_stored_are_said_to_be_missing(tmp_path: Path) -> None:

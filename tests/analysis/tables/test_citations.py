@@ -71,6 +71,65 @@ def test_published_scores_are_cited_as_others_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stored", "type_", "words"),
+    [
+        ("binary", "Retrieval", "1 bit per dimension (binary, scored as +1 and -1), queries in float32"),
+        ("float16", "STS", "16-bit numbers (float16)"),
+        (
+            "dims=256,int8,queries",
+            "Retrieval",
+            "the first 256 dimensions, normalised again where the protocol normalises, as 8-bit numbers (int8), 255 "
+            "steps between the lowest and highest value of each dimension, queries stored in the same form",
+        ),
+        (
+            "pca=64",
+            "STS",
+            "the first 64 principal components of the documents, centred on both sides and normalised again where the "
+            "protocol normalises, as 32-bit numbers",
+        ),
+        (
+            "binary,center,rescore=int8x40",
+            "Retrieval",
+            "1 bit per dimension (binary, scored as +1 and -1), after subtracting the documents' mean from both sides, "
+            "the best 40 documents ordered again by int8, queries in float32",
+        ),
+    ],
+)
+def test_a_stored_form_is_cited_in_words(tmp_path: Path, stored: str, type_: str, words: str) -> None:
+    line = cited(tmp_path, record("SciFact", label=f"E5-base@{stored}", stored=stored, type=type_))
+    assert f"; float32, mean pooling, at most 512 tokens; vectors stored as {words}; e5-evaluation" in line
+
+
+def test_a_dimension_that_the_config_cut_is_cited(tmp_path: Path) -> None:
+    assert "at most 512 tokens, first 64 dimensions; " in cited(tmp_path, record("A", settings={"truncate_dim": 64}))
+
+
+def test_bm25_is_cited_with_all_that_decides_its_scores(tmp_path: Path) -> None:
+    words = {"method": "lucene", "k1": 1.5, "b": 0.75, "languages": {"default": "stop words: en, stemmer: english"}}
+    german = {**words, "languages": {"deu": "stop words: de, stemmer: german"}}
+    model = {
+        "name": "mteb/baseline-bm25s",
+        "revision": "bm25s 0.3.16, PyStemmer 3.1.0",
+        "words": words,
+    }
+    jobs = [
+        record("SciFact", 0.6863, label="BM25", protocol="none", model=model),
+        record("Order", 0.5, label="BM25", protocol="none", model={**model, "words": german}, type="Reranking"),
+    ]
+    lucene = "lucene variant, k1 1.5, b 0.75"
+    line = cited(tmp_path, *jobs)
+    assert line.startswith(
+        "BM25: mteb/baseline-bm25s with bm25s 0.3.16, PyStemmer 3.1.0, no prefix applies; ndcg_at_10"
+    )
+    assert (
+        f"; {lucene}, stop words: en, stemmer: english on SciFact; {lucene}, stop words: de, stemmer: german on "
+        "Order (deu); not mteb's score, because every candidate was ranked: Order; e5-evaluation"
+    ) in line
+    (alone,) = cited(tmp_path / "alone", jobs[0]).splitlines()
+    assert f"; {lucene}, stop words: en, stemmer: english; e5-evaluation" in alone
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"limit": {"queries": 5}}, "E5-base comes from a limited run, whose scores must not be cited"),

@@ -214,6 +214,13 @@ def test_a_narrow_terminal_loses_neither_label_nor_number() -> None:
     shown = re.findall(r"[^\s│┃]+", text)
     assert {"52.50°", "+2.50*", "50.00", "51.00ᵈ", "+80.00", "[none,"} <= set(shown)
     assert "limited" in text
+    assert text.count("Wider than the terminal: compare-results takes --transpose") == 1
+
+
+def test_a_table_that_fits_and_a_file_have_no_hint_at_narrower_tables() -> None:
+    stream = io.StringIO()
+    print_tables(comparison_tables(example()), Console(file=stream, force_terminal=True, width=300, color_system=None))
+    assert "Wider" not in stream.getvalue() + render_plain(comparison_tables(example()))
 
 
 def test_nothing_moves_the_cursor() -> None:

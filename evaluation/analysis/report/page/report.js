@@ -162,7 +162,7 @@ function setUpCopying() {
     button.addEventListener("click", async () => {
       const table = shownTable();
       await copy(render(table));
-      $("#copy-status").textContent = `${table.rows.length} tasks copied as ${name}.`;
+      $("#copy-status").textContent = `${table.rows.length} task${table.rows.length === 1 ? "" : "s"} copied as ${name}.`;
     });
   }
   for (const button of $$("[data-copy-command]")) {
