@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from evaluation.models.names import BUILTIN_PREFIX, is_bm25, is_builtin, is_fold
 from evaluation.protocols import ModelProtocol, TaskRules
 from evaluation.tasks.choosing import TaskChooser
 from evaluation.tasks.selection import TaskChoice
-from evaluation.tasks.types import RERANKING_TYPES, RETRIEVAL_TYPES
+from evaluation.tasks.types import RERANKING_TYPES, RETRIEVAL_TYPES, TASK_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,7 @@ def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
     for position in range(len(config.tasks)):
         for model in config.models:
             for task, rules in chooser.choices(position, protocols.get(model.label, ModelProtocol("none"))):
-                if is_bm25(model.model) and task.type not in RETRIEVAL_TYPES:
-                    continue
-                if not _can_be_stored(model, task):
+                if task.type not in _scored_types(model):
                     continue
                 fault = _shallow(model, task)
                 if fault:
@@ -109,16 +107,27 @@ def build_jobs(config: RunConfig, *, only: Sequence[str] = (), models: Sequence[
                         f"{place}task {task.name!r} is chosen twice, with different options; "
                         "remove one of them (for a benchmark, with exclude: [...])."
                     )
-    problems += chooser.problems
+    problems += chooser.problems or _unscored(config, {label for label, _ in jobs})
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return _narrowed(config, list(jobs.values()), only, models)
 
 
-def _can_be_stored(model: ModelConfig, task: TaskChoice) -> bool:
-    """Returns whether a row's stored form has a meaning on a task: rescoring needs a corpus that is searched."""
-    is_searched = task.type in RETRIEVAL_TYPES - RERANKING_TYPES
-    return is_searched or model.form is None or model.form.rescore is None
+def _scored_types(model: ModelConfig) -> Collection[str]:
+    """Returns the task types that a row has a score on: BM25 ranks, and rescoring needs a corpus that is searched."""
+    if is_bm25(model.model):
+        return RETRIEVAL_TYPES
+    return TASK_TYPES if model.form is None or model.form.rescore is None else RETRIEVAL_TYPES - RERANKING_TYPES
+
+
+def _unscored(config: RunConfig, scored: Collection[str]) -> list[str]:
+    """Returns a sentence per row that no task of the config can score."""
+    return [
+        f"{config.place(('models', position, 'model' if model.form is None else 'stored'))}{model.label} scores only "
+        f"tasks of types {', '.join(sorted(_scored_types(model)))}; the config has none: add one, or remove this row."
+        for position, model in enumerate(config.models)
+        if model.label not in scored
+    ]
 
 
 def _shallow(model: ModelConfig, task: TaskChoice) -> str | None:
@@ -153,8 +162,9 @@ def _narrowed(config: RunConfig, jobs: list[Job], only: Sequence[str], models: S
         and (not only or any(fnmatch.fnmatchcase(job.task.name, glob) for glob in only))
     ]
     if not kept:
-        names = ", ".join(sorted({job.task.name for job in jobs})[:20])
-        raise ConfigError([f"nothing is left to run: no task matches {', '.join(only)} (tasks: {names})."])
+        names = ", ".join(sorted({job.task.name for job in jobs if not models or job.model.label in models})[:20])
+        chosen = f" of {', '.join(models)}" if models else ""
+        raise ConfigError([f"nothing is left to run: no task{chosen} matches {', '.join(only)} (tasks: {names})."])
     return kept
 
 
@@ -182,6 +192,10 @@ def _model_problems(config: RunConfig, chosen: Sequence[str]) -> list[str]:
         fault = None if model.endpoint is not None else _model_fault(config, model.model)
         if fault:
             problems.append(config.place(path) + fault)
+        builtin = BUILTIN_MODELS.get(model.model.removeprefix(BUILTIN_PREFIX)) if is_builtin(model.model) else None
+        misfit = builtin and model.form and model.form.misfit(builtin.width)
+        if misfit:
+            problems.append(f"{config.place(('models', position, 'stored'))}{model.label}: {misfit}.")
     return problems
 
 

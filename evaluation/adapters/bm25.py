@@ -6,7 +6,7 @@ scores every candidate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import mteb
@@ -14,9 +14,10 @@ import numpy as np
 from datasets import Dataset
 from mteb.models.model_implementations.bm25 import BM25Search
 from mteb.models.model_meta import ModelMeta
+from numpy.typing import NDArray
 
 from evaluation.adapters.mteb_tables import column, query_texts
-from evaluation.adapters.rankings import RankedRun
+from evaluation.adapters.rankings import RankedRun, Ties
 from evaluation.adapters.self_contained import SelfContainedModel
 from evaluation.errors import EncodingError
 from evaluation.jobs import Job
@@ -26,6 +27,10 @@ from evaluation.tasks.types import RERANKING_TYPES
 
 NOT_MTEBS: Final = (
     "not mteb's score: BM25 ranks every candidate here, mteb only those among its best 1,000 of all documents."
+)
+_NO_WORDS: Final = (
+    "BM25 has nothing to index: no document has a word left after stop words and stemming; check the documents and the "
+    "task's language, or remove the row of bm25."
 )
 _ENGLISH: Final = "eng"
 
@@ -50,11 +55,22 @@ class Bm25Ranker(SelfContainedModel):
         self._own_warnings = [NOT_MTEBS] if is_reranking and job.task.via != "beir" else []
         self._search = BM25Search()
         self._languages: dict[str, str] = {}
+        self._ties = Ties()
+        self._n_queries = self._n_without_match = 0
 
     @property
     def warnings(self) -> list[str]:
-        """The audit's warnings, and what sets the score apart from mteb's."""
-        return [*self.audit.warnings, *self._own_warnings]
+        """The audit's warnings, what sets the score apart from mteb's, and queries whose order says nothing."""
+        unmatched = (
+            f"{self._n_without_match} of {self._n_queries} queries share no word with any ranked document: all their "
+            "scores are 0, and ids decide the order."
+        )
+        return [
+            *self.audit.warnings,
+            *self._own_warnings,
+            *[unmatched] * (self._n_without_match > 0),
+            *self._ties.warnings,
+        ]
 
     @property
     def settings(self) -> WordSettings:
@@ -66,21 +82,28 @@ class Bm25Ranker(SelfContainedModel):
         """Indexes a corpus: an iterable of documents with id, text and, where there is one, title."""
         self.corpora[hf_split, hf_subset] = corpus
         languages = task_metadata.eval_langs if self._language is None else [f"{self._language}-Zyyy"]
+        texts = ["\n".join([document.get("title", ""), document["text"]]) for document in corpus]
         self._search = BM25Search()
-        self._search.index(
-            corpus,
-            task_metadata=_Languages(languages),  # type: ignore[arg-type]  # it reads only the languages
-            hf_split=hf_split,
-            hf_subset=hf_subset,
-            encode_kwargs={},
-        )
+        try:
+            self._search.index(
+                corpus,
+                task_metadata=_Languages(languages),  # type: ignore[arg-type]  # it reads only the languages
+                hf_split=hf_split,
+                hf_subset=hf_subset,
+                encode_kwargs={},
+            )
+        except ValueError as error:
+            if any(self._words(texts)):
+                raise
+            raise EncodingError(_NO_WORDS) from error
         tokenizer, retriever = self._search._tokenizer, self._search.retriever
         assert tokenizer is not None and retriever is not None, "index sets both"
+        if not retriever.scores["data"].any():
+            raise EncodingError(_NO_WORDS)
         stemmed = tokenizer.stemmer is not None
         self._languages[hf_subset] = f"stop words: {tokenizer.stopwords_key or 'frequent words'}, stemmer: " + (
             _stemmer_name(languages, hf_subset) if stemmed else "none"
         )
-        texts = ["\n".join([document.get("title", ""), document["text"]]) for document in corpus]
         words = np.bincount(retriever.scores["indices"], minlength=len(texts))
         self.note("passage", texts, dict(zip(texts, words.tolist(), strict=True)))
 
@@ -112,8 +135,18 @@ class Bm25Ranker(SelfContainedModel):
             )
         else:
             found = self._rerank(ids, words, top_ranked)
-        self.runs[hf_split, hf_subset] = RankedRun.of_results(found)
+        run = self.runs[hf_split, hf_subset] = RankedRun.of_results(found)
+        self._note_order(run.scores.values())
         return found
+
+    def _note_order(self, ranked: Collection[NDArray[np.float32]]) -> None:
+        """Counts queries without a match, and those among the others whose documents tie; scores best first."""
+        self._n_queries += len(ranked)
+        for scores in ranked:
+            if scores.any():
+                self._ties.add(scores[None])
+            else:
+                self._n_without_match += 1
 
     def encode(self, *args: Any, **kwargs: Any) -> None:
         """Refuses: BM25 has no vectors, and its jobs are planned for retrieval and reranking only."""

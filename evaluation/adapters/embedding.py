@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.adapters.audit import InputAudit
+from evaluation.adapters.rankings import Ties
 from evaluation.config.stored_forms import StoredForm
 from evaluation.encoding.encoder import TextEncoder
 from evaluation.encoding.pooling import l2_normalize
@@ -45,7 +46,7 @@ class TaskEmbedder:
         self.audit = InputAudit(rules, vectors)
         self.counts: Counter[str] = Counter()
         self._notices: dict[str, None] = {}
-        self._n_ranked = self._n_tied = 0
+        self.ties = Ties()
         self._stored = StoredVectors(bytes_per_vector=0, vectors=0, bytes=0)
 
     @property
@@ -61,12 +62,6 @@ class TaskEmbedder:
             bytes=self._stored.bytes + vectors * size.per_vector + size.once,
         )
 
-    def note_ties(self, scores: NDArray[np.float32]) -> None:
-        """Counts queries whose documents all have one score; (Q, K) float32, best first."""
-        if scores.shape[1] > 1:
-            self._n_ranked += len(scores)
-            self._n_tied += int((scores[:, 0] == scores[:, -1]).sum())
-
     def warn(self, sentences: Iterable[str]) -> None:
         """Adds warnings to those of the job."""
         self._notices |= dict.fromkeys(sentences)
@@ -74,11 +69,7 @@ class TaskEmbedder:
     @property
     def warnings(self) -> list[str]:
         """The audit's and the encoder's warnings, and one where the order of documents says nothing about the model."""
-        warnings = [*self.audit.warnings, *self._notices]
-        if not self._n_tied:
-            return warnings
-        tied = f"documents tie for {self._n_tied} of {self._n_ranked} queries"
-        return [*warnings, f"{tied}: all ranked documents have one score, and their ids decide the order."]
+        return [*self.audit.warnings, *self._notices, *self.ties.warnings]
 
     def embed(self, texts: Sequence[str], side: Side) -> NDArray[np.float32]:
         """Returns (N, D) float32 vectors of N texts, in input order, normalised if the protocol says so.

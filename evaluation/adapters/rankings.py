@@ -35,6 +35,26 @@ class RankedRun:
         }
 
 
+@dataclass(slots=True)
+class Ties:
+    """Counts queries whose documents all have one score."""
+
+    n_ranked: int = 0
+    n_tied: int = 0
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        """Adds the scores of queries with more than one document; (Q, K), best first."""
+        if scores.shape[1] > 1:
+            self.n_ranked += len(scores)
+            self.n_tied += int((scores[:, 0] == scores[:, -1]).sum())
+
+    @property
+    def warnings(self) -> list[str]:
+        """A warning where the order of documents says nothing about the model."""
+        tied = f"documents tie for {self.n_tied} of {self.n_ranked} queries"
+        return [f"{tied}: all ranked documents have one score, and their ids decide the order."] if self.n_tied else []
+
+
 class KeptSearches:
     """The searches of one job, by (split, subset).
 

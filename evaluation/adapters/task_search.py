@@ -89,7 +89,7 @@ class TaskSearch:
         else:
             ids, scores = self._search_plain(self._directions(queries), counted(), k)
             self._embedder.note_stored(n_documents, plain_size(queries))
-        self._embedder.note_ties(scores)
+        self._embedder.ties.add(scores)
         return RankedRun(dict(zip(query_ids, ids, strict=True)), dict(zip(query_ids, scores, strict=True)))
 
     def _search_plain(
@@ -157,7 +157,7 @@ class TaskSearch:
             top = rank(vector, [position_of[document] for document in ids])
             run.document_ids[query] = [ids[position] for position in top.positions[0].tolist()]
             run.scores[query] = top.scores[0]
-            self._embedder.note_ties(top.scores)
+            self._embedder.ties.add(top.scores)
         return run
 
     def _ranker(

@@ -100,7 +100,7 @@ def compare_results(
         typer.Option("--intervals/--no-intervals", help="Show confidence intervals; default: with up to 4 models."),
     ] = None,
     margin: Annotated[
-        float, typer.Option(metavar="POINTS", min=0.01, help="Loss of a stored form that must be ruled out.")
+        float, typer.Option(metavar="POINTS", help="Loss of a stored form that must be ruled out, at most 100 points.")
     ] = 1.0,
     cite: Annotated[
         bool, typer.Option("--cite", help="Print one line per model that says how to cite its scores, and no table.")
@@ -119,6 +119,8 @@ def compare_results(
     """
     if not runs and not published and published_folder is None:
         raise UsageError("name a run folder, such as results/quickstart, or add --published.")
+    if not 0 < margin <= 100:
+        raise UsageError(f"--margin {margin:g}: give points of score, above 0 and at most 100, such as 1.")
     if cite and (format_ is not Format.TERMINAL or baseline is not None):
         raise UsageError("--cite prints plain lines without differences: leave out --format and --baseline.")
     if format_ is not Format.LATEX and (caption is not None or label is not None):

@@ -1,4 +1,4 @@
-"""The base of all config models, and the rule for labels."""
+"""The base of all config models, their faults in values below them, and the rule for labels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ class Declared(BaseModel):
     """Base of all config models: frozen, unknown keys are errors, wrong types are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+
+class FaultBelow(ValueError):
+    """A fault that a model of the config finds in a value below it, such as an item of one of its lists.
+
+    Args:
+        path: Where the value is, from the model on.
+        fault: What is wrong with it, without a full stop.
+    """
+
+    def __init__(self, path: tuple[str | int, ...], fault: str) -> None:
+        super().__init__(fault)
+        self.path = path
 
 
 def check_label(value: str) -> str:

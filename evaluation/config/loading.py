@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from evaluation.config.checkpoint_folders import expand_folders, moved_lines
+from evaluation.config.declared import FaultBelow
 from evaluation.config.endpoint_keys import url_fault
 from evaluation.config.expansion import expand_paths, without_extensions
 from evaluation.config.grid import Grid
 from evaluation.config.limit import Limit
-from evaluation.config.model_config import ModelConfig
+from evaluation.config.model_config import EndpointConfig, ModelConfig
 from evaluation.config.run_config import (
     ConfigPath,
     ProtocolChange,
@@ -191,6 +193,8 @@ class _Report:
 
     def sentence(self, detail: Any) -> str:
         kind, path = detail["type"], _plain_location(detail["loc"])
+        error = detail.get("ctx", {}).get("error")
+        path = (*path, *error.path) if isinstance(error, FaultBelow) else path
         parent = dotted(path[:-1]) or "the config"
         where, raw = dotted(path), _lookup(self.document, path)
         value = _short(raw)
@@ -210,7 +214,13 @@ class _Report:
                 allowed = [name.strip("' ") for name in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
                 return f"{self.place(path)}{where} is {value}{_near(str(raw), allowed)}."
             case "value_error":
-                return f"{self.place(path)}{where} is {value}: {detail['ctx']['error']}."
+                return f"{self.place(path)}{where} is {value}: {error}."
+            case "string_pattern_mismatch":
+                field = _fields(path[:-1], self.document)[str(path[-1])]
+                return f"{self.place(path)}{where} is {value}; expected: {field.description}"
+            case "tuple_type":
+                example = "" if raw is None else f", such as [{raw if isinstance(raw, str) else value}]"
+                return f"{self.place(path)}{where} is {value}: it must be a list{example}."
         return f"{self.place(path)}{where} is {value}: {_plain_message(detail)}."
 
     def name_sentences(self) -> list[str]:
@@ -220,7 +230,8 @@ class _Report:
         for position, entry in enumerate(models if isinstance(models, list) else []):
             if isinstance(entry, dict) and isinstance(entry.get("label"), str):
                 protocol = entry.get("protocol")
-                rows.append((position, entry["label"], protocol if isinstance(protocol, str) else None))
+                for label in _row_labels(entry):
+                    rows.append((position, label, protocol if isinstance(protocol, str) else None))
         problems = name_problems(rows, [str(name) for name in protocols] if isinstance(protocols, dict) else [])
         return [f"{self.place(path)}{sentence}." for path, sentence in problems]
 
@@ -244,6 +255,14 @@ def _plain_location(location: Sequence[str | int]) -> ConfigPath:
     return tuple(location)
 
 
+def _row_labels(entry: dict[str, Any]) -> list[str]:
+    """Returns the labels of all rows that an entry of models: makes, or its own label where the entry is faulty."""
+    try:
+        return [row.label for row in ModelConfig.model_validate_json(json.dumps(entry, default=_as_text)).rows()]
+    except ValueError:
+        return [entry["label"]]
+
+
 def _lookup(document: Any, path: ConfigPath) -> Any:
     for part in path:
         try:
@@ -254,9 +273,14 @@ def _lookup(document: Any, path: ConfigPath) -> Any:
 
 
 def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
+    return [field.alias or name for name, field in _fields(path, document).items() if not field.exclude]
+
+
+def _fields(path: ConfigPath, document: Any) -> Mapping[str, FieldInfo]:
+    """Returns the fields of the mapping that is at a place of the config; none where no such mapping is known."""
     model: type[BaseModel] | None = RunConfig if not path else None
     if path[:1] == ("models",):
-        own: dict[str, type[BaseModel]] = {"stored": StoredForm, "grid": Grid}
+        own: dict[str, type[BaseModel]] = {"stored": StoredForm, "grid": Grid, "endpoint": EndpointConfig}
         model = own.get(str(path[2]) if len(path) > 2 else "", ModelConfig)
         model = Rescoring if path[4:5] == ("rescore",) else model
     elif path[:1] == ("tasks",):
@@ -269,11 +293,7 @@ def _allowed_keys(path: ConfigPath, document: Any) -> list[str]:
         model = Limit
     elif path[:1] == ("runtime",):
         model = Runtime
-    return (
-        []
-        if model is None
-        else [field.alias or name for name, field in model.model_fields.items() if not field.exclude]
-    )
+    return {} if model is None else model.model_fields
 
 
 def _near(value: str, allowed: Sequence[str]) -> str:
@@ -286,7 +306,6 @@ def _plain_message(detail: Any) -> str:
         "string_type": "it must be a string (put it in quotes)",
         "int_type": "it must be a whole number",
         "bool_type": "it must be true or false",
-        "tuple_type": "it must be a list, such as [test]",
         "dict_type": "it must be a mapping of keys to values",
         "model_type": "it must be a mapping of keys to values",
     }

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from evaluation.config.declared import Declared, check_label
+from evaluation.config.declared import Declared, FaultBelow, check_label
 from evaluation.config.endpoint_keys import key_fault
 from evaluation.config.grid import Grid, Pooling, combined_label
-from evaluation.config.stored_forms import DeclaredForm, StoredForm
+from evaluation.config.stored_forms import FORM_IN_LABEL, DeclaredForm, StoredForm
 
 Backend = Literal["transformers", "sentence-transformers", "openai"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -92,11 +92,25 @@ class ModelConfig(Declared):
         return self
 
     @model_validator(mode="after")
-    def _stored_once(self) -> ModelConfig:
-        names = [form.name for form in self.stored or ()]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"stored: has the form {twice} twice; remove one")
+    def _stored_fits(self) -> ModelConfig:
+        names: list[str] = []
+        for position, form in enumerate(self.stored or ()):
+            if form.name in names:
+                raise FaultBelow(("stored", position), f"the form {form.name} is given twice; remove one")
+            misfit = None if self.truncate_dim is None else form.misfit(self.truncate_dim)
+            if misfit is not None:
+                raise FaultBelow(("stored", position), f"truncate_dim: {self.truncate_dim} is set, and {misfit}")
+            names.append(form.name)
+        return self
+
+    @model_validator(mode="after")
+    def _label_without_form(self) -> ModelConfig:
+        if self.form is None and FORM_IN_LABEL.search(self.label):
+            raise FaultBelow(
+                ("label",),
+                "rows of stored forms are named LABEL@FORM, so a label can't hold @ and a form's name; choose another, "
+                f"such as {self.label.replace('@', '-')}",
+            )
         return self
 
     @model_validator(mode="after")
@@ -137,6 +151,11 @@ class ModelConfig(Declared):
         return self
 
     _label = field_validator("label")(check_label)
+
+    @field_validator("model")
+    @classmethod
+    def _bm25_in_any_case(cls, value: str) -> str:
+        return "bm25" if value.lower() == "bm25" else value
 
     @property
     def form(self) -> StoredForm | None:

@@ -13,7 +13,11 @@ Precision = Literal["float32", "float16", "int8", "binary"]
 _PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 PLAIN: Final = "float32"
 """The name of vectors that are stored as the model gives them."""
+BITS: Final[dict[Precision, int]] = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}
+"""Bits per number."""
 _DEPTH: Final = re.compile(r"_at_(\d+)")
+FORM_IN_LABEL: Final = re.compile(rf"@(?:(?:dims|pca)=\d+|{'|'.join(_PRECISIONS)})(?:,|$)", re.IGNORECASE)
+"""What follows a label in the name of a stored row."""
 SCHEMES_VERSION: Final = 1
 """Of what each form computes (`evaluation.stored_forms`); part of a stored row's fingerprint."""
 
@@ -54,14 +58,29 @@ class StoredForm(BaseModel):
             raise ValueError("dims and pca can't be combined; give one of them")
         if self.center and (self.precision != "binary" or self.pca is not None):
             raise ValueError("center: true belongs to as: binary without pca, which is centred anyway")
-        if self.is_plain and (self.rescore is not None or self.queries == "same"):
+        is_named = "precision" in self.model_fields_set and self.rescore is None and self.queries != "same"
+        if self.is_plain and not is_named:
             raise ValueError("float32 vectors are stored as they are; add as:, dims: or pca:")
+        again = None if self.dims or self.pca else self.rescore
+        if again is not None and BITS[again.precision] <= BITS[self.precision]:
+            raise ValueError(
+                f"rescore with {again.precision} is not finer than {self.precision}, which finds the candidates; "
+                "choose a finer one, or remove rescore"
+            )
         return self
 
     @property
     def is_plain(self) -> bool:
         """Whether documents are stored as the model gives them."""
         return self.precision == PLAIN and self.dims is None and self.pca is None
+
+    def misfit(self, width: int) -> str | None:
+        """Returns why the form can't be made of vectors of a width, or changes nothing there; None if it can."""
+        kept = self.dims or self.pca or 0
+        if kept < width or (kept == width and self.dims is None):
+            return None
+        option, fault = "dims" if self.dims else "pca", "more dimensions than" if kept > width else "all dimensions of"
+        return f"{option}: {kept} keeps {fault} the model's vectors, which have {width}; lower it, or remove {option}"
 
     @property
     def name(self) -> str:

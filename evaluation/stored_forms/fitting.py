@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.config.stored_forms import Precision, StoredForm
+from evaluation.config.stored_forms import BITS, Precision, StoredForm
 from evaluation.errors import EncodingError
 from evaluation.stored_forms.schemes import (
     Floats,
@@ -27,7 +27,6 @@ from evaluation.stored_forms.schemes import (
 BLOCK: Final = 16_384
 """Rows that are read at once."""
 _FEW_PER_COMPONENT: Final = 20
-_BITS: Final[dict[Precision, int]] = {"float32": 32, "float16": 16, "int8": 8, "binary": 1}
 
 Step = Callable[[Floats], Floats]
 
@@ -111,7 +110,7 @@ def fit_form(form: StoredForm, vectors: Floats, *, unit_length: bool) -> FittedF
         reduce=tuple(reduce),
         store=store,
         stores_queries=form.queries == "same",
-        size=Bytes(-(-kept * _BITS[form.precision] // 8), once + kept_once),
+        size=Bytes(-(-kept * BITS[form.precision] // 8), once + kept_once),
         scores_codes=form.precision == "binary",
         warnings=_warnings(form, n),
     )
@@ -176,11 +175,22 @@ def _ranges(vectors: Floats, steps: Sequence[Step]) -> Ranges:
 
 
 def _principal_components(vectors: Floats, n_components: int) -> tuple[Floats, Floats]:
-    """Returns the mean, (D,), and the first components, (D, K), of the exact covariance."""
+    """Returns the mean, (D,), and the first components, (D, K), of the exact covariance.
+
+    Raises:
+        EncodingError: The vectors differ in fewer than K directions, so that further components would be noise.
+    """
     mean = _mean(vectors, ())
     covariance = np.zeros((len(mean), len(mean)))
     for rows in _blocks(vectors, ()):
         centred = rows - mean  # float64
         covariance += centred.T @ centred
-    _, axes = np.linalg.eigh(covariance)  # ascending
+    variances, axes = np.linalg.eigh(covariance)  # ascending
+    noise = variances[-1] * len(mean) * np.finfo(np.float64).eps  # as in numpy.linalg.matrix_rank
+    found = min(len(vectors) - 1, int((variances > noise).sum()))
+    if n_components > found:
+        raise EncodingError(
+            f"stored: pca: {n_components} can't be fitted on {len(vectors)} vectors, which vary in {found} directions "
+            f"only; lower pca to {found} or less, or take more documents."
+        )
     return mean.astype(np.float32), np.ascontiguousarray(axes[:, ::-1][:, :n_components]).astype(np.float32)

@@ -16,7 +16,8 @@ from support.mteb_cases import CASES, mteb_scores, same, stored_scores
 
 from evaluation import load_config, run
 from evaluation.adapters.bm25 import NOT_MTEBS, Bm25Ranker
-from evaluation.errors import ConfigError
+from evaluation.config.task_config import LocalTask
+from evaluation.errors import ConfigError, EncodingError
 from evaluation.execution.runner import RunOptions
 from evaluation.jobs import build_jobs
 from evaluation.records.store import RunStore
@@ -118,11 +119,67 @@ def test_beir_gives_the_score_of_mteb(tmp_path):
     assert record.main_score == 1.0
 
 
-def test_other_types_are_not_planned(tmp_path):
+def test_rows_that_only_rank_are_planned_on_what_they_rank_and_refused_where_there_is_none(tmp_path):
+    """BM25 ranks documents or candidates; rescoring needs a corpus that is searched."""
     pairs = [{"sentence1": text(n), "sentence2": text(n + 1), "score": n % 5} for n in range(6)]
-    minilm = {"label": "minilm", "model": "builtin:all-MiniLM-L6-v2"}
+    again = {"as": "binary", "rescore": {"candidates": 40}}
+    minilm = {"label": "minilm", "model": "builtin:all-MiniLM-L6-v2", "stored": [again]}
     config = _config(tmp_path, {"local": "Pairs", "type": "STS"}, {"test.jsonl": pairs}, models=[minilm])
-    assert [job.name for job in build_jobs(config)] == ["minilm on Pairs"]
+    with pytest.raises(ConfigError) as found:
+        build_jobs(config)
+    bm25, rescored = found.value.problems
+    assert bm25.endswith(
+        "words.yaml, line 1: bm25 scores only tasks of types InstructionReranking, InstructionRetrieval, Reranking, "
+        "Retrieval; the config has none: add one, or remove this row."
+    )
+    assert "minilm@binary,rescore=int8x40 scores only tasks of types InstructionRetrieval, Retrieval; " in rescored
+    write_files(tmp_path / "search", SEARCH)
+    search = LocalTask(local="Words", type="Retrieval", data="search")
+    both = config.model_copy(update={"tasks": (*config.tasks, search)})
+    assert [job.name for job in build_jobs(both)] == [
+        "bm25 on Words",
+        "minilm on Pairs",
+        "minilm on Words",
+        "minilm@binary,rescore=int8x40 on Words",
+    ]
+    with pytest.raises(ConfigError, match=r"no task of bm25 matches Pairs \(tasks: Words\)"):
+        build_jobs(both, only=["Pairs"], models=["bm25"])
+
+
+@pytest.fixture
+def ranked(tmp_path):
+    """A function: language, documents and queries -> the ranker that has ranked them."""
+    (job,) = build_jobs(_config(tmp_path, {"local": "Words", "type": "Retrieval"}, SEARCH))
+
+    def rank(language: str, documents: list[str], queries: list[str]) -> Bm25Ranker:
+        ranker = Bm25Ranker(job)
+        ranker._language = language
+        where = {"task_metadata": SimpleNamespace(eval_langs=[]), "hf_split": "test", "hf_subset": "default"}
+        ranker.index([{"id": str(at), "text": document} for at, document in enumerate(documents)], **where)
+        asked = Dataset.from_dict({"id": [f"q{at}" for at in range(len(queries))], "text": queries})
+        ranker.search(asked, **where, top_k=10, encode_kwargs={})
+        return ranker
+
+    return rank
+
+
+def test_queries_without_a_match_and_those_whose_documents_tie_are_warnings(ranked):
+    found = ranked("eng", ["cats dogs", "dogs cats", "dogs cats dogs"], ["the", "zebra", "", "cats", "dogs"])
+    assert (
+        "3 of 5 queries share no word with any ranked document: all their scores are 0, and ids decide the order."
+        in (found.warnings)
+    )
+    assert not [warning for warning in found.warnings if "tie" in warning]
+    found = ranked("eng", ["cats dogs", "dogs cats"], ["cats", "zebra"])
+    assert [warning for warning in found.warnings if "documents tie for 1 of 1 queries" in warning]
+    assert ranked("eng", ["cats", "dogs"], ["cats"]).warnings == []
+
+
+@pytest.mark.parametrize(("language", "documents"), [("eng", ["the", "of a", ""]), ("fin", ["koira", "koira"])])
+def test_a_corpus_without_words_is_a_sentence(ranked, language, documents):
+    """Finnish has no list of stop words: what 90 % of the documents hold is one."""
+    with pytest.raises(EncodingError, match="no document has a word left after stop words and stemming; check the"):
+        ranked(language, documents, ["cat"])
 
 
 def test_a_missing_package_is_a_config_error(tmp_path, monkeypatch):

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 from support.published_results import write_result
 
+from evaluation.commands.compare_results import compare_results
+from evaluation.errors import UsageError
+
 REPOSITORY = Path(__file__).parents[2]
 START = "from evaluation.commands.entry import compare_results; compare_results()"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -121,6 +124,13 @@ def test_wrong_usage_is_a_sentence_and_exit_code_2(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("margin", [float("inf"), float("nan"), 1e9, 100.5, 0.0, -1.0])
+def test_a_margin_that_is_no_share_of_the_scale_is_refused(margin: float) -> None:
+    with pytest.raises(UsageError, match="give points of score, above 0 and at most 100") as found:
+        compare_results([Path("mine.csv")], margin=margin)
+    assert str(found.value).startswith(f"--margin {margin:g}: ")
 
 
 def test_published_takes_a_folder_or_nothing(command: Run, table: Path) -> None:

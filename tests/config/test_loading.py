@@ -18,6 +18,7 @@ from evaluation.config.loading import load_config
 from evaluation.config.run_config import RunConfig
 from evaluation.config.task_config import BeirTask, BenchmarkTasks, LocalTask, MtebTask
 from evaluation.errors import ConfigError
+from evaluation.jobs import build_jobs
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -30,6 +31,7 @@ models:
 tasks:
   - mteb: STS12
 """
+STORED = MINIMAL.replace("tasks:", "    stored:\n      - int8\n      - FORM\ntasks:")
 WHOLE = """\
 name: whole run
 models:
@@ -308,7 +310,19 @@ def test_wrong_max_tokens_is_one_sentence_with_the_value(tmp_path: Path) -> None
         (MINIMAL + "limit: 3\n", ["line 7: limit is 3: it must be a mapping of keys to values"]),
         (MINIMAL + "runtime: {max_tokens: 100}\n", ["at least 512 tokens are needed"]),
         (MINIMAL + "runtime: {store_texts: 1}\n", ["runtime.store_texts is 1: it must be true or false"]),
-        (MINIMAL + "runtime: {device: gpu}\n", ['line 7: runtime.device is "gpu"']),
+        (MINIMAL + "runtime: {device: gpu}\n", ['runtime.device is "gpu"; expected: auto, cpu, mps, cuda or cuda:N.']),
+        (
+            STORED.replace("\n      - int8\n      - FORM", " int8"),
+            ['stored is "int8": it must be a list, such as [int8].'],
+        ),
+        (
+            MINIMAL + "  - {local: x, type: STS, data: x, language: de}\n",
+            ['tasks[1].language is "de"; expected: ISO 639-3 code of the language, such as deu'],
+        ),
+        (
+            MINIMAL.replace("tasks:", "    backend: openai\n    endpoint: {url: ftp://x}\ntasks:"),
+            ['models[0].endpoint.url is "ftp://x"; expected: Address up to /v1'],
+        ),
         (MINIMAL + "protocols: {e5: {base: none}}\n", ["line 7: protocol 'e5' can't be redefined"]),
         (MINIMAL + "protocols: {a/b: {base: none}}\n", ["line 7: protocol name 'a/b' must have the form of a label"]),
         (MINIMAL + "protocols: {undecided: {base: none}}\n", ["line 7: protocol 'undecided' can't be redefined"]),
@@ -339,7 +353,60 @@ def test_label_and_name_that_are_no_folder_names_are_refused(tmp_path: Path, lab
     assert all("it names a folder" in sentence for sentence in found)
 
 
-@pytest.mark.parametrize("label", ["e5", "E5 small", "a.b_c+d@e=f-g", "0", "x" * 100])
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ("int8", 'models[0].stored[1] is "int8": the form int8 is given twice; remove one'),
+        ("{as: int8}", "the form int8 is given twice"),
+        ("{dims: 128}", "truncate_dim: 64 is set, and dims: 128 keeps more dimensions than the model's vectors, which"),
+        ("{dims: 64}", "dims: 64 keeps all dimensions of the model's vectors, which have 64; lower it, or remove dims"),
+        ("{pca: 65}", "pca: 65 keeps more dimensions than"),
+        ("{}", "float32 vectors are stored as they are; add as:, dims: or pca:"),
+        (
+            "{as: int8, rescore: {candidates: 5}}",
+            "rescore with int8 is not finer than int8, which finds the candidates",
+        ),
+        ("{as: float16, rescore: {with: int8, candidates: 5}}", "rescore with int8 is not finer than float16"),
+    ],
+)
+def test_stored_form_that_can_not_be_or_changes_nothing_is_named(tmp_path: Path, form: str, says: str) -> None:
+    found = fault(tmp_path, STORED.replace("FORM", form), "models.0.truncate_dim=64")
+    assert found.startswith("c.yaml, line 7: ")
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    "form", ["{dims: 63}", "{pca: 64}", "{pca: 8, rescore: {with: int8, candidates: 5}}", "float32", "{as: binary}"]
+)
+def test_stored_form_that_fits_is_accepted(tmp_path: Path, form: str) -> None:
+    load(tmp_path, STORED.replace("FORM", form), "models.0.truncate_dim=64")
+
+
+def test_width_of_a_builtin_model_is_known_before_a_run(tmp_path: Path) -> None:
+    text = MINIMAL.replace("intfloat/e5-small", "builtin:all-MiniLM-L6-v2\n    stored: [{dims: 383}, {dims: 384}]")
+    with pytest.raises(ConfigError) as caught:
+        build_jobs(load(tmp_path, text))
+    (found,) = caught.value.problems
+    assert ", line 5: e5@dims=384: dims: 384 keeps all dimensions of the model's vectors, which have 384; " in found
+
+
+@pytest.mark.parametrize("label", ["M@int8", "M@INT8", "M@dims=64,int8", "M@pca=8"])
+def test_label_that_reads_as_a_stored_row_is_refused(tmp_path: Path, label: str) -> None:
+    found = fault(tmp_path, MINIMAL.replace("label: e5", f'label: "{label}"'))
+    assert found.startswith(f'c.yaml, line 3: models[0].label is "{label}": rows of stored forms are named LABEL@FORM')
+    assert found.endswith(f"choose another, such as {label.replace('@', '-')}.")
+
+
+def test_label_of_a_row_that_another_entry_makes_is_named_with_its_line(tmp_path: Path) -> None:
+    text = MINIMAL.replace("tasks:", "    grid: {max_length: [8]}\n  - {label: 'e5,max_length=8', model: a/b}\ntasks:")
+    assert fault(tmp_path, text) == "c.yaml, line 6: label 'e5,max_length=8' is used twice (models[0] has it)."
+
+
+def test_bm25_is_known_in_any_case(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL.replace("intfloat/e5-small", "BM25")).models[0].model == "bm25"
+
+
+@pytest.mark.parametrize("label", ["e5", "E5 small", "a.b_c+d@e=f-g", "a@int8b", "0", "x" * 100])
 def test_ordinary_labels_are_accepted(tmp_path: Path, label: str) -> None:
     assert load(tmp_path, MINIMAL.replace("label: e5", f'label: "{label}"')).models[0].label == label
 

@@ -71,6 +71,7 @@ def tiny_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuiltinModel:
         version="1.0",
         root=("tinywheel",),
         files={"tiny.bin": hashlib.sha256(packed_file()).hexdigest()},
+        width=128,
         layout="packed",
     )
     monkeypatch.setattr(builtin, "BUILTIN_MODELS", {"tiny": model})
@@ -361,9 +362,11 @@ def test_e5_cosines_match_the_engine_in_both_libraries(e5_folder: Path) -> None:
 # ---------------------------------------------------------------------------------------------------- all-MiniLM-L6-v2
 
 
-def test_minilm_tokenizer_has_lost_its_stored_truncation_and_padding(minilm_folder: Path) -> None:
+def test_minilm_has_its_width_and_its_tokenizer_has_lost_its_stored_truncation_and_padding(minilm_folder: Path) -> None:
     from transformers import AutoTokenizer
 
+    declared = json.loads((minilm_folder / "config.json").read_text(encoding="utf-8"))
+    assert declared["hidden_size"] == BUILTIN_MODELS["all-MiniLM-L6-v2"].width
     stored = json.loads((minilm_folder / "tokenizer.json").read_text(encoding="utf-8"))
     assert (stored["truncation"], stored["padding"]) == (None, None)
     tokenizer = AutoTokenizer.from_pretrained(minilm_folder, local_files_only=True)

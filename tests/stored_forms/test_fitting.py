@@ -103,6 +103,30 @@ def test_more_dimensions_than_vectors_have_are_refused(option: str) -> None:
         fit({option: 4})
 
 
+@pytest.mark.parametrize(
+    ("vectors", "components", "says"),
+    [
+        (random_vectors(8), 7, None),
+        (
+            random_vectors(8),
+            8,
+            "stored: pca: 8 can't be fitted on 8 vectors, which vary in 7 directions only; lower pca",
+        ),
+        (np.repeat(random_vectors(5), 50, axis=0), 5, "on 250 vectors, which vary in 4 directions only"),
+        (np.ones((40, 12), np.float32), 1, "on 40 vectors, which vary in 0 directions only"),
+    ],
+)
+def test_components_beyond_what_vectors_span_are_refused(
+    vectors: NDArray[np.float32], components: int, says: str | None
+) -> None:
+    """N centred vectors span at most N - 1 dimensions, and copies of a vector add none."""
+    if says is None:
+        assert fit({"pca": components}, vectors).documents(vectors).shape == (8, components)
+        return
+    with pytest.raises(EncodingError, match=says):
+        fit({"pca": components}, vectors)
+
+
 def test_nothing_to_fit_on_is_refused() -> None:
     with pytest.raises(EncodingError, match="no vectors to be fitted on"):
         fit({"as": "int8"}, np.zeros((0, 3), np.float32))

@@ -101,10 +101,7 @@ class _Reporter(ConsoleReporter):
         unchanged = outcome.n_executed == 0 and not outcome.is_part and not outcome.jobs_changed
         whole = write_summaries(view, only_stored=unchanged)
         keys = {(record.label, record.task) for record in outcome.records}
-        if any(record.stored != PLAIN for record in outcome.records):
-            models = models_of(view)
-            mixed = faults(models, list(dict.fromkeys(task for model in models for task in model.tasks)))
-            self.next_command = shlex.join(["compare-results", str(view.folder), *(["--mixed"] if mixed else [])])
+        self.next_command = judging_command(view)
         self.tables = whole if keys == {(job.label, job.task) for job in view.jobs} else run_tables(view, keys)
 
 
@@ -209,6 +206,15 @@ def run_tables(view: RunView, keys: Collection[tuple[str, str]] | None = None) -
         return ()
     options = ComparisonOptions(intervals=False)
     return comparison_tables(compare_models(models, baseline=_without_prefix(models), mixed=True, options=options))
+
+
+def judging_command(view: RunView) -> str:
+    """Returns the command that judges the losses of a run's stored forms; empty without any."""
+    if all(record.stored == PLAIN for record in view.records):
+        return ""
+    models = models_of(view)
+    mixed = faults(models, list(dict.fromkeys(task for model in models for task in model.tasks)))
+    return shlex.join(["compare-results", str(view.folder), *(["--mixed"] if mixed else [])])
 
 
 def _without_prefix(models: Sequence[ScoredModel]) -> str | None:
