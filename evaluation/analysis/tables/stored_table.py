@@ -62,9 +62,8 @@ def outcome(row: StoredRow) -> str:
 
 def _notes(found: StoredComparison) -> tuple[str, ...]:
     if not found.is_tested:
-        return (
-            f"Losses of more than {counted(found.margin, 'point')}: compare-results tests them, except with --no-intervals.",
-        )
+        margin = counted(found.margin, "point")
+        return (f"Losses of more than {margin}: compare-results tests them, except with --no-intervals.",)
     left_out: dict[str, list[str]] = {}
     for row in found.rows:
         if row.task is None and row.note:
