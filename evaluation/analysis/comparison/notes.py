@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.series import find_series
 from evaluation.analysis.comparison.types import Column, Comparison
-from evaluation.analysis.number_formats import brackets, p_equation, points
+from evaluation.analysis.number_formats import brackets, counted, p_equation, points
 from evaluation.analysis.task_scores import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
@@ -105,7 +105,7 @@ def _standings(comparison: Comparison) -> Iterator[str]:
         return
     options, n_pairs = comparison.options, len(found.pairs)
     if n_pairs > 1:
-        over = f"{found.n_tested} tasks with samples, {n_pairs} pairs of models, Holm's correction, {options.alpha:g}"
+        over = f"{counted(found.n_tasks, 'task')} that can be tested, {n_pairs} pairs of models, Holm's correction, {options.alpha:g}"
         for group in found.groups:
             yield f"Not separated by their means: {listed_briefly(group)} ({over})."
         if not found.groups:
@@ -123,8 +123,9 @@ def _standings(comparison: Comparison) -> Iterator[str]:
     first = found.models[0]
     if first.borda != 1:
         last = " (last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
+        where = " on the tasks that can be tested" if found.untested else ""
         yield (
-            f"Mean and Borda count disagree: {first.label} has the highest mean, but {' and '.join(leaders)}{last} "
+            f"Mean and Borda count disagree{where}: {first.label} has the highest mean, but {' and '.join(leaders)}{last} "
             f"{'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is won, "
             "the Borda count only how many models are beaten."
         )

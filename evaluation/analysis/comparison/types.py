@@ -275,15 +275,15 @@ class Standings:
         models: The best mean first.
         pairs: Every pair that can be tested.
         groups: Runs of neighbours by the mean that the tests do not separate.
-        n_tasks: Tasks of the means.
-        n_tested: Those of them whose samples are stored.
+        n_tasks: Tasks of the means: those that can be tested.
+        untested: The other tasks on which all models have a score: clustering, tasks without samples or with few units.
     """
 
     models: tuple[Standing, ...]
     pairs: tuple[Pair, ...]
     groups: tuple[tuple[str, ...], ...]
     n_tasks: int
-    n_tested: int
+    untested: tuple[str, ...]
 
     def pair(self, first: str, second: str) -> Pair | None:
         """Returns the pair of two labels, whatever their order; None where it cannot be tested."""

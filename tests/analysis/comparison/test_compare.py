@@ -81,7 +81,7 @@ def test_all_pairs_of_models_are_tested_under_one_correction(query_run: Write) -
     }
     comparison = compare(query_run("r", scores))
     found = comparison.standings
-    assert found is not None and found.models[0].label == "a" and found.n_tested == 2
+    assert found is not None and found.models[0].label == "a" and found.n_tasks == 2
     assert found.models[0].ranks == (1, 1) and [one.ranks for one in found.models[1:]] == [(2, 3), (2, 3)]
     assert {frozenset(group) for group in found.groups} == {frozenset("bc")}
     pair = found.pair("c", "b")
