@@ -105,7 +105,10 @@ def _standings(comparison: Comparison) -> Iterator[str]:
         return
     options, n_pairs = comparison.options, len(found.pairs)
     if n_pairs > 1:
-        over = f"{counted(found.n_tasks, 'task')} that can be tested, {n_pairs} pairs of models, Holm's correction, {options.alpha:g}"
+        over = (
+            f"{counted(found.n_tasks, 'task')} that can be tested, {n_pairs} pairs of models, Holm's correction, "
+            f"{options.alpha:g}"
+        )
         for group in found.groups:
             yield f"Not separated by their means: {listed_briefly(group)} ({over})."
         if not found.groups:
@@ -125,8 +128,8 @@ def _standings(comparison: Comparison) -> Iterator[str]:
         last = " (last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
         where = " on the tasks that can be tested" if found.untested else ""
         yield (
-            f"Mean and Borda count disagree{where}: {first.label} has the highest mean, but {' and '.join(leaders)}{last} "
-            f"{'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is won, "
+            f"Mean and Borda count disagree{where}: {first.label} has the highest mean, but {' and '.join(leaders)}{last}"
+            f" {'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is won, "
             "the Borda count only how many models are beaten."
         )
 
