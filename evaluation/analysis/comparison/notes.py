@@ -128,9 +128,9 @@ def _standings(comparison: Comparison) -> Iterator[str]:
         last = " (last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
         where = " on the tasks that can be tested" if found.untested else ""
         yield (
-            f"Mean and Borda count disagree{where}: {first.label} has the highest mean, but {' and '.join(leaders)}{last}"
-            f" {'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is won, "
-            "the Borda count only how many models are beaten."
+            f"Mean and Borda count disagree{where}: {first.label} has the highest mean, but {' and '.join(leaders)}"
+            f"{last} {'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is "
+            "won, the Borda count only how many models are beaten."
         )
 
 
@@ -180,10 +180,12 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
         yield f"{len(few)} of {n} differences have no interval, as fewer than 10 units differ; their p is exact."
     tested = [cell for _, _, cell in cells if cell.p_adjusted is not None]
     if tested:
+        means = [cell for aggregate in comparison.aggregates for cell in aggregate.cells]
+        is_any = any(cell.significant for cell in (*tested, *means))
         yield (
-            f"{'Significant' if any(cell.significant for cell in tested) else 'No difference is significant'}: paired "
-            f"test against {comparison.baseline}, p < {options.alpha:g} after Holm's correction over the whole table. "
-            "Intervals are not corrected, so one may exclude 0 without being significant."
+            f"{'Significant' if is_any else 'No difference is significant'}: paired test against "
+            f"{comparison.baseline}, p < {options.alpha:g} after Holm's correction over all tasks and columns, of "
+            "means over the columns. Intervals are not corrected, so one may exclude 0 without being significant."
         )
     noise = [row.task for column, row, cell in cells if cell.note == f"{ALGORITHM} noise only"]
     if noise:

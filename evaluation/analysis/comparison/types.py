@@ -190,6 +190,7 @@ class AggregateCell:
         delta: Value minus the baseline's, where both are over the same tasks; None otherwise and for ranks.
         difference: Over the tasks whose samples are stored, with interval and test; for kinds "mean" and "common" only.
         published: Published averages of the same model over the same benchmark, where asked for and known.
+        significant: The p of `tested`, corrected over the columns, is below the comparison's alpha.
     """
 
     value: float | None
@@ -198,6 +199,7 @@ class AggregateCell:
     delta: float | None = None
     difference: SuiteDifference | None = None
     published: tuple[PublishedMatch, ...] = ()
+    significant: bool = False
 
     @property
     def n_scored(self) -> int:

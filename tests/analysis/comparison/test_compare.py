@@ -210,6 +210,27 @@ def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) 
     assert "a has no score on T2 (failed: the model broke)." in text
 
 
+def test_significance_of_means_is_corrected_over_the_columns(query_run: Write) -> None:
+    """Each of five models is 1.6 points ahead on two tasks of 100 queries whose changes spread by 10: p is near 0.02."""
+    rng = np.random.default_rng(0)
+    scores: dict[str, dict[str, list[float]]] = {"base": {"S": [0.5] * 100, "T": [0.5] * 100}}
+    for label in "abcde":
+        scores[label] = {}
+        for task in "ST":
+            noise = rng.normal(0, 1, 100)
+            noise = (noise - noise.mean()) / noise.std(ddof=1)
+            scores[label][task] = list(0.516 + 0.1 * noise)
+    run = query_run("run", scores)
+
+    def of(*models: str) -> list[tuple[float, bool]]:
+        options = ComparisonOptions(models=("base", *models))
+        whole = next(one for one in compare(run, baseline="base", options=options).aggregates if one.kind == "mean")
+        return [(cell.tested.p_two_sided or 0, cell.significant) for cell in whole.cells if cell.tested is not None]
+
+    assert [significant for _, significant in of("a")] == [True]
+    assert all(0.01 < p < 0.05 and not significant for p, significant in of(*"abcde"))
+
+
 def test_mean_over_common_tasks_stands_beside_incomplete_means(query_run: Write) -> None:
     run = query_run("r", {"a": {"T1": [0.2], "T2": [0.4], "T3": [0.9]}, "b": {"T1": [0.3], "T2": [0.3]}})
     common = {a.kind: a for a in compare(run, options=BARE).aggregates}["common"]
