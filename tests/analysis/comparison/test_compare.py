@@ -211,7 +211,7 @@ def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) 
 
 
 def test_significance_of_means_is_corrected_over_the_columns(query_run: Write) -> None:
-    """Each of five models leads by 1.6 points on two tasks of 100 queries whose changes spread by 10: p is near 0.02."""
+    """Each of five models leads by 1.6 points on two tasks of 100 queries; changes spread by 10, p is near 0.02."""
     rng = np.random.default_rng(0)
     scores: dict[str, dict[str, list[float]]] = {"base": {"S": [0.5] * 100, "T": [0.5] * 100}}
     for label in "abcde":
