@@ -180,8 +180,8 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
         yield f"{len(few)} of {n} differences have no interval, as fewer than 10 units differ; their p is exact."
     tested = [cell for _, _, cell in cells if cell.p_adjusted is not None]
     if tested:
-        means = [cell for aggregate in comparison.aggregates for cell in aggregate.cells]
-        is_any = any(cell.significant for cell in (*tested, *means))
+        of_means = (cell.significant for aggregate in comparison.aggregates for cell in aggregate.cells)
+        is_any = any(of_means) or any(cell.significant for cell in tested)
         yield (
             f"{'Significant' if is_any else 'No difference is significant'}: paired test against "
             f"{comparison.baseline}, p < {options.alpha:g} after Holm's correction over all tasks and columns, of "
