@@ -75,7 +75,8 @@ def comparison(
         difference = None
         if found is not None and delta is not None:
             difference = SuiteDifference(delta, Interval(found[0], found[1], "t"), found[2], found[2], n_tasks)
-        means.append(AggregateCell(mean, n_tasks, missing, delta, difference))
+        significant = difference is not None and (difference.p_two_sided or 0.0) < 0.05
+        means.append(AggregateCell(mean, n_tasks, missing, delta, difference, significant=significant))
     aggregate = Aggregate(f"Mean over {n_tasks} tasks", "mean", tuple(means))
     return Comparison(
         name="run",

@@ -140,8 +140,8 @@ def _interval_of_mean(
             continue
         own = estimate(sample.contributions)
         point, error, df, n = (np.atleast_1d(number) for number in (own.point, own.error, own.df, own.n_changed))
-        ids = sample.contributions.clusters.ids
-        errors.append(TaskErrors(point, error, df, n, np.atleast_2d(own.residuals), ids))
+        ids, order = sample.contributions.clusters.by_id
+        errors.append(TaskErrors(point, error, df, n, np.atleast_2d(own.residuals[order]), ids))
     if not errors:
         return None, 0
     (found,) = mean_differences(errors, confidence=evidence.options.confidence)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from evaluation.analysis.comparison.evidence import ALGORITHM
 from evaluation.analysis.comparison.series import find_series
 from evaluation.analysis.comparison.types import Column, Comparison
-from evaluation.analysis.number_formats import brackets, p_equation, points
+from evaluation.analysis.number_formats import brackets, counted, p_equation, points
 from evaluation.analysis.task_scores import NO_SAMPLES
 
 _SHOWN = 12  # tasks named of a list
@@ -105,7 +105,10 @@ def _standings(comparison: Comparison) -> Iterator[str]:
         return
     options, n_pairs = comparison.options, len(found.pairs)
     if n_pairs > 1:
-        over = f"{found.n_tested} tasks with samples, {n_pairs} pairs of models, Holm's correction, {options.alpha:g}"
+        over = (
+            f"{counted(found.n_tasks, 'task')} that can be tested, {n_pairs} pairs of models, Holm's correction, "
+            f"{options.alpha:g}"
+        )
         for group in found.groups:
             yield f"Not separated by their means: {listed_briefly(group)} ({over})."
         if not found.groups:
@@ -123,10 +126,11 @@ def _standings(comparison: Comparison) -> Iterator[str]:
     first = found.models[0]
     if first.borda != 1:
         last = " (last by the mean)" if leaders[0] == found.models[-1].label and len(found.models) > 2 else ""
+        where = " on the tasks that can be tested" if found.untested else ""
         yield (
-            f"Mean and Borda count disagree: {first.label} has the highest mean, but {' and '.join(leaders)}{last} "
-            f"{'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is won, "
-            "the Borda count only how many models are beaten."
+            f"Mean and Borda count disagree{where}: {first.label} has the highest mean, but {' and '.join(leaders)}"
+            f"{last} {'has' if len(leaders) == 1 else 'have'} the most Borda points. The mean weighs how far a task is "
+            "won, the Borda count only how many models are beaten."
         )
 
 
@@ -176,10 +180,12 @@ def _intervals(comparison: Comparison) -> Iterator[str]:
         yield f"{len(few)} of {n} differences have no interval, as fewer than 10 units differ; their p is exact."
     tested = [cell for _, _, cell in cells if cell.p_adjusted is not None]
     if tested:
+        of_means = (cell.significant for aggregate in comparison.aggregates for cell in aggregate.cells)
+        is_any = any(of_means) or any(cell.significant for cell in tested)
         yield (
-            f"{'Significant' if any(cell.significant for cell in tested) else 'No difference is significant'}: paired "
-            f"test against {comparison.baseline}, p < {options.alpha:g} after Holm's correction over the whole table. "
-            "Intervals are not corrected, so one may exclude 0 without being significant."
+            f"{'Significant' if is_any else 'No difference is significant'}: paired test against "
+            f"{comparison.baseline}, p < {options.alpha:g} after Holm's correction over all tasks and columns, of "
+            "means over the columns. Intervals are not corrected, so one may exclude 0 without being significant."
         )
     noise = [row.task for column, row, cell in cells if cell.note == f"{ALGORITHM} noise only"]
     if noise:

@@ -17,7 +17,7 @@ class Checkpoint:
 
     Attributes:
         label: The column's label.
-        mean: In points, over the tasks that all models of the comparison have.
+        mean: In points, over the tasks that all models of the comparison have and that can be tested.
         behind: The pair of the best checkpoint and this one; None for the best, and where nothing can be tested.
     """
 

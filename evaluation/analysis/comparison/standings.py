@@ -54,7 +54,7 @@ def compare_all_pairs(
     from evaluation.analysis.statistics.rank_tests import borda_tests, corrected_pairs, groups, rank_intervals
 
     alpha = evidence.options.alpha
-    scores = np.array([[source.tasks[task].points for task in tasks] for source in runs], float)  # (K, tasks)
+    scores = np.array([[source.tasks[task].points for task in found.tasks] for source in runs], float)  # (K, tasks)
     means = scores.mean(axis=1)
     order = sorted(range(len(runs)), key=lambda at: -means[at])
     points, p_borda = borda_tests(scores, found.covariances, evidence.options.seed)
@@ -84,7 +84,8 @@ def compare_all_pairs(
         for j in order[at + 1 :]
     )
     together = tuple(tuple(labels[at] for at in group) for group in groups(order, p, alpha))
-    return Standings(models, pairs, together, len(tasks), found.n_tested)
+    untested = tuple(task for task in tasks if task not in found.tasks)
+    return Standings(models, pairs, together, len(found.tasks), untested)
 
 
 class _Tests(NamedTuple):
@@ -94,37 +95,37 @@ class _Tests(NamedTuple):
         suites: By positions i < j, of i - j.
         differences: (K, K), row - column.
         p: (K, K) two-sided, before any correction; NaN on the diagonal.
-        covariances: For each task (K, K) of the scores in points; zeros where it cannot be tested.
+        tasks: Those that can be tested.
+        covariances: For each of them (K, K) of the scores in points.
     """
 
     suites: dict[tuple[int, int], SuiteDifference]
     differences: Floats
     p: Floats
+    tasks: list[str]
     covariances: list[Floats]
-    n_tested: int
 
 
 def _test_pairs(columns: Sequence[int], tasks: Sequence[str], evidence: Evidence) -> _Tests | None:
     """None where no task can be tested for all models."""
     from evaluation.analysis.statistics.contributions import Contributions, estimate, score_covariance, stacked
-    from evaluation.analysis.statistics.paired_tests import matched_contributions
+    from evaluation.analysis.statistics.paired_tests import MIN_UNITS, matched_contributions
     from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences
 
     k = len(columns)
-    tested: list[Contributions] = []
-    covariances = [np.zeros((k, k)) for _ in tasks]
-    for at, task in enumerate(tasks):
+    of_tasks: dict[str, Contributions] = {}
+    for task in tasks:
         samples = [evidence.samples(task)[column] for column in columns]
         known = [own for own in samples if own is not None and own.units.kind != "algorithm"]
-        if len(known) < k:
+        if len(known) < k or len(known[0].contributions.clusters.weights) < MIN_UNITS:
             continue
         try:
-            tested.append(stacked([matched_contributions(known[0], own) for own in known]))
+            of_tasks[task] = stacked([matched_contributions(known[0], own) for own in known])
         except ComparisonError:
             continue  # other data under `--mixed`: the cells say so
-        covariances[at] = 1e4 * score_covariance(tested[-1])
-    if not tested:
+    if not of_tasks:
         return None
+    tested = list(of_tasks.values())
     suites: dict[tuple[int, int], SuiteDifference] = {}
     differences, p = np.zeros((k, k)), np.full((k, k), np.nan)
     pairs = np.stack(np.triu_indices(k, 1), axis=1)
@@ -133,11 +134,11 @@ def _test_pairs(columns: Sequence[int], tasks: Sequence[str], evidence: Evidence
         errors = []
         for task_values in tested:
             own = estimate(task_values[block[:, 0]] - task_values[block[:, 1]])
-            ids = task_values.clusters.ids
-            errors.append(TaskErrors(own.point, own.error, own.df, own.n_changed, own.residuals, ids))
+            ids, order = task_values.clusters.by_id
+            errors.append(TaskErrors(own.point, own.error, own.df, own.n_changed, own.residuals[:, order], ids))
         found = mean_differences(errors, confidence=evidence.options.confidence)
         for (i, j), suite in zip(block.tolist(), found, strict=True):
             suites[i, j] = suite
             differences[i, j], differences[j, i] = suite.value, -suite.value
             p[i, j] = p[j, i] = suite.p_two_sided
-    return _Tests(suites, differences, p, covariances, len(tested))
+    return _Tests(suites, differences, p, list(of_tasks), [1e4 * score_covariance(own) for own in tested])

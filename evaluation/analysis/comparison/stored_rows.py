@@ -111,13 +111,23 @@ def _paired(form: Sample, own: Sample) -> PairedChange:
     from evaluation.analysis.statistics.paired_tests import matched_contributions
 
     paired = form.contributions - matched_contributions(form, own)
-    found, of_units = estimate(stacked([paired]))[0], np.concatenate(paired.values)
+    found, n_parts = estimate(stacked([paired]))[0], len(paired.values)
+
+    def losses_in(parts: Sequence[int], weight: float) -> Losses:
+        """Of the clusters that have units in these parts, each by the mean change of its units there."""
+        shares = [np.full(len(values), (at in parts) / len(values)) for at, values in enumerate(paired.values)]
+        weights = paired.clusters.sums(shares)
+        sums = paired.clusters.sums([one * values for one, values in zip(shares, paired.values, strict=True)])
+        changes = sums[weights > 0] / weights[weights > 0]
+        return Losses(len(changes), int((changes < -_ROUNDING).sum()), float(max(-changes.min(), 0.0)), weight)
+
+    of_parts = [losses_in([at], 1 / n_parts) for at in range(n_parts)] if n_parts > 1 else []
     return PairedChange(
         value=found.point,
         error=found.error,
         df=found.df,
         skewness=float(skewness_of(found.residuals, found.error)),
-        losses=(Losses(len(of_units), int((of_units < -_ROUNDING).sum()), float(max(-of_units.min(), 0.0))),),
+        losses=(losses_in(range(n_parts), 1.0), *of_parts),
     )
 
 
@@ -133,7 +143,7 @@ def _differences(
         if one is None or other is None or one.units.kind == ALGORITHM:
             continue
         (difference,) = compare_pairs([(one, other)])
-        if not isinstance(difference, Exception) and difference.p_drop is not None:
+        if not isinstance(difference, Exception) and difference.is_in_means:
             found.append((difference, _paired(one, other)))
     return found
 
@@ -152,18 +162,19 @@ def _mean(
     row = StoredRow(first.model, first.label, first.stored, None, None, None)
     if not differences:
         return replace(row, note="not tested")
-    whole = suite_difference([found for found, _ in differences])
-    of_tasks = [replace(losses, weight=1 / len(differences)) for _, change in differences for losses in change.losses]
+    whole, k = suite_difference([found for found, _ in differences]), len(differences)
+    of_tasks = [change.losses[0] for _, change in differences]
     of_all = Losses(
         sum(own.n for own in of_tasks), sum(own.n_lost for own in of_tasks), max(own.largest for own in of_tasks)
     )
+    in_tasks = [replace(own, weight=own.weight / k) for _, change in differences for own in change.losses]
     left_out = [*absent, *(own.task for own in of_form if own.task is not None and own.verdict is None)]
     change = PairedChange(
         value=whole.value,
         error=whole.error,
         df=whole.df,
         skewness=_skewness_of_mean([found for found, _ in differences], whole),
-        losses=(of_all, *of_tasks),
+        losses=(of_all, *in_tasks),
     )
     note = f"without {', '.join(left_out)}" if left_out else ""
     return replace(row, verdict=judge_loss(change, margin / 100), change=100 * whole.value, note=note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.evidence import Evidence
@@ -122,6 +123,15 @@ class _Builder:
                 names = [mteb_name(task) for task in tasks]
                 matches = published.average(source.model, source.protocol, names, cell.value)
             cells.append(AggregateCell(cell.value, cell.n_tasks, cell.missing, cell.delta, difference, matches))
+        p_values = [cell.tested.p_two_sided if cell.tested is not None else None for cell in cells]
+        if any(p is not None for p in p_values):
+            from evaluation.analysis.statistics.corrections import holm
+
+            alpha = evidence.options.alpha
+            cells = [
+                replace(cell, significant=p is not None and p < alpha)
+                for cell, p in zip(cells, holm(p_values), strict=True)
+            ]
         return Aggregate(aggregate.name, aggregate.kind, tuple(cells), aggregate.type)
 
 

@@ -190,6 +190,7 @@ class AggregateCell:
         delta: Value minus the baseline's, where both are over the same tasks; None otherwise and for ranks.
         difference: Over the tasks whose samples are stored, with interval and test; for kinds "mean" and "common" only.
         published: Published averages of the same model over the same benchmark, where asked for and known.
+        significant: The p of `tested`, corrected over the columns, is below the comparison's alpha.
     """
 
     value: float | None
@@ -198,6 +199,7 @@ class AggregateCell:
     delta: float | None = None
     difference: SuiteDifference | None = None
     published: tuple[PublishedMatch, ...] = ()
+    significant: bool = False
 
     @property
     def n_scored(self) -> int:
@@ -275,15 +277,15 @@ class Standings:
         models: The best mean first.
         pairs: Every pair that can be tested.
         groups: Runs of neighbours by the mean that the tests do not separate.
-        n_tasks: Tasks of the means.
-        n_tested: Those of them whose samples are stored.
+        n_tasks: Tasks of the means: those that can be tested.
+        untested: The other tasks on which all models have a score: clustering, tasks without samples or with few units.
     """
 
     models: tuple[Standing, ...]
     pairs: tuple[Pair, ...]
     groups: tuple[tuple[str, ...], ...]
     n_tasks: int
-    n_tested: int
+    untested: tuple[str, ...]
 
     def pair(self, first: str, second: str) -> Pair | None:
         """Returns the pair of two labels, whatever their order; None where it cannot be tested."""

@@ -60,7 +60,7 @@ def compare_all(cases: Sequence[Case], n_resamples: int) -> Family:
     tasks = {key: tasks[key] for case in cases if (key := (case.label, case.task)) in tasks}
     suites: dict[Key, SuiteDifference] = {}
     for label in dict.fromkeys(label for label, _ in tasks):
-        members = [found for key, found in tasks.items() if key[0] == label and found.p_drop is not None]
+        members = [found for key, found in tasks.items() if key[0] == label and found.is_in_means]
         if len(members) > 1:
             suites[label, ""] = suite_difference(members, confidence=CONFIDENCE)
     drops: list[dict[Key, float | None]] = [

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from evaluation.analysis.comparison.columns import ScoredModel, models_of, places_of
 from evaluation.analysis.comparison.compare import compare_models
 from evaluation.analysis.comparison.series import Checkpoint, Series, find_series
-from evaluation.analysis.comparison.types import ComparisonOptions
+from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
 from evaluation.analysis.gate.rule import NEGLIGIBLE, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import read_run
-from evaluation.analysis.number_formats import p_equation
+from evaluation.analysis.number_formats import counted, p_equation
 from evaluation.analysis.run_view import read_run_view
+from evaluation.analysis.statistics.paired_tests import MIN_UNITS
 from evaluation.analysis.task_scores import NEVER_ENDED, ScoredJob
 from evaluation.errors import ComparisonError, UsageError
 
@@ -30,7 +32,7 @@ class SeriesRule(GateRule):
             f"Regression, fails: the mean over the tasks that all checkpoints have dropped by more than {NEGLIGIBLE:g} "
             f"points, and its two-sided p, Holm-corrected over all pairs of checkpoints, is below {alpha}. All pairs "
             "count because the best checkpoint was picked after its scores were known.",
-            f"A drop of the mean by more than {drop} that cannot be tested fails as well.",
+            f"The tasks that cannot be tested, such as clustering, fail if their mean dropped by more than {drop}.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
             f"{self.inconclusive}: neither of the two is shown.",
         )
@@ -64,16 +66,18 @@ def check_series(
     models = [model for model in in_series if any(task.score is not None for task in model.tasks.values())]
     try:
         options = ComparisonOptions(alpha=alpha)
-        series = find_series(compare_models(models, baseline=None, mixed=False, options=options)) if models else ()
+        compared = compare_models(models, baseline=None, mixed=False, options=options) if models else None
     except ComparisonError as error:
         raise UsageError(f"--series: {error}") from error
+    series = find_series(compared) if compared is not None else ()
     if not series and not faults:
         raise UsageError(
-            f"--series: {run} holds no two checkpoints of one series with a common task that can be tested; name them "
-            "with folders: under models: in the config, such as folders: checkpoints/step-*."
+            f"--series: {run} holds no two checkpoints of one series with a common task that can be tested (at least "
+            f"{MIN_UNITS} independent queries or examples); name them with folders: under models: in the config, such "
+            "as folders: checkpoints/step-*."
         )
     judged = [one for one in series if one.checkpoints[-1].step == places[newest[one.name]][1]]
-    checks = tuple(check for one in judged for check in _checks(one, rule))
+    checks = tuple(check for one in judged for check in (*_checks(one, rule), *_untested(one, compared, rule)))
     notes = (
         *(one.sentence for one in series),
         *_left_out(in_series, [*newest.values(), *(model.label for model in models)]),
@@ -96,31 +100,54 @@ def _left_out(models: Sequence[ScoredModel], known: Collection[str]) -> tuple[st
 
 
 def _checks(series: Series, rule: GateRule) -> list[Check]:
-    *earlier, newest = series.checkpoints
+    newest = series.checkpoints[-1]
+    return [_check(series, newest, other, what, rule) for other, what in _others(series)]
+
+
+def _others(series: Series) -> list[tuple[Checkpoint, str]]:
+    """The earlier checkpoints that the newest one is compared with, in words."""
+    earlier = series.checkpoints[:-1]
     before, best = earlier[-1], max(earlier, key=lambda one: one.mean)
     if before is best:
-        return [_check(series, newest, before, "the one before and the best so far", rule)]
-    return [
-        _check(series, newest, before, "the one before", rule),
-        _check(series, newest, best, "the best so far", rule),
-    ]
+        return [(before, "the one before and the best so far")]
+    return [(before, "the one before"), (best, "the best so far")]
 
 
 def _check(series: Series, newest: Checkpoint, other: Checkpoint, what: str, rule: GateRule) -> Check:
+    """Judges the mean over the tasks that can be tested."""
     change, pair = newest.mean - other.mean, series.pair(newest, other)
-    interval, p = None, pair.p if pair is not None else None
-    if pair is not None and pair.difference.interval is not None:
+    assert pair is not None, "all pairs of checkpoints are tested on the same tasks"
+    interval, is_same = None, change == 0.0 and pair.difference.error == 0.0
+    if pair.difference.interval is not None:
         low, high = pair.difference.interval.low, pair.difference.interval.high
         interval = (low, high) if pair.first == newest.label else (-high, -low)
     verdict, reason = Verdict.INCONCLUSIVE, ""
-    if p is None:
-        verdict = Verdict.REGRESSION if -change > rule.max_drop else Verdict.INCONCLUSIVE
-        reason = "no task stores samples that can be tested"
-    elif -change > NEGLIGIBLE and p < rule.alpha:
+    if -change > NEGLIGIBLE and pair.p < rule.alpha:
         verdict = Verdict.REGRESSION
-        reason = f"the mean dropped by {-change:.2f} points, {p_equation(p)} after Holm's correction over all pairs"
-    elif (interval is not None and interval[0] >= -rule.max_drop) or (interval is None and change >= 0):
+        reason = (
+            f"the mean dropped by {-change:.2f} points, {p_equation(pair.p)} after Holm's correction over all pairs"
+        )
+    elif is_same or (interval is not None and interval[0] >= -rule.max_drop):
         verdict = Verdict.NO_DROP
-    n_tasks = series.standings.n_tasks
-    name = f"mean of {n_tasks} task{'s' if n_tasks > 1 else ''}, against {other.label} ({what})"
-    return Check(newest.label, name, verdict, other.mean, newest.mean, change, interval, p, reason)
+    name = f"mean of {counted(series.standings.n_tasks, 'task')}, against {other.label} ({what})"
+    return Check(newest.label, name, verdict, other.mean, newest.mean, change, interval, pair.p, reason)
+
+
+def _untested(series: Series, comparison: Comparison | None, rule: GateRule) -> Iterator[Check]:
+    """Yields a regression of the mean over the tasks that cannot be tested."""
+    untested = series.standings.untested
+    if comparison is None or not untested:
+        return
+    rows = [row for row in comparison.rows if row.task in untested]
+
+    def mean_of(label: str) -> float:
+        return fmean(row.cells[comparison.column(label)].score or 0.0 for row in rows)
+
+    newest = series.checkpoints[-1].label
+    now = mean_of(newest)
+    for other, what in _others(series):
+        before = mean_of(other.label)
+        if before - now > rule.max_drop:
+            name = f"mean of {counted(len(rows), 'task')} without a test, against {other.label} ({what})"
+            reason = f"the mean of {', '.join(untested)} dropped by {before - now:.2f} points"
+            yield Check(newest, name, Verdict.REGRESSION, before, now, now - before, None, None, reason)

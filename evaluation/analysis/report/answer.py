@@ -158,7 +158,10 @@ def _tested(comparison: Comparison, best: _Standing, other: _Standing) -> _Test 
 
 
 def _certainty(found: _Test | None, gap: float, comparison: Comparison) -> tuple[bool | None, str]:
-    """Whether chance does not explain the lead (None: unknown), and the figures that say so."""
+    """Whether chance does not explain the lead (None: unknown), and the figures that say so.
+
+    It is unknown where the tasks that can be tested say the opposite of the lead over all.
+    """
     if found is None:
         return None, "its certainty is unknown: fewer than two tasks have stored samples"
     difference, sign = found.difference, found.sign
@@ -171,7 +174,8 @@ def _certainty(found: _Test | None, gap: float, comparison: Comparison) -> tuple
         low, high = sorted((sign * difference.interval.low, sign * difference.interval.high))
         parts.append(f"{comparison.options.confidence:.0%} interval {span(low, high, signed=True)}")
     parts.append(p_equation(found.p) + found.corrected)
-    return found.p < comparison.options.alpha, ", ".join(parts)
+    is_opposite = sign * difference.value < 0 < gap
+    return None if is_opposite else found.p < comparison.options.alpha, ", ".join(parts)
 
 
 def _other_tasks(found: _Test, best: str) -> str:

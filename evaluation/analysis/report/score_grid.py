@@ -153,8 +153,8 @@ def _aggregate_cell(
             tip.append(f"{percent} interval {span(difference.interval.low, difference.interval.high, signed=True)}")
         if difference.p_two_sided is not None:
             tip.append(p_equation(difference.p_two_sided))
-            if difference.p_two_sided < comparison.options.alpha:
-                verdict = "better" if difference.value > 0 else "worse"
+        if cell.significant:
+            verdict = "better" if difference.value > 0 else "worse"
     if cell.missing:
         tip.append(f"over {counted(cell.n_scored, 'task')} only; missing: {', '.join(cell.missing)}")
     score = f"{cell.value:.0f}" if is_rank and cell.value is not None else points(cell.value)

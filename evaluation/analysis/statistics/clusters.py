@@ -47,6 +47,14 @@ class Clusters:
         return self.sums([np.full(len(own), 1 / (len(own) * len(self.numbers))) for own in self.numbers])
 
     @cached_property
+    def by_id(self) -> tuple[tuple[tuple[str, ...], ...], NDArray[np.intp]]:
+        """The ids, and an order of the clusters, that are the same however a task lists units without any cluster."""
+        if len(self.ids) > 1 or self._order is not None:
+            return self.ids, np.arange(len(self.weights))
+        order = np.argsort(np.array(self.ids[0]), kind="stable")
+        return (tuple(self.ids[0][at] for at in order.tolist()),), order
+
+    @cached_property
     def _order(self) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
         """Units by cluster, and where each cluster begins; None where every unit is its own cluster."""
         joined = np.concatenate(self.numbers)

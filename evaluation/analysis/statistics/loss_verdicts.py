@@ -8,8 +8,8 @@ is too high: samples with few losses have a high mean and a small error. Two fur
   transformation", JRSS B 54:221-228) must rule the loss out as well.
 - A sample can lack a rare loss altogether. Where fewer than `FEW_LOST` units lost, the upper limit of Clopper and
   Pearson (1934) of the share of units that lose, times the largest loss seen (the whole scale where none is), must lie
-  below the margin as well. For a mean over tasks this must hold for all units together and for each task, since the
-  rare losses may all be in one: T tasks have a mean loss of the margin where one loses T margins.
+  below the margin as well. It must hold for all units together and for each task of a mean and each subset of a task,
+  since the rare losses may all be in one: T tasks have a mean loss of the margin where one loses T margins.
 
 Scores that are no means, such as a rank correlation, go in as their jackknife's pseudo-values. The quantiles of a
 bootstrap over pairs, without these conditions, rule out a true loss of the margin too often where few pairs cause it.
@@ -40,10 +40,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """Which units lost; arrays of one shape.
+    """Which independent units lost; arrays of one shape.
 
     Attributes:
-        n: Units.
+        n: Independent units.
         n_lost: Units that lost.
         largest: The largest loss of a unit, above 0; 0 where none lost.
         weight: Share of these units in the score.
@@ -64,7 +64,7 @@ class PairedChange:
         error: Its standard error.
         df: Degrees of freedom of the error.
         skewness: Of the change, not of a unit: it falls with the square root of n. Below 0 where few units lose much.
-        losses: Of all units; of a mean over tasks, then those of each task.
+        losses: Of all units; then of each subset, or of each task of a mean and its subsets.
     """
 
     value: Any

@@ -71,8 +71,8 @@ class Difference:
         n_effective: As many independent units of equal weight say as much as these.
         lower_bound: A cautious lower limit of the true difference: the interval's, or one from the share of units that
             can have changed where too few did for an interval; None where nothing can be said.
-        residuals: (K,) how far each independent unit moves the difference, for the mean over tasks; None once that is
-            made.
+        residuals: (K,) how far each independent unit moves the difference, in the order of `Clusters.by_id`, for the
+            mean over tasks; None once that is made.
         unit_ids: Equal for tasks with the same ids, whose units the mean over tasks takes as the same.
     """
 
@@ -90,6 +90,11 @@ class Difference:
     lower_bound: float | None = None
     residuals: Floats | None = field(default=None, repr=False, compare=False)
     unit_ids: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def is_in_means(self) -> bool:
+        """Whether means over tasks count this one: it has a test, and enough independent units for an error."""
+        return self.p_drop is not None and self.n_clusters >= MIN_UNITS
 
 
 def sample(units: Units, known: Sample | None = None) -> Sample:
@@ -223,8 +228,8 @@ def _difference(
         n_clusters=found.n_clusters,
         n_effective=found.n_effective,
         lower_bound=lower_bound,
-        residuals=found.residuals,
-        unit_ids=first.contributions.clusters.ids,
+        residuals=found.residuals[first.contributions.clusters.by_id[1]],
+        unit_ids=first.contributions.clusters.by_id[0],
     )
 
 
@@ -266,9 +271,12 @@ def _tested(found: Estimate, confidence: float, flips: FlipTest | None) -> tuple
         p_drop, p_rise = exact_p_drop(found.added), exact_p_drop(-found.added)
     if flips is None:
         return interval, p_drop, p_rise
-    # What random signs do not resolve stays as it is.
-    p_drop = p_drop if flips.p_drop is None else flips.p_drop
-    return flips.interval, p_drop, p_rise if flips.p_rise is None else flips.p_rise
+    # Where random signs do not resolve p, it is at most what they say: a few outliers make Student's far too large.
+    p_drop, p_rise = (
+        by_flips if by_flips >= flips.resolved else min(p, by_flips)
+        for p, by_flips in ((p_drop, flips.p_drop), (p_rise, flips.p_rise))
+    )
+    return flips.interval, p_drop, p_rise
 
 
 def _quantile(found: Contributions, whole: Estimate, confidence: float) -> float:

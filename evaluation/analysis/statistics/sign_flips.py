@@ -48,14 +48,16 @@ class FlipTest:
     """Sign flips of one difference.
 
     Attributes:
-        p_drop: The chance of so low a difference; None where too few draws lie beyond it to say.
-        p_rise: The chance of so high a one; None likewise.
+        p_drop: The chance of so low a difference; below `resolved` an upper limit of it.
+        p_rise: The chance of so high a one; likewise.
         interval: Of the difference.
+        resolved: The smallest p that the draws resolve (`RESOLVED_DRAWS`).
     """
 
-    p_drop: float | None
-    p_rise: float | None
+    p_drop: float
+    p_rise: float
     interval: Interval
+    resolved: float
 
 
 def flip_tests(contributions: Floats, weights: Floats, confidence: float, resampling: Resampling) -> list[FlipTest]:
@@ -79,12 +81,8 @@ def flip_tests(contributions: Floats, weights: Floats, confidence: float, resamp
         means = np.partition(sums / shares, [tail, len(subsets) - 1 - tail], axis=1)
         for drop, rise, own in zip(drops.tolist(), rises.tolist(), means, strict=True):
             interval = Interval(float(own[tail]), float(own[-1 - tail]), "sign flips")
-            found.append(FlipTest(_resolved(drop, n), _resolved(rise, n), interval))
+            found.append(FlipTest(drop / n, rise / n, interval, RESOLVED_DRAWS / n))
     return found
-
-
-def _resolved(hits: int, n: int) -> float | None:
-    return hits / n if hits >= RESOLVED_DRAWS else None
 
 
 def _slack(contributions: Floats) -> Floats:

@@ -40,8 +40,8 @@ class SuiteDifference:
     """The mean difference over tasks, first - second; tasks weigh the same.
 
     Attributes:
-        value: Over the tasks that count: those with a test of their own. Clustering, whose units show the algorithm's
-            chance only, has none.
+        value: Over the tasks that count: those with a test of their own and at least `MIN_UNITS` independent units.
+            Clustering, whose units show the algorithm's chance only, has none.
         interval: On these tasks; None where fewer than `MIN_UNITS` units differ.
         p_two_sided: On these tasks; None where nothing can be tested.
         p_drop: One-sided: the chance of so low a mean if the first model were no worse.
@@ -83,7 +83,7 @@ class TaskErrors(NamedTuple):
 
 def suite_difference(differences: Sequence[Difference], *, confidence: float = 0.95) -> SuiteDifference:
     """Returns the mean of the tasks' differences, on these tasks and on tasks like these."""
-    counted = [difference for difference in differences if difference.p_drop is not None]
+    counted = [difference for difference in differences if difference.is_in_means]
     if not counted:
         return SuiteDifference(0.0, None, None, None, 0)
     tasks = [

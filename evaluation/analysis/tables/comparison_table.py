@@ -87,7 +87,7 @@ def _items(comparison: Comparison, *, intervals: bool, summary: bool) -> Iterato
         for row in comparison.rows:
             yield _task_item(row, comparison, intervals=intervals)
     for number, aggregate in enumerate(comparison.aggregates):
-        yield _aggregate_item(aggregate, comparison, intervals=intervals, rule=not number and not summary)
+        yield _aggregate_item(aggregate, intervals=intervals, rule=not number and not summary)
 
 
 def _task_item(row: Row, comparison: Comparison, *, intervals: bool) -> _Item:
@@ -118,7 +118,7 @@ def _cell_marks(cell: Cell) -> tuple[str, ...]:
     return (*own, "trained") if cell.trained and cell.score is not None else own
 
 
-def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: bool, rule: bool) -> _Item:
+def _aggregate_item(aggregate: Aggregate, *, intervals: bool, rule: bool) -> _Item:
     is_rank = aggregate.kind == "borda"
     over_several = len({cell.n_scored for cell in aggregate.cells if cell.value is not None}) > 1
     scores = tuple(
@@ -132,9 +132,7 @@ def _aggregate_item(aggregate: Aggregate, comparison: Comparison, *, intervals: 
         for cell, rank in zip(aggregate.cells, aggregate.ranks, strict=True)
     )
     nothing = TextCell("")  # ranks have no difference
-    deltas = tuple(
-        nothing if is_rank else _suite_delta(cell, comparison, intervals=intervals) for cell in aggregate.cells
-    )
+    deltas = tuple(nothing if is_rank else _suite_delta(cell, intervals=intervals) for cell in aggregate.cells)
     return _Item(aggregate.name, aggregate.type or "", scores, deltas, rule)
 
 
@@ -144,14 +142,13 @@ def _aggregate_text(cell: AggregateCell, *, is_rank: bool) -> str:
     return points(cell.value)
 
 
-def _suite_delta(cell: AggregateCell, comparison: Comparison, *, intervals: bool) -> TextCell:
+def _suite_delta(cell: AggregateCell, *, intervals: bool) -> TextCell:
     """The difference of the means, with its interval if the test covers all of the mean's tasks."""
     found = cell.tested
     if found is None:
         return TextCell(points(cell.delta, signed=True))
-    significant = found.p_two_sided is not None and found.p_two_sided < comparison.options.alpha
     interval = _brackets(found.interval, signed=True) if intervals else ""
-    return TextCell(points(cell.delta, signed=True), interval, marks=("significant",) if significant else ())
+    return TextCell(points(cell.delta, signed=True), interval, marks=("significant",) if cell.significant else ())
 
 
 def _brackets(interval: Interval | None, *, signed: bool = False) -> str:

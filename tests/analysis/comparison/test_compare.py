@@ -81,7 +81,7 @@ def test_all_pairs_of_models_are_tested_under_one_correction(query_run: Write) -
     }
     comparison = compare(query_run("r", scores))
     found = comparison.standings
-    assert found is not None and found.models[0].label == "a" and found.n_tested == 2
+    assert found is not None and found.models[0].label == "a" and found.n_tasks == 2
     assert found.models[0].ranks == (1, 1) and [one.ranks for one in found.models[1:]] == [(2, 3), (2, 3)]
     assert {frozenset(group) for group in found.groups} == {frozenset("bc")}
     pair = found.pair("c", "b")
@@ -208,6 +208,27 @@ def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) 
     text = " ".join(comparison.notes)
     assert "Without 2 of 3 tasks (T2, T3): a." in text
     assert "a has no score on T2 (failed: the model broke)." in text
+
+
+def test_significance_of_means_is_corrected_over_the_columns(query_run: Write) -> None:
+    """Each of five models leads by 1.6 points on two tasks of 100 queries; changes spread by 10, p is near 0.02."""
+    rng = np.random.default_rng(0)
+    scores: dict[str, dict[str, list[float]]] = {"base": {"S": [0.5] * 100, "T": [0.5] * 100}}
+    for label in "abcde":
+        scores[label] = {}
+        for task in "ST":
+            noise = rng.normal(0, 1, 100)
+            noise = (noise - noise.mean()) / noise.std(ddof=1)
+            scores[label][task] = list(0.516 + 0.1 * noise)
+    run = query_run("run", scores)
+
+    def of(*models: str) -> list[tuple[float, bool]]:
+        options = ComparisonOptions(models=("base", *models))
+        whole = next(one for one in compare(run, baseline="base", options=options).aggregates if one.kind == "mean")
+        return [(cell.tested.p_two_sided or 0, cell.significant) for cell in whole.cells if cell.tested is not None]
+
+    assert [significant for _, significant in of("a")] == [True]
+    assert all(0.01 < p < 0.05 and not significant for p, significant in of(*"abcde"))
 
 
 def test_mean_over_common_tasks_stands_beside_incomplete_means(query_run: Write) -> None:

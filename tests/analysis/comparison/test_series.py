@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.fake_runs import query_record
+from support.fake_runs import clustering, query_record, retrieval, write_run
 from typer.testing import CliRunner
 
 from evaluation.analysis.comparison.compare import compare
@@ -84,6 +84,29 @@ def test_gate_takes_the_newest_against_the_one_before_and_the_best(series_run: C
     assert best.interval is not None
     assert best.interval[0] < -9.5 < best.interval[1] < 0
     assert not report.passed
+
+
+@pytest.mark.parametrize(
+    ("search", "cluster", "verdicts"),
+    [
+        ((0.50, 0.50), (0.50, 0.05), [Verdict.NO_DROP, Verdict.REGRESSION]),  # clustering collapses alone
+        ((0.50, 0.52), (0.50, 0.40), [Verdict.NO_DROP, Verdict.REGRESSION]),  # a rise has no p of a drop
+        ((0.50, 0.45), (0.50, 0.70), [Verdict.REGRESSION]),  # a rise of clustering hides no drop
+    ],
+)
+def test_tested_tasks_and_clustering_are_judged_apart(
+    search: tuple[float, float], cluster: tuple[float, float], verdicts: list[Verdict], tmp_path: Path
+) -> None:
+    jobs = []
+    for step, (mean, v_measure) in enumerate(zip(search, cluster, strict=True), 1):
+        own = np.array(values(mean, 1))  # the same noise: every query changes alike
+        jobs.append(retrieval(own, label=f"step-{step}"))
+        jobs.append(clustering(np.linspace(-0.01, 0.01, 10) + v_measure, label=f"step-{step}"))
+    rows = [{"label": f"step-{step}", "model": f"./{step}", "series": "steps", "step": step} for step in (1, 2)]
+    report = check_series(write_run(tmp_path / "run", jobs, config={"name": "run", "models": rows}))
+    assert [check.verdict for check in report.checks] == verdicts
+    assert report.checks[0].change == pytest.approx(100 * (search[1] - search[0]), abs=0.01)
+    assert all("without a test" in check.name for check in report.checks[1:])
 
 
 def test_best_is_corrected_over_all_pairs(series_run: Callable[..., Path]) -> None:

@@ -25,6 +25,7 @@ from evaluation.analysis.report.sizes import sizes
 from evaluation.analysis.run_view import read_run_view
 from evaluation.analysis.statistics.paired_tests import Difference, sample
 from evaluation.analysis.statistics.suite_tests import suite_difference
+from evaluation.analysis.statistics.units import UnitPart, Units
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
 from evaluation.analysis.tables.formats import render_latex
@@ -112,7 +113,7 @@ def test_tasks_with_the_same_units_keep_their_skewness_in_the_mean(ids: str, exp
     residuals = np.where(np.arange(100) == 0, -0.99, 0.01) / 100
     error = float(np.sqrt((residuals**2).sum() * 100 / 99))
     tasks = [
-        Difference(-0.01, None, 1.0, 0.5, 100, n_changed=1, error=error, df=99, residuals=residuals, unit_ids=((own,),))
+        Difference(-0.01, None, 1.0, 0.5, 100, "", 1, error, 99, 100, residuals=residuals, unit_ids=((own,),))
         for own in ids
     ]
     assert _skewness_of_mean(tasks, suite_difference(tasks)) == pytest.approx(expected, abs=0.03)
@@ -159,6 +160,24 @@ def test_peak_memory_is_beside_the_scores_in_every_format(folder: Path, compared
     assert (int(first["peak_bytes"]), first["peak_where"]) == (speed.peak.bytes, "process")
     assert json.loads(comparison_json(compared))["columns"][0]["speed"]["peak"] == speed.peak.model_dump()
     assert told in render_plain(comparison_tables(compared))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "same_ids", "outcome"),
+    [((299,), True, "ruled out"), ((150,), True, "inconclusive"), ((140, 140), True, "inconclusive")]
+    + [((400, 12), False, "inconclusive"), ((400, 400), False, "ruled out")],
+)
+def test_unchanged_units_count_once_and_for_their_own_subset(
+    sizes: tuple[int, ...], same_ids: bool, outcome: str
+) -> None:
+    """Sentences in two languages are as many as in one; a subset of 12 queries has half of the score."""
+    parts = tuple(
+        UnitPart("test", f"s{at}", tuple(f"{at * (not same_ids)}-{row}" for row in range(n)), {"value": np.ones(n)})
+        for at, n in enumerate(sizes)
+    )
+    own = sample(Units("Task", "Retrieval", "metric", "mean", "query", parts))
+    verdict, _ = _judged(own, own, 0.01)
+    assert verdict is not None and verdict.outcome == outcome
 
 
 def test_a_loss_in_one_pair_is_not_ruled_out_although_a_bootstrap_would() -> None:

@@ -191,6 +191,18 @@ def test_model_against_itself_is_no_difference(make: Callable[[Rng], Pair]) -> N
     assert (found.interval, found.lower_bound) == (None, 0.0)
 
 
+def test_one_query_that_falls_deeper_does_not_hide_that_all_fall() -> None:
+    """Of 100 queries that all lose about a point, one loses 85: Student's t, with few degrees of freedom, says 0.07."""
+    drops = np.linspace(0.011, 0.013, 100)
+    base = np.full(100, 0.9)
+    even = compare_units(of_values(base - drops), of_values(base))
+    drops[0] = 0.85
+    found = compare_units(of_values(base - drops), of_values(base))
+    assert even.p_drop is not None and even.p_drop < 1e-10
+    assert found.p_drop is not None and found.p_drop == pytest.approx(1 / 10_001, rel=0.01)
+    assert found.interval is not None and found.interval.high < 0
+
+
 def test_clear_drop_is_seen_from_its_own_side_only() -> None:
     values = pair()[0].parts[0].arrays["value"]
     found = compare_units(of_values(values - 0.2), of_values(values + np.linspace(-0.1, 0.1, 200)))

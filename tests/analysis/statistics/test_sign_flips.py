@@ -77,10 +77,12 @@ def test_interval_of_ten_values_is_close_to_students() -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.2)
 
 
-def test_p_beyond_what_the_draws_resolve_is_left_open() -> None:
+def test_p_beyond_what_the_draws_resolve_is_an_upper_limit() -> None:
+    """No draw lies beyond the observed signs, which count as one of the patterns."""
     values = np.linspace(-0.5, -0.4, 60)
     found = flip_test(values / 60, np.full(60, 1 / 60), 0.95, Resampling(1000))
-    assert found.p_drop is None
+    assert found.p_drop == pytest.approx(1 / 1001)
+    assert found.resolved == pytest.approx(20 / 1001)
     assert found.p_rise == pytest.approx(1.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 from support.populations import units
 
@@ -12,6 +13,7 @@ from evaluation.analysis.statistics.paired_tests import Difference, compare_unit
 from evaluation.analysis.statistics.power import examples_for, examples_to_rule_out, spread_of_changes, visible_drop
 from evaluation.analysis.statistics.rank_tests import borda_points, borda_tests, corrected_pairs, groups, rank_intervals
 from evaluation.analysis.statistics.suite_tests import TaskErrors, mean_differences, suite_difference
+from evaluation.analysis.statistics.units import UnitPart, Units
 
 
 def difference(value: float, error: float, df: float = 99.0, n: int = 100) -> Difference:
@@ -60,6 +62,30 @@ def test_tasks_on_the_same_sentences_are_not_independent() -> None:
     other = compare_units(units("mean", "query", {"value": rng.permutation(values)}), zeros)
     assert once.error is not None
     assert suite_difference([once, other]).error == pytest.approx(once.error / np.sqrt(2), rel=0.1)
+
+
+def test_order_of_queries_does_not_matter() -> None:
+    """The second task lists the same 300 queries the other way round."""
+    rng = np.random.default_rng(0)
+    values, ids = rng.normal(0, 0.2, 300), tuple(f"q{at}" for at in range(300))
+
+    def of(values: NDArray[np.float64], ids: tuple[str, ...]) -> Units:
+        return Units("T", "Retrieval", "m", "mean", "query", (UnitPart("test", "default", ids, {"value": values}),))
+
+    once, turned = (compare_units(of(values[::step], ids[::step]), of(np.zeros(300), ids[::step])) for step in (1, -1))
+    assert suite_difference([once, turned]).error == pytest.approx(suite_difference([once, once]).error)
+
+
+def test_a_task_of_few_queries_is_no_part_of_the_mean() -> None:
+    """One query that falls by 10 points has no standard error; it would count as known exactly."""
+    rng = np.random.default_rng(0)
+    values = {"large": rng.normal(0, 0.2, 1_000), "tiny": np.array([-0.1])}
+    found = [
+        compare_units(*(units("mean", "query", {"value": side}) for side in (own, np.zeros_like(own))))
+        for own in values.values()
+    ]
+    assert suite_difference(found).n_tasks == 1
+    assert suite_difference(found).value == pytest.approx(found[0].value)
 
 
 def test_clustering_takes_no_part_and_a_single_task_has_a_mean() -> None:

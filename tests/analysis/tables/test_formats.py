@@ -69,7 +69,14 @@ def example() -> Comparison:
         (
             AggregateCell(52.5, 2, ("T2",)),
             AggregateCell(24.998, 2),
-            AggregateCell(65.5, 2, (), 40.502, SuiteDifference(40.5, Interval(1.0, 80.0, "percentile"), 0.01, 1.0, 2)),
+            AggregateCell(
+                65.5,
+                2,
+                (),
+                40.502,
+                SuiteDifference(40.5, Interval(1.0, 80.0, "percentile"), 0.01, 1.0, 2),
+                significant=True,
+            ),
         ),
     )
     ranks = Aggregate("Rank (Borda)", "borda", (AggregateCell(3, 2, ("T2",)), AggregateCell(2, 2), AggregateCell(1, 2)))
