@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from evaluation.analysis.gate.rule import GateRule
 from evaluation.analysis.gate.snapshots import Snapshot
 from evaluation.analysis.statistics.clusters import clusters_of
-from evaluation.analysis.statistics.paired_tests import compare_units
+from evaluation.analysis.statistics.paired_tests import MIN_UNITS, compare_units
 from evaluation.analysis.statistics.power import examples_for, spread_of_changes, visible_drop
 from evaluation.analysis.statistics.units import Units
-from evaluation.analysis.task_scores import ScoredJob
+from evaluation.analysis.task_scores import ScoredJob, TaskScore
 from evaluation.errors import ComparisonError, UsageError
 
 DECLARED_SHARE = 0.1
 """Share of examples that another checkpoint turns right or wrong, where neither a pilot nor a share is given."""
+_ROUNDING = 1e-6
+"""Of a number of examples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Pilot:
 
     Attributes:
         run: The other checkpoint's run.
-        spread: Task -> standard deviation of one example's difference, in points.
+        spread: Task -> standard deviation of one example's difference, in points, where all weigh the same.
     """
 
     run: str
@@ -43,7 +45,8 @@ class TaskPlan:
     Attributes:
         n_examples: Independent examples; 0 for the mean.
         drop: The smallest true drop, in points, that the gate finds four times in five; None where it has no test.
-        needed: Examples that make a drop of max-drop visible; None likewise, and for a max-drop of 0.
+        needed: Examples that make a drop of max-drop visible, spread over the subsets as they are now; None likewise,
+            and for a max-drop of 0.
     """
 
     task: str
@@ -69,25 +72,25 @@ def measure_pilot(baseline: Snapshot, other: Snapshot, name: str) -> Pilot:
         UsageError: No task can be paired.
     """
     spread: dict[str, float] = {}
-    for job in baseline.jobs:
-        for theirs in other.jobs:
-            if job.task != theirs.task or not (_has_examples(job) and _has_examples(theirs)):
-                continue
-            assert job.units is not None and theirs.units is not None
+    theirs = _tested(other)
+    for (_, task), units in _tested(baseline).items():
+        for own in [found for (_, name), found in theirs.items() if name == task]:
             try:
-                found = compare_units(theirs.units, job.units)
+                found = compare_units(own, units)
             except ComparisonError:
                 continue
             if found.error:
-                own = 100 * found.error * math.sqrt(found.n_clusters)
-                spread[job.task] = max(spread.get(job.task, 0.0), round(own, 4))
+                deviation = 100 * found.error * math.sqrt(found.n_effective)
+                spread[task] = max(spread.get(task, 0.0), round(deviation, 4))
     if not spread:
         raise UsageError(f"--pilot {name}: no task of it differs from the baseline's: give another checkpoint's run.")
     return Pilot(other.name, dict(sorted(spread.items())))
 
 
 def plan_gate(baseline: Snapshot, rule: GateRule, pilot: Pilot | None, share: float | None) -> list[TaskPlan]:
-    """Plans a gate of runs of the baseline's models and tasks; the mean of a model's tasks comes last.
+    """Plans a gate of runs of the baseline's models and tasks; the means over a model's tasks come last.
+
+    Examples of subsets that differ in size weigh differently, and count as their effective number (Kish 1965).
 
     Args:
         baseline: Complete.
@@ -100,44 +103,52 @@ def plan_gate(baseline: Snapshot, rule: GateRule, pilot: Pilot | None, share: fl
     """
     if share is not None and not 0 < share <= 1:
         raise UsageError(f"--changed {share:g}: give a share of examples above 0 and up to 1, such as 0.1.")
-    tested = [job for job in baseline.jobs if _has_examples(job)]
-    n_labels = len({job.label for job in tested})
-    several = len({job.task for job in tested}) > 1
-    level = rule.alpha / (2 if several else 1) / max(len(tested), 1)
+    tested = _tested(baseline)
+    sizes = {key: len(clusters_of(units).weights) for key, units in tested.items()}
+    of_label = {
+        label: tuple(task for (own, task), n in sizes.items() if own == label and n >= MIN_UNITS) for label, _ in tested
+    }
+    means = [tasks for tasks in of_label.values() if len(tasks) > 1]
+    level = rule.alpha / (2 if means else 1) / max(len(tested), 1)
     declared = 100 * spread_of_changes(DECLARED_SHARE if share is None else share)
-    plans, variances = [], []
-    for job in {job.task: job for job in baseline.jobs}.values():
-        if not _has_examples(job):
-            plans.append(TaskPlan(job.task, 0, None, None))
+    by_task = {task: units for (_, task), units in tested.items()}
+    plans: list[TaskPlan] = []
+    variances: dict[str, float] = {}
+    for task in dict.fromkeys(job.aggregate or job.task for job in baseline.jobs):
+        if task not in by_task:
+            plans.append(TaskPlan(task, 0, None, None))
             continue
-        assert job.units is not None
-        n = _independent(job.units)
-        spread = declared if share is not None or pilot is None else pilot.spread.get(job.task, declared)
-        variances.append(spread**2 / n)
-        needed = examples_for(spread, rule.max_drop, level) if rule.max_drop else None
-        drop = visible_drop(spread / math.sqrt(n), level)
+        weights = clusters_of(by_task[task]).weights
+        n, effective = len(weights), 1.0 / float((weights**2).sum())
+        spread = declared if share is not None or pilot is None else pilot.spread.get(task, declared)
+        variances[task] = spread**2 / effective
+        drop = visible_drop(math.sqrt(variances[task]), level)
         if spread == declared:
-            drop = _possible_drop(drop, n, level)
-        plans.append(TaskPlan(job.task, n, drop, needed))
-    if several:
-        error = math.sqrt(sum(variances)) / len(variances)
-        drop = visible_drop(error, rule.alpha / 2 / n_labels)
-        plans.append(TaskPlan(f"mean of {len(variances)} tasks", 0, drop, None))
+            drop = _possible_drop(drop, effective, level)
+        needed = None
+        if rule.max_drop:
+            needed = math.ceil(examples_for(spread, rule.max_drop, level) * n / effective - _ROUNDING)
+        plans.append(TaskPlan(task, n, drop, needed))
+    for tasks in dict.fromkeys(means):
+        error = math.sqrt(sum(variances[task] for task in tasks)) / len(tasks)
+        drop = visible_drop(error, rule.alpha / 2 / len(means))
+        plans.append(TaskPlan(f"mean of {len(tasks)} tasks", 0, drop, None))
     return plans
 
 
-def _possible_drop(drop: float, n_examples: int, level: float) -> float:
+def _possible_drop(drop: float, n_effective: float, level: float) -> float:
     """The visible drop where a share of examples is declared: a drop of d points changes at least d % of them."""
     while (
-        wider := visible_drop(100 * spread_of_changes(min(drop / 100, 1)) / math.sqrt(n_examples), level)
+        wider := visible_drop(100 * spread_of_changes(min(drop / 100, 1)) / math.sqrt(n_effective), level)
     ) > drop + 0.01:
         drop = wider
     return drop
 
 
-def _has_examples(job: ScoredJob) -> bool:
-    return job.units is not None and job.units.kind != "algorithm"
-
-
-def _independent(units: Units) -> int:
-    return len(clusters_of(units).weights)
+def _tested(snapshot: Snapshot) -> dict[tuple[str, str], Units]:
+    """Label and task -> its examples, an aggregate's as one task; of the tasks that the gate tests."""
+    jobs: dict[tuple[str, str], list[ScoredJob]] = {}
+    for job in snapshot.jobs:
+        jobs.setdefault((job.label, job.aggregate or job.task), []).append(job)
+    found = {(label, task): TaskScore(task, tuple(own)).load_units()[0] for (label, task), own in jobs.items()}
+    return {key: units for key, units in found.items() if units is not None and units.kind != "algorithm"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from evaluation.analysis.statistics.paired_tests import MIN_UNITS
+from evaluation.analysis.statistics.rare_losses import FEW_CHANGED
 from evaluation.errors import UsageError
 
 NEGLIGIBLE = 0.1
@@ -72,11 +73,14 @@ class GateRule:
             f"Regression, fails: a task dropped by more than {drop}, and chance does not explain that it dropped: its "
             f"one-sided p, Holm-corrected over all tasks of this gate, is below {alpha}. A mean over tasks may drop by "
             f"at most {NEGLIGIBLE:g} points: more, with such a p, is a regression, as small drops everywhere add up.",
-            f"A drop by more than {drop} that cannot be tested fails as well: fewer than {MIN_UNITS} independent "
-            "examples (of a pair task: with the rarer label), too few for this gate's number of tests, or nothing but "
-            "the score is stored. So does a collapse: the loss of two thirds of what the baseline had above a model "
-            "that knows nothing.",
-            f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
+            f"A drop by more than {drop} that no test can call chance fails as well: fewer than {MIN_UNITS} "
+            "independent examples (of a pair task: with the rarer label), too few for this gate's number of tests, "
+            "or nothing but the score is stored. So does a collapse: the loss of two thirds of what the baseline had "
+            "above a model that gives every example the same answer.",
+            f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}. "
+            f"Where fewer than {FEW_CHANGED} examples of a task or of one of its subsets changed, a drop must also be "
+            "ruled out if as many more lose as the number of examples allows, each the most seen there, or all of "
+            "its score where none changed.",
             f"{self.inconclusive}: neither of the two is shown; the number of examples that would rule out a drop is "
             "given.",
             f"Clustering has runs of an algorithm instead of examples: a drop by more than {drop} and by more than "
@@ -97,6 +101,7 @@ class Check:
         change: The run's score - the baseline's.
         p: One-sided for a drop, corrected; None where there is no test.
         reason: A sentence for people; empty where there is nothing to add.
+        unchanged: Whether not a single example differs, not only the score.
     """
 
     label: str
@@ -108,6 +113,7 @@ class Check:
     interval: tuple[float, float] | None = None
     p: float | None = None
     reason: str = ""
+    unchanged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

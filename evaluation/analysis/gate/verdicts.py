@@ -13,7 +13,7 @@ from evaluation.analysis.gate.family import Family, Key, compare_all
 from evaluation.analysis.gate.matching import Case, match, paired_labels
 from evaluation.analysis.gate.rule import NEGLIGIBLE, NOISE_ERRORS, Check, GateReport, GateRule, Verdict
 from evaluation.analysis.gate.snapshots import Snapshot
-from evaluation.analysis.number_formats import p_equation
+from evaluation.analysis.number_formats import counted, p_equation
 from evaluation.analysis.statistics.collapse import has_collapsed, n_deciding
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.statistics.paired_tests import MIN_UNITS, Difference
@@ -23,6 +23,10 @@ from evaluation.analysis.task_scores import differing
 
 MIN_RUNS = 5
 """Clustering: the standard error of fewer runs of the algorithm says nothing."""
+_ROUNDING = 1e-9
+"""Points. A change is compared with max-drop up to this much, so that -1.0 is no more than 1."""
+_UNCHANGED_SHARE = 0.05
+"""Unchanged examples rule out a drop that would leave so many unchanged with this probability at most."""
 
 
 def judge(baseline: Snapshot, run: Snapshot, rule: GateRule, *, n_resamples: int = 10_000) -> GateReport:
@@ -77,14 +81,16 @@ def _task_check(case: Case, family: Family, rule: GateRule) -> Check:
         interval=_interval(difference.interval),
         p=family.p_drop.get(key),
         reason=reason,
+        unchanged=_is_unchanged(difference),
     )
 
 
 def _untested_verdict(drop: float, why: str, rule: GateRule) -> tuple[Verdict, str]:
-    """Of a task whose drop cannot be told from chance."""
-    if drop > rule.max_drop:
+    """Of a task that has no test."""
+    if _exceeds(drop, rule):
         return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, and cannot be tested: {why}"
-    return Verdict.INCONCLUSIVE, f"cannot be tested: {why}"
+    rose = f"rose {-drop:.2f} points, but whether by more than chance " if drop < -NEGLIGIBLE else ""
+    return Verdict.INCONCLUSIVE, f"{rose}cannot be tested: {why}"
 
 
 def _clustering_verdict(difference: Difference, rule: GateRule) -> tuple[Verdict, str]:
@@ -93,11 +99,11 @@ def _clustering_verdict(difference: Difference, rule: GateRule) -> tuple[Verdict
     if difference.error is None or difference.n_clusters < MIN_RUNS:
         return _untested_verdict(drop, f"fewer than {MIN_RUNS} runs of the algorithm", rule)
     noise = f"{NOISE_ERRORS:g} standard errors of its paired runs, {100 * NOISE_ERRORS * difference.error:.2f}"
-    if drop > rule.max_drop:
+    if _exceeds(drop, rule):
         if drop > 100 * NOISE_ERRORS * difference.error:
             return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, and more than {noise}"
         return Verdict.INCONCLUSIVE, f"dropped {_more_than(drop, rule)}, but no more than {noise}"
-    if difference.lower_bound is not None and 100 * difference.lower_bound >= -rule.max_drop:
+    if difference.lower_bound is not None and not _exceeds(-100 * difference.lower_bound, rule):
         return Verdict.NO_DROP, ""
     return Verdict.INCONCLUSIVE, f"its {difference.n_units} runs of the algorithm vary too much to decide"
 
@@ -105,24 +111,23 @@ def _clustering_verdict(difference: Difference, rule: GateRule) -> tuple[Verdict
 def _tested_verdict(key: Key, baseline: Units, family: Family, rule: GateRule) -> tuple[Verdict, str]:
     difference, p, unit = family.tasks[key], family.p_drop[key], _unit_name(baseline.type)
     drop, n = -100 * difference.value, difference.n_clusters
-    if difference.n_changed == 0:
-        return Verdict.NO_DROP, ""
     significant = p < rule.alpha
-    if drop > rule.max_drop:
+    if _exceeds(drop, rule):
+        dropped = f"dropped {_more_than(drop, rule)}"
         if significant:
-            return Verdict.REGRESSION, f"dropped {_more_than(drop, rule)}, {_p(p)}"
+            return Verdict.REGRESSION, f"{dropped}, {_p(p)}"
         if few := _too_few(difference, baseline, family.task_factor, rule):
-            return _untested_verdict(drop, few, rule)
+            return Verdict.REGRESSION, f"{dropped}, and no p can call it chance: {few}"
         if has_collapsed(baseline, -difference.value):
             return (
                 Verdict.REGRESSION,
                 f"collapsed: dropped {drop:.2f} points, most of what it had above a worthless model",
             )
-        return Verdict.INCONCLUSIVE, f"dropped {_more_than(drop, rule)}, {_p(p)}; {_missing(difference, unit, rule)}"
-    if difference.lower_bound is None:
-        return _untested_verdict(drop, f"it has {n} independent {unit}", rule)
-    if 100 * difference.lower_bound >= -rule.max_drop:
-        low = 100 * difference.lower_bound
+        return Verdict.INCONCLUSIVE, f"{dropped}, {_p(p)}; {_missing(difference, unit, rule)}"
+    if n < MIN_UNITS or difference.lower_bound is None:
+        return Verdict.INCONCLUSIVE, _missing(difference, unit, rule)
+    low = 100 * difference.lower_bound
+    if not _exceeds(-low, rule):
         if drop > NEGLIGIBLE and significant:
             return Verdict.NO_DROP, f"dropped {drop:.2f} points, no more than {rule.max_drop:.2f}, {_p(p)}"
         return Verdict.NO_DROP, f"rose {-drop:.2f} points, by more than chance" if low > NEGLIGIBLE else ""
@@ -133,13 +138,13 @@ def _too_few(difference: Difference, baseline: Units, factor: int, rule: GateRul
     """Why a task's units cannot show a collapse; empty where they can."""
     unit, n, deciding = _unit_name(baseline.type), difference.n_clusters, n_deciding(baseline)
     if n < MIN_UNITS:
-        return f"it has {n} independent {unit}"
+        return f"it has {counted(n, f'independent {unit}')}"
     if difference.n_effective < MIN_UNITS:
-        return f"a few of its {n} {unit} carry most of the score"
+        return f"a few of its {counted(n, unit)} carry most of the score"
     if deciding < MIN_UNITS:
-        return f"it has {deciding} {unit} with the rarer label"
+        return f"it has {counted(deciding, unit)} with the rarer label"
     if factor * 2.0 ** -min(n, deciding) >= rule.alpha:
-        return f"{min(n, deciding)} {unit} are too few for this gate's number of tests"
+        return f"{counted(min(n, deciding), unit)} are too few for this gate's number of tests"
     return ""
 
 
@@ -148,12 +153,20 @@ def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
     if rule.max_drop == 0:
         return "no number of examples rules out every drop: give a --max-drop above 0"
     assert difference.error is not None, difference
+    n, low = difference.n_clusters, difference.lower_bound
     ratio = examples_to_rule_out(100 * difference.error, rule.max_drop)
-    n = difference.n_clusters
+    kept = math.log1p(-min(rule.max_drop / 100, 1 - _ROUNDING))  # logarithm of the share of unchanged examples
+    if n < MIN_UNITS or low is None:
+        ratio = max(ratio, math.log(_UNCHANGED_SHARE) / kept / n)
+    elif difference.interval is None or low < difference.interval.low:
+        ratio = max(ratio, math.log1p(max(low, _ROUNDING - 1)) / kept)
     if ratio <= 1:
-        return f"the change is too close to -{rule.max_drop:.2f} for {n} {unit} to decide"
+        return f"the change is too close to -{rule.max_drop:.2f} for {counted(n, unit)} to decide"
     wanted = _rounded(n * ratio)
-    return f"{n} {unit} cannot rule out a drop of {rule.max_drop:.2f} points; about {wanted} would if there is none"
+    return (
+        f"{counted(n, unit)} cannot rule out a drop of {rule.max_drop:.2f} points; "
+        f"about {wanted} would if there is none"
+    )
 
 
 def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRule) -> Check:
@@ -163,12 +176,12 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
     drop, low = -100 * difference.value, 100 * difference.lower_bound
     if p < rule.alpha and drop > NEGLIGIBLE:
         verdict, reason = Verdict.REGRESSION, f"the mean dropped {drop:.2f} points, {_p(p)}"
-    elif low >= -rule.max_drop:
+    elif not _exceeds(-low, rule):
         verdict = Verdict.NO_DROP
         reason = f"the mean rose {-drop:.2f} points, by more than chance" if low > NEGLIGIBLE else ""
     else:
         verdict = Verdict.INCONCLUSIVE
-        reason = f"the mean dropped {_more_than(drop, rule)}, {_p(p)}; " if drop > rule.max_drop else ""
+        reason = f"the mean dropped {_more_than(drop, rule)}, {_p(p)}; " if _exceeds(drop, rule) else ""
         ratio = examples_to_rule_out(100 * difference.error, rule.max_drop) if rule.max_drop else 0.0
         reason += (
             f"about {ratio:.1f} times as many examples per task would decide"
@@ -177,7 +190,7 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
         )
     return Check(
         label=label,
-        name=f"mean of {len(members)} tasks",
+        name=f"mean of {counted(len(members), 'task')}",
         verdict=verdict,
         baseline=100 * fmean(case.baseline for case in members if case.baseline is not None),
         score=100 * fmean(case.score for case in members if case.score is not None),
@@ -185,14 +198,24 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
         interval=_interval(difference.interval),
         p=p,
         reason=reason,
+        unchanged=all(_is_unchanged(family.tasks[label, case.task]) for case in members),
     )
 
 
+def _is_unchanged(difference: Difference) -> bool:
+    """Whether no unit differs."""
+    return difference.n_changed == 0 and not difference.error
+
+
+def _exceeds(drop: float, rule: GateRule) -> bool:
+    return drop > rule.max_drop + _ROUNDING
+
+
 def _unit_name(type_: str) -> str:
-    """What the units of a task type are called."""
+    """What a unit of a task type is called."""
     if type_ == "BitextMining":
-        return "sentences"
-    return "queries" if "Retrieval" in type_ or "Reranking" in type_ else "examples"
+        return "sentence"
+    return "query" if "Retrieval" in type_ or "Reranking" in type_ else "example"
 
 
 def _more_than(drop: float, rule: GateRule) -> str:
@@ -214,7 +237,7 @@ def _points(value: float | None) -> float | None:
 
 
 def _interval(interval: Interval | None) -> tuple[float, float] | None:
-    return None if interval is None else (100 * interval.low, 100 * interval.high)
+    return None if interval is None or interval.low == interval.high else (100 * interval.low, 100 * interval.high)
 
 
 # ---------------------------------------------------------------------------------------------------------------- notes

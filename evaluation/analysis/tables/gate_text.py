@@ -51,7 +51,7 @@ def _numbers(check: Check) -> list[str]:
 
 def _interval(check: Check) -> str:
     if check.interval is None:
-        return "unchanged" if check.change == 0 else MISSING
+        return "unchanged" if check.unchanged else MISSING
     return span(*check.interval, signed=True)
 
 
@@ -63,7 +63,7 @@ def remarks(report: GateReport) -> list[str]:
 
 def sentence(check: Check) -> str:
     """A check in one sentence."""
-    return f"{check.label}, {check.name}: {check.verdict.lower()}: {check.reason}."
+    return f"{check.label}, {check.name}: {check.verdict.lower()}: {check.reason.removesuffix('.')}."
 
 
 def gate_markdown(report: GateReport) -> str:

@@ -142,9 +142,37 @@ def test_task_of_which_nothing_but_the_score_is_stored_is_judged_by_it() -> None
 def test_drop_of_too_few_units_to_test_fails() -> None:
     check = judged(np.ones(3), np.zeros(3))
     assert check.verdict is Verdict.REGRESSION
-    assert check.reason.endswith("and cannot be tested: it has 3 independent queries")
+    assert check.reason.endswith("and no p can call it chance: it has 3 independent queries")
     assert judged(np.zeros(3), np.ones(3)).verdict is Verdict.INCONCLUSIVE
-    assert judged(np.ones(3), np.ones(3)).verdict is Verdict.NO_DROP, "no unit differs"
+    assert judged(np.ones(1), np.zeros(1)).reason.endswith("it has 1 independent query")
+
+
+def test_so_few_unchanged_queries_that_they_show_nothing_are_inconclusive() -> None:
+    """299 is the smallest n with 0.99 ** n < 0.05: a drop of a point would have shown on one of them."""
+    one = judged(np.ones(1), np.ones(1))
+    assert one.verdict is Verdict.INCONCLUSIVE and one.unchanged
+    assert one.reason == "1 query cannot rule out a drop of 1.00 points; about 300 would if there is none"
+    assert judged(values(n=300), values(n=300)).verdict is Verdict.NO_DROP
+
+
+def test_drop_of_exactly_max_drop_is_no_more_than_that() -> None:
+    check = judged(np.full(300, 0.5), np.full(300, 0.49))
+    assert check.verdict is Verdict.NO_DROP
+    assert check.reason == "dropped 1.00 points, no more than 1.00, p < 0.0001 after Holm"
+
+
+def test_queries_that_change_both_ways_are_not_unchanged() -> None:
+    before, now = np.array([1.0] * 3 + [0.0] * 3 + [0.5] * 9), np.array([0.0] * 3 + [1.0] * 3 + [0.5] * 9)
+    check = judged(before, now)
+    assert (check.change, check.interval, check.unchanged) == (0.0, None, False)
+
+
+def test_rise_of_a_score_alone_says_why_it_shows_nothing() -> None:
+    now = job("A", values(), units=None, score=0.7)
+    (check,) = judge(snapshot(job("A", values(), score=0.5)), snapshot(now), RULE).checks
+    assert check.reason == (
+        "rose 20.00 points, but whether by more than chance cannot be tested: nothing but its score is stored"
+    )
 
 
 def test_other_units_under_the_same_conditions_are_a_change() -> None:
@@ -164,7 +192,8 @@ def test_clustering_fails_beyond_max_drop_and_four_standard_errors_only() -> Non
         assert (check.verdict, check.p) == (verdict, None), drop
     assert "more than 4 standard errors of its paired runs, 4.00" in check.reason
     assert judged(before, before - 0.009, kind="algorithm").verdict is Verdict.NO_DROP
-    assert judged(before, before - 0.011, kind="algorithm").verdict is Verdict.REGRESSION, "no noise at all"
+    even = judged(before, before - 0.011, kind="algorithm")
+    assert (even.verdict, even.interval) == (Verdict.REGRESSION, None), "no noise at all, and so no interval"
 
 
 def test_drop_of_few_runs_of_clustering_fails_as_it_cannot_be_tested() -> None:
