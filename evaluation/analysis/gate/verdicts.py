@@ -172,7 +172,7 @@ def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
 def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRule) -> Check:
     key = (label, "")
     difference, p = family.suites[key], family.p_drop[key]
-    members = [case for case in cases if case.label == label and (label, case.task) in family.p_drop]
+    members = [case for case in cases if case.label == label and _is_in_mean(family.tasks.get((label, case.task)))]
     drop, low = -100 * difference.value, 100 * difference.lower_bound
     if p < rule.alpha and drop > NEGLIGIBLE:
         verdict, reason = Verdict.REGRESSION, f"the mean dropped {drop:.2f} points, {_p(p)}"
@@ -200,6 +200,10 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
         reason=reason,
         unchanged=all(_is_unchanged(family.tasks[label, case.task]) for case in members),
     )
+
+
+def _is_in_mean(difference: Difference | None) -> bool:
+    return difference is not None and difference.is_in_means
 
 
 def _is_unchanged(difference: Difference) -> bool:

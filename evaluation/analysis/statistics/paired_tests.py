@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
-from scipy.special import betaincinv, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
 from evaluation.analysis.statistics.contributions import (
     Contributions,
@@ -28,6 +28,7 @@ from evaluation.analysis.statistics.intervals import (
     uniform_change_interval,
     wilson_interval,
 )
+from evaluation.analysis.statistics.rare_losses import rare_loss_bound
 from evaluation.analysis.statistics.scorers import RANKING
 from evaluation.analysis.statistics.shared_texts import CLUSTER
 from evaluation.analysis.statistics.sign_flips import EXACT_CLUSTERS, FlipTest, Resampling, exact_p_drop, flip_tests
@@ -201,7 +202,8 @@ def _difference(
             interval = t_interval(found.point, found.error, found.df, confidence)
             lower_bound = interval.low
     elif found.n_changed == 0 and not found.experiments_differ:
-        p_two_sided, p_drop, lower_bound, note = 1.0, 1.0, 0.0, "no unit differs"
+        p_two_sided, p_drop, note = 1.0, 1.0, "no unit differs"
+        lower_bound = 0.0 if found.n_clusters >= MIN_UNITS else None  # the same answers everywhere: the same model
     else:
         tested, p_drop, p_rise = _tested(found, confidence, flips)
         p_two_sided = min(1.0, 2 * min(p_drop, p_rise))
@@ -209,12 +211,13 @@ def _difference(
             note = f"only {found.n_clusters} independent units: no interval"
         elif found.n_changed < MIN_UNITS:
             note = f"only {found.n_changed} of {found.n_clusters} units differ: no interval"
-            lower_bound = _bound_of_few(found, confidence)
+            lower_bound = rare_loss_bound(found, first.contributions.clusters, confidence)
         elif found.n_clusters < MIN_CORRELATED and first.units.statistic in _CORRELATIONS:
             lower_bound = tested.low
             note = f"only {found.n_clusters} units: too few for the interval of a correlation's difference"
         else:
-            interval, lower_bound = tested, tested.low
+            rare = rare_loss_bound(found, first.contributions.clusters, confidence)
+            interval, lower_bound = tested, tested.low if rare is None else min(tested.low, rare)
     return Difference(
         value=first.score - second.score,
         interval=interval,
@@ -241,16 +244,6 @@ def matched_contributions(first: Sample, second: Sample) -> Contributions:
     """
     matched = _matched_units(first.units, second.units)
     return second.contributions if matched is second.units else contributions(matched, first.contributions)
-
-
-def _bound_of_few(found: Estimate, confidence: float) -> float:
-    """The lowest true difference if as many units change as the few seen allow, each as much as the largest seen.
-
-    That many is the upper limit of Clopper and Pearson (1934).
-    """
-    n, k = found.n_clusters, found.n_changed
-    share = float(betaincinv(k + 1, n - k, 0.5 + confidence / 2.0))
-    return -share * n * float(np.abs(found.added).max())
 
 
 def _flips_decide(found: Estimate) -> bool:
@@ -330,10 +323,12 @@ def _matched_part(units: Units, first: UnitPart, second: UnitPart) -> UnitPart:
             )
         order = [rows[id_] for id_ in first.ids]
         second = replace(second, ids=first.ids, arrays={k: v[..., order] for k, v in second.arrays.items()})
-    if "gold" in first.arrays and not np.array_equal(first.arrays["gold"], second.arrays["gold"]):
+    golds = [part.arrays["gold"] for part in (first, second) if "gold" in part.arrays]  # older baselines lack some
+    if len(golds) == 2 and not np.array_equal(*golds):
         raise ComparisonError(f"{where}: the two sides have different gold values. Run both on the same data.")
     shapes = [
-        {name: array.shape[:-1] for name, array in part.arrays.items() if name != CLUSTER} for part in (first, second)
+        {name: array.shape[:-1] for name, array in part.arrays.items() if name not in (CLUSTER, "gold")}
+        for part in (first, second)
     ]
     if units.statistic not in RANKING and shapes[0] != shapes[1]:
         raise ComparisonError(f"{where}: the two sides ran different numbers of experiments.")

@@ -203,15 +203,15 @@ def _one_prediction(columns: Columns, statistic: Statistic) -> Parts:
 
 def _experiments(columns: Columns, statistic: Statistic) -> Parts:
     """Puts experiments on the same examples side by side; folds with different examples become different parts."""
+    gold = _codes(columns["gold"])
     if statistic == "mean":
         for suffix, ids, rows in _same_examples(columns):
             value = columns["gold"][rows[0]] == columns["prediction"][rows]
-            yield suffix, ids, {"value": value.astype(np.int64)}
+            yield suffix, ids, {"value": value.astype(np.int64), "gold": gold[rows[0]]}
         return
     if statistic == "kendalltau":
-        gold, prediction = _codes(columns["gold"]), _codes(columns["prediction"])
+        prediction = _codes(columns["prediction"])
     else:
-        gold = _codes(columns["gold"])
         known = dict(zip(columns["gold"].tolist(), gold.tolist(), strict=True))
         prediction = np.array([known.setdefault(label, len(known)) for label in columns["prediction"].tolist()])
     for suffix, ids, rows in _same_examples(columns):

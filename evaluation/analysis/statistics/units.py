@@ -40,8 +40,8 @@ class UnitPart:
         ids: (N,) unique ids by which two models' units are paired, in stored order.
         arrays: Numbers by name, each with N as its last dimension: "value" (N,) or (E, N) where the score is a mean
             (E experiments); otherwise "gold" (N,) and "prediction" (N,), (E, N) or (columns, N), with labels and
-            similarities as codes or ranks, which are all that the score depends on. "cluster", where present: see
-            `shared_texts.CLUSTER`.
+            similarities as codes or ranks, which are all that the score depends on. Classification has "gold" beside
+            "value", for what a constant answer scores. "cluster", where present: see `shared_texts.CLUSTER`.
     """
 
     split: str

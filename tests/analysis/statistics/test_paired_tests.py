@@ -203,6 +203,15 @@ def test_one_query_that_falls_deeper_does_not_hide_that_all_fall() -> None:
     assert found.interval is not None and found.interval.high < 0
 
 
+def test_gold_labels_of_one_side_only_are_no_mismatch() -> None:
+    """Baselines of earlier versions store no labels of tasks measured by accuracy."""
+    right = np.tile([1, 0], (10, 20))
+    without, with_gold = ({"value": right}, {"value": right, "gold": np.arange(40)})
+    assert compare_units(units("mean", "example", with_gold), units("mean", "example", without)).value == 0.0
+    with pytest.raises(ComparisonError, match="different gold values"):
+        compare_units(units("mean", "example", with_gold), units("mean", "example", with_gold | {"gold": np.ones(40)}))
+
+
 def test_clear_drop_is_seen_from_its_own_side_only() -> None:
     values = pair()[0].parts[0].arrays["value"]
     found = compare_units(of_values(values - 0.2), of_values(values + np.linspace(-0.1, 0.1, 200)))

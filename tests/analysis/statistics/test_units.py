@@ -159,6 +159,7 @@ def test_experiments_lie_side_by_side(jobs: dict[str, tuple[Path, JobRecord]]) -
     units = load_units(*jobs["Labels"])
     assert units is not None
     assert units.parts[0].arrays["value"].shape == (10, 36)
+    assert units.parts[0].arrays["gold"].shape == (36,), "for what a constant answer scores"
 
 
 # ------------------------------------------------------------------------------------------------- samples by hand
