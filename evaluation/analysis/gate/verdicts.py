@@ -154,6 +154,8 @@ def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
         return "no number of examples rules out every drop: give a --max-drop above 0"
     assert difference.error is not None, difference
     n, low = difference.n_clusters, difference.lower_bound
+    if _is_unchanged(difference):
+        return f"{counted(n, unit)} cannot rule out a drop, though unchanged; {MIN_UNITS} unchanged would"
     ratio = examples_to_rule_out(100 * difference.error, rule.max_drop)
     kept = math.log1p(-min(rule.max_drop / 100, 1 - _ROUNDING))  # logarithm of the share of unchanged examples
     if n < MIN_UNITS or low is None:
