@@ -324,7 +324,7 @@ def _matched_part(units: Units, first: UnitPart, second: UnitPart) -> UnitPart:
         order = [rows[id_] for id_ in first.ids]
         second = replace(second, ids=first.ids, arrays={k: v[..., order] for k, v in second.arrays.items()})
     golds = [part.arrays["gold"] for part in (first, second) if "gold" in part.arrays]  # older baselines lack some
-    if len(golds) == 2 and not np.array_equal(*golds):
+    if len(golds) == 2 and not np.array_equal(golds[0], golds[1]):
         raise ComparisonError(f"{where}: the two sides have different gold values. Run both on the same data.")
     shapes = [
         {name: array.shape[:-1] for name, array in part.arrays.items() if name not in (CLUSTER, "gold")}
