@@ -22,10 +22,10 @@ _SCALE: Final = 1.0
 def rare_loss_bound(found: Estimate, clusters: Clusters, confidence: float) -> float | None:
     """Returns the lowest true difference that the few changed units allow; None where enough changed everywhere.
 
-    The bound is a share of units times the largest change seen (the whole scale where none changed), and must hold
-    wherever the rare losses are: in all units together, or all in one subset, whose units may be few and weigh much.
-    The share is the upper limit of Clopper and Pearson (1934); where no unit changed, the lower limit is 0 and the
-    upper one takes the whole error: 3 / n at 95 %.
+    The bound is a share of units times the largest change seen (the whole scale where none of them changed), and must
+    hold wherever the rare losses are: in all units together, or all in one subset, whose units may be few and weigh
+    much. The share is the upper limit of Clopper and Pearson (1934); where none of the units changed, the lower limit
+    is 0 and the upper one takes the whole error: 3 / n at 95 %.
 
     Args:
         found: The difference.
