@@ -29,9 +29,9 @@ class SeriesRule(GateRule):
         drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
         return (
             "Fails: the newest checkpoint has no score on a task.",
-            f"Regression, fails: the mean over the tasks that all checkpoints have dropped by more than {NEGLIGIBLE:g} "
-            f"points, and its two-sided p, Holm-corrected over all pairs of checkpoints, is below {alpha}. All pairs "
-            "count because the best checkpoint was picked after its scores were known.",
+            f"Regression, fails: the mean over the tasks that all checkpoints have and that can be tested dropped by "
+            f"more than {NEGLIGIBLE:g} points, and its two-sided p, Holm-corrected over all pairs of checkpoints, is "
+            f"below {alpha}. All pairs count because the best checkpoint was picked after its scores were known.",
             f"The tasks that cannot be tested, such as clustering, fail if their mean dropped by more than {drop}.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}.",
             f"{self.inconclusive}: neither of the two is shown.",
@@ -130,7 +130,7 @@ def _check(series: Series, newest: Checkpoint, other: Checkpoint, what: str, rul
     elif is_same or (interval is not None and interval[0] >= -rule.max_drop):
         verdict = Verdict.NO_DROP
     name = f"mean of {counted(series.standings.n_tasks, 'task')}, against {other.label} ({what})"
-    return Check(newest.label, name, verdict, other.mean, newest.mean, change, interval, pair.p, reason)
+    return Check(newest.label, name, verdict, other.mean, newest.mean, change, interval, pair.p, reason, is_same)
 
 
 def _untested(series: Series, comparison: Comparison | None, rule: GateRule) -> Iterator[Check]:
