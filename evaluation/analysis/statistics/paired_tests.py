@@ -264,12 +264,7 @@ def _tested(found: Estimate, confidence: float, flips: FlipTest | None) -> tuple
         p_drop, p_rise = exact_p_drop(found.added), exact_p_drop(-found.added)
     if flips is None:
         return interval, p_drop, p_rise
-    # Where random signs do not resolve p, it is at most what they say: a few outliers make Student's far too large.
-    p_drop, p_rise = (
-        by_flips if by_flips >= flips.resolved else min(p, by_flips)
-        for p, by_flips in ((p_drop, flips.p_drop), (p_rise, flips.p_rise))
-    )
-    return flips.interval, p_drop, p_rise
+    return flips.interval, flips.p_drop(p_drop), flips.p_rise(p_rise)
 
 
 def _quantile(found: Contributions, whole: Estimate, confidence: float) -> float:

@@ -48,16 +48,33 @@ class FlipTest:
     """Sign flips of one difference.
 
     Attributes:
-        p_drop: The chance of so low a difference; below `resolved` an upper limit of it.
-        p_rise: The chance of so high a one; likewise.
+        n_drop: Patterns of signs, of `n`, with so low a difference; the observed one counts.
+        n_rise: Those with so high a one.
+        n: Patterns tried.
         interval: Of the difference.
-        resolved: The smallest p that the draws resolve (`RESOLVED_DRAWS`).
     """
 
-    p_drop: float
-    p_rise: float
+    n_drop: int
+    n_rise: int
+    n: int
     interval: Interval
-    resolved: float
+
+    def p_drop(self, other: float) -> float:
+        """The chance of so low a difference: the share of patterns, or what `other` says where that can't resolve it.
+
+        Args:
+            other: p of another test, whose value then counts up to a cautious upper limit of the share.
+        """
+        return self._p(self.n_drop, other)
+
+    def p_rise(self, other: float) -> float:
+        """The chance of so high a difference; likewise."""
+        return self._p(self.n_rise, other)
+
+    def _p(self, hits: int, other: float) -> float:
+        if hits >= RESOLVED_DRAWS:
+            return hits / self.n
+        return min(other, (hits + 2.0 * hits**0.5 + 2.0) / self.n)  # two standard errors and two above the share
 
 
 def flip_tests(contributions: Floats, weights: Floats, confidence: float, resampling: Resampling) -> list[FlipTest]:
@@ -81,7 +98,7 @@ def flip_tests(contributions: Floats, weights: Floats, confidence: float, resamp
         means = np.partition(sums / shares, [tail, len(subsets) - 1 - tail], axis=1)
         for drop, rise, own in zip(drops.tolist(), rises.tolist(), means, strict=True):
             interval = Interval(float(own[tail]), float(own[-1 - tail]), "sign flips")
-            found.append(FlipTest(drop / n, rise / n, interval, RESOLVED_DRAWS / n))
+            found.append(FlipTest(drop, rise, n, interval))
     return found
 
 
