@@ -7,6 +7,7 @@ random subsets of the clusters (Hartigan 1969), so that interval and p never con
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -74,7 +75,7 @@ class FlipTest:
     def _p(self, hits: int, other: float) -> float:
         if hits >= RESOLVED_DRAWS:
             return hits / self.n
-        return min(other, (hits + 2.0 * hits**0.5 + 2.0) / self.n)  # two standard errors and two above the share
+        return min(other, (hits + 2.0 * math.sqrt(hits) + 2.0) / self.n)  # two standard errors and two above the share
 
 
 def flip_tests(contributions: Floats, weights: Floats, confidence: float, resampling: Resampling) -> list[FlipTest]:
