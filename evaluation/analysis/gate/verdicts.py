@@ -6,7 +6,7 @@ The rule is `rule.py`'s, every output declares it, and docs/statistics.md explai
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from evaluation.analysis.gate.family import Family, Key, compare_all
@@ -18,6 +18,7 @@ from evaluation.analysis.statistics.collapse import has_collapsed, n_deciding
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.statistics.paired_tests import MIN_UNITS, Difference
 from evaluation.analysis.statistics.power import examples_to_rule_out
+from evaluation.analysis.statistics.suite_tests import SuiteDifference
 from evaluation.analysis.statistics.units import Units
 from evaluation.analysis.task_scores import differing
 
@@ -184,12 +185,7 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
     else:
         verdict = Verdict.INCONCLUSIVE
         reason = f"the mean dropped {_more_than(drop, rule)}, {_p(p)}; " if _exceeds(drop, rule) else ""
-        ratio = examples_to_rule_out(100 * difference.error, rule.max_drop) if rule.max_drop else 0.0
-        reason += (
-            f"about {ratio:.1f} times as many examples per task would decide"
-            if ratio > 1
-            else f"the change is too close to -{rule.max_drop:.2f} to decide"
-        )
+        reason += _missing_of_mean(difference, {case.task: family.tasks[label, case.task] for case in members}, rule)
     return Check(
         label=label,
         name=f"mean of {counted(len(members), 'task')}",
@@ -202,6 +198,18 @@ def _suite_check(label: str, cases: Sequence[Case], family: Family, rule: GateRu
         reason=reason,
         unchanged=all(_is_unchanged(family.tasks[label, case.task]) for case in members),
     )
+
+
+def _missing_of_mean(mean: SuiteDifference, tasks: Mapping[str, Difference], rule: GateRule) -> str:
+    """What would decide a mean."""
+    ratio = examples_to_rule_out(100 * mean.error, rule.max_drop) if rule.max_drop else 0.0
+    if ratio > 1:
+        return f"about {ratio:.1f} times as many examples per task would decide"
+    rarest = min(tasks, key=lambda task: tasks[task].rare_losses)
+    lowest = mean.value + tasks[rarest].rare_losses / len(tasks)
+    if mean.lower_bound == lowest < mean.value:
+        return f"too few examples of {rarest} changed to rule out rare losses: more examples of it would"
+    return f"the change is too close to -{rule.max_drop:.2f} to decide"
 
 
 def _is_in_mean(difference: Difference | None) -> bool:

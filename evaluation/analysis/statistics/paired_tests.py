@@ -72,6 +72,8 @@ class Difference:
         n_effective: As many independent units of equal weight say as much as these.
         lower_bound: A cautious lower limit of the true difference: the interval's, or one from the share of units that
             can have changed where too few did for an interval; None where nothing can be said.
+        rare_losses: How much lower than `value` the true difference can be because few units changed, at most 0
+            (`rare_losses.py`); 0 where enough did, or none.
         residuals: (K,) how far each independent unit moves the difference, in the order of `Clusters.by_id`, for the
             mean over tasks; None once that is made.
         unit_ids: Equal for tasks with the same ids, whose units the mean over tasks takes as the same.
@@ -89,6 +91,7 @@ class Difference:
     n_clusters: int = 0
     n_effective: float = 0.0
     lower_bound: float | None = None
+    rare_losses: float = 0.0
     residuals: Floats | None = field(default=None, repr=False, compare=False)
     unit_ids: tuple[tuple[str, ...], ...] = field(default=(), repr=False, compare=False)
 
@@ -195,6 +198,7 @@ def _difference(
     p_two_sided: float | None = None
     p_drop: float | None = None
     lower_bound: float | None = None
+    rare: float | None = None
     note = ""
     if first.units.kind == "algorithm":
         note = "algorithm noise only"
@@ -207,16 +211,16 @@ def _difference(
     else:
         tested, p_drop, p_rise = _tested(found, confidence, flips)
         p_two_sided = min(1.0, 2 * min(p_drop, p_rise))
+        rare = rare_loss_bound(found, first.contributions.clusters, confidence)
         if found.n_clusters < MIN_UNITS:
             note = f"only {found.n_clusters} independent units: no interval"
         elif found.n_changed < MIN_UNITS:
             note = f"only {found.n_changed} of {found.n_clusters} units differ: no interval"
-            lower_bound = rare_loss_bound(found, first.contributions.clusters, confidence)
+            lower_bound = rare
         elif found.n_clusters < MIN_CORRELATED and first.units.statistic in _CORRELATIONS:
             lower_bound = tested.low
             note = f"only {found.n_clusters} units: too few for the interval of a correlation's difference"
         else:
-            rare = rare_loss_bound(found, first.contributions.clusters, confidence)
             interval, lower_bound = tested, tested.low if rare is None else min(tested.low, rare)
     return Difference(
         value=first.score - second.score,
@@ -231,6 +235,7 @@ def _difference(
         n_clusters=found.n_clusters,
         n_effective=found.n_effective,
         lower_bound=lower_bound,
+        rare_losses=0.0 if rare is None else min(rare - found.point, 0.0),
         residuals=found.residuals[first.contributions.clusters.by_id[1]],
         unit_ids=first.contributions.clusters.by_id[0],
     )

@@ -8,7 +8,7 @@ Student's t over their differences, never with fewer than `MIN_TASKS` (Demsar 20
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -49,7 +49,8 @@ class SuiteDifference:
         other_tasks: On tasks like these; None with fewer than `MIN_TASKS`.
         error: Standard error on these tasks.
         df: Its degrees of freedom.
-        lower_bound: A lower limit of the true mean difference: the interval's, or what it would be.
+        lower_bound: A lower limit of the true mean difference: the interval's, or what it would be; lower where a task
+            has few changed units, and may have rare losses.
     """
 
     value: float
@@ -97,7 +98,9 @@ def suite_difference(differences: Sequence[Difference], *, confidence: float = 0
         )
         for found in counted
     ]
-    return mean_differences(tasks, confidence=confidence)[0]
+    (found,) = mean_differences(tasks, confidence=confidence)
+    lowest = found.value + min(own.rare_losses for own in counted) / len(counted)
+    return replace(found, lower_bound=min(found.lower_bound, lowest))
 
 
 def mean_differences(tasks: Sequence[TaskErrors], *, confidence: float = 0.95) -> list[SuiteDifference]:

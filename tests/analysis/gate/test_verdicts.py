@@ -249,6 +249,18 @@ def test_suite_improvement_is_listed() -> None:
     assert suite.verdict is Verdict.NO_DROP and "the mean rose" in suite.reason
 
 
+def test_mean_with_a_small_task_of_few_changes_is_inconclusive() -> None:
+    """One of 12 queries lost everything: 38 % may, 19 points of the mean, whatever the other task's 400 queries say."""
+    lost = np.where(np.arange(12) == 0, 0.0, 1.0)
+    before = snapshot(job("A", values()), job("B", np.ones(12)))
+    (suite,) = judge(before, snapshot(job("A", values()), job("B", lost)), GateRule(max_drop=15)).suites
+    assert suite.change == pytest.approx(-100 / 24)
+    assert (suite.verdict, suite.reason) == (
+        Verdict.INCONCLUSIVE,
+        "too few examples of B changed to rule out rare losses: more examples of it would",
+    )
+
+
 def test_models_have_a_suite_each() -> None:
     jobs = [job(f"T{n}", values(n), label=label) for label in ("a", "b") for n in range(2)]
     report = judge(snapshot(*jobs), snapshot(*jobs), RULE)

@@ -32,6 +32,17 @@ def test_mean_on_these_tasks_by_hand() -> None:
     assert found.other_tasks is None, "two tasks say nothing of others"
 
 
+def test_rare_losses_of_a_small_task_bound_the_mean() -> None:
+    """One of 12 queries lost 0.5: as many as 38 % may, and the task is half of the mean."""
+    many = np.random.default_rng(0).normal(0.0, 0.01, 400)
+    few = np.repeat([-0.5, 0.0], [1, 11])
+    pairs = [[units("mean", "query", {"value": own}) for own in (each, np.zeros_like(each))] for each in (many, few)]
+    found = suite_difference([compare_units(*pair) for pair in pairs])
+    share = stats.binomtest(1, 12).proportion_ci(method="exact").high
+    assert found.lower_bound == pytest.approx((many.mean() - 0.5 * share) / 2)
+    assert found.interval is not None and found.lower_bound < found.interval.low
+
+
 def test_mean_on_tasks_like_these_is_scipys_t_test_over_tasks() -> None:
     values = [0.02, 0.06, -0.01, 0.03, 0.05]
     found = suite_difference([difference(value, 0.001) for value in values]).other_tasks
