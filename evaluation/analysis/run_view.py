@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from evaluation.analysis.task_scores import NEVER_ENDED, ScoredJob, TaskScore, conditions_of, task_scores
 from evaluation.errors import DamagedFileError, SchemaVersionError
@@ -17,12 +17,15 @@ from evaluation.records.job_record import JobRecord
 from evaluation.records.run_manifest import ListedJob, RunManifest
 from evaluation.records.store import RunStore
 from evaluation.system.atomic_files import check_file
+from evaluation.system.forked_map import map_forked
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.sample_reading import SampleReader
     from evaluation.analysis.statistics.units import Units
 
 _LOG = logging.getLogger(__name__)
+MANY_JOBS: Final = 200
+"""So many samples take longer to read than copies of the process take to start."""
 
 
 class RunView:
@@ -88,6 +91,29 @@ class RunView:
             folder = None if job.record is None else self.job_folder(job.record)
             self._units[key] = load_units(folder, job.record, self._reader) if folder and job.record else None
         return self._units[key]
+
+    def read_all_units(self) -> None:
+        """Reads the units of all jobs with a score at once, on all processors, where there are many.
+
+        Raises:
+            DamagedFileError: Samples are not what was written.
+            StoreError: Samples can't be read.
+        """
+        of_task: dict[str, list[ScoredJob]] = {}
+        for job in self.jobs:
+            if not job.fault and (job.label, job.task) not in self._units:
+                of_task.setdefault(job.task, []).append(job)
+        if sum(map(len, of_task.values())) < MANY_JOBS:
+            return  # each when it is asked for
+        import evaluation.analysis.statistics.units  # noqa: F401 (imported once, not in each process)
+
+        tasks = list(of_task.values())
+        for jobs, units in zip(tasks, map_forked(lambda own: [self.units(job) for job in own], tasks), strict=True):
+            self.hold_units(zip(jobs, units, strict=True))
+
+    def hold_units(self, read: Iterable[tuple[ScoredJob, Units | None]]) -> None:
+        """Takes over what another process read for jobs, so that `units` returns it."""
+        self._units |= {(job.label, job.task): units for job, units in read}
 
     @cached_property
     def _reader(self) -> SampleReader:

@@ -137,6 +137,7 @@ def compare_models(
     if sentences and not mixed:
         raise ComparisonError("\n".join([*sentences[:-1], f"{sentences[-1]} {_REMEDY}"]))
     evidence = Evidence(models, position, options)
+    evidence.examine(tasks)
     rows = _adjusted([_row(models, task, position, evidence, published) for task in tasks], options.alpha)
     benchmark, aggregates = summarize(models, rows, position, evidence, published)
     comparison = Comparison(

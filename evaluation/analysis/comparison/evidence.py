@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from evaluation.analysis.comparison.columns import ScoredModel
 from evaluation.analysis.comparison.comparability import marks
 from evaluation.analysis.comparison.types import ComparisonOptions
+from evaluation.analysis.run_view import MANY_JOBS
 from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError
+from evaluation.system.forked_map import map_forked
 
 if TYPE_CHECKING:
     from evaluation.analysis.statistics.intervals import Interval
     from evaluation.analysis.statistics.paired_tests import Difference, Sample
     from evaluation.analysis.statistics.suite_tests import SuiteDifference
+    from evaluation.analysis.statistics.units import Units
 
 ALGORITHM = "algorithm"
 
@@ -34,6 +37,24 @@ class Finding(NamedTuple):
     note: str = ""
 
 
+class _Examined(NamedTuple):
+    """What the samples of a task say: all that is read and tested without a look at other tasks.
+
+    Attributes:
+        samples: Of each column; None where it has none.
+        notes: Why a column has none.
+        intervals: See `Evidence._intervals`.
+        differences: See `Evidence._compare`.
+        units: Of each column's jobs, as they were read.
+    """
+
+    samples: list[Sample | None]
+    notes: list[str]
+    intervals: dict[int, tuple[Interval | None, str]]
+    differences: dict[int, Difference | ComparisonError]
+    units: list[list[Units | None]]
+
+
 class Evidence:
     """Intervals and tests of a comparison's rows; statistics are imported when first asked for.
 
@@ -46,8 +67,28 @@ class Evidence:
     def __init__(self, models: Sequence[ScoredModel], baseline: int | None, options: ComparisonOptions) -> None:
         self.options = options
         self._models, self._baseline = models, baseline
-        self._samples: dict[str, list[Sample | None]] = {}
+        self._examined: dict[str, _Examined] = {}
         self._differences: dict[tuple[int, str], Difference] = {}
+
+    def examine(self, tasks: Sequence[str]) -> None:
+        """Reads and tests tasks before their rows are asked for: many jobs on all processors.
+
+        Raises:
+            ComparisonError: Two columns are of the same data, but their samples do not pair.
+        """
+        new = [task for task in tasks if task not in self._examined]
+        n_runs = sum(model.view is not None for model in self._models)
+        if len(new) * n_runs < MANY_JOBS or not self.options.intervals:
+            found = [self._examine(task) for task in new]
+        else:
+            import evaluation.analysis.statistics.paired_tests  # noqa: F401 (imported once, not in each process)
+
+            found = map_forked(self._examine, new)
+        for task, own in zip(new, found, strict=True):
+            self._examined[task] = own
+            for model, read in zip(self._models, own.units, strict=True):
+                if model.view is not None and read:
+                    model.view.hold_units(zip(model.tasks[task].jobs, read, strict=True))
 
     def row(self, task: str) -> list[Finding]:
         """Returns what the samples of each column say of a task.
@@ -55,10 +96,10 @@ class Evidence:
         Raises:
             ComparisonError: Two columns are of the same data, but their samples do not pair.
         """
-        notes = self._read(task)
-        intervals, differences = self._intervals(task), self._compare(task)
+        self.examine([task])
+        samples, notes, intervals, differences, _ = self._examined[task]
         found = []
-        for column, own in enumerate(self._samples[task]):
+        for column, own in enumerate(samples):
             interval, note = intervals.get(column, (None, notes[column]))
             difference = differences.get(column)
             if isinstance(difference, ComparisonError):
@@ -86,47 +127,48 @@ class Evidence:
 
     def samples(self, task: str) -> list[Sample | None]:
         """Returns each column's units of a task with their contributions, once its row was asked for."""
-        return self._samples[task]
+        return self._examined[task].samples
 
-    def _read(self, task: str) -> list[str]:
-        """Reads the samples of a task, an aggregate's parts together. Returns why a column has none."""
+    def _examine(self, task: str) -> _Examined:
+        """Reads the samples of a task, an aggregate's parts together, and tests them."""
         samples: list[Sample | None] = []
         notes: list[str] = []
+        read: list[list[Units | None]] = []
         known: Sample | None = None
         for model in self._models:
             found, note = model.tasks.get(task), ""
-            own = None
+            own, units_of_jobs = None, []
             if self.options.intervals and model.view is not None and found is not None and found.score is not None:
                 from evaluation.analysis.statistics.paired_tests import sample
 
                 units, note = found.load_units()
                 own = None if units is None else sample(units, known)
+                units_of_jobs = [found.read_units(job) for job in found.jobs]
             known = known or own
             samples.append(own)
             notes.append(note)
-        self._samples[task] = samples
-        return notes
+            read.append(units_of_jobs)
+        return _Examined(samples, notes, self._intervals(samples), self._compare(task, samples), read)
 
-    def _intervals(self, task: str) -> dict[int, tuple[Interval | None, str]]:
+    def _intervals(self, found: Sequence[Sample | None]) -> dict[int, tuple[Interval | None, str]]:
         """Column -> the interval of its score, in points, or None; and the reason, or what it means."""
-        samples = {column: own for column, own in enumerate(self._samples[task]) if own is not None}
+        samples = {column: own for column, own in enumerate(found) if own is not None}
         if not samples:
             return {}
         from evaluation.analysis.statistics.paired_tests import MIN_UNITS, score_intervals
 
-        found: dict[int, tuple[Interval | None, str]] = {}
-        intervals = score_intervals(list(samples.values()), confidence=self.options.confidence)
-        for (column, own), interval in zip(samples.items(), intervals, strict=True):
+        intervals: dict[int, tuple[Interval | None, str]] = {}
+        made = score_intervals(list(samples.values()), confidence=self.options.confidence)
+        for (column, own), interval in zip(samples.items(), made, strict=True):
             note = "algorithm noise only" if own.units.kind == ALGORITHM else ""
             if interval is None:
-                found[column] = None, f"fewer than {MIN_UNITS} independent units: no interval"
+                intervals[column] = None, f"fewer than {MIN_UNITS} independent units: no interval"
             else:
-                found[column] = _interval_points(interval), note
-        return found
+                intervals[column] = _interval_points(interval), note
+        return intervals
 
-    def _compare(self, task: str) -> dict[int, Difference | ComparisonError]:
+    def _compare(self, task: str, samples: Sequence[Sample | None]) -> dict[int, Difference | ComparisonError]:
         """Column -> its difference to the baseline, 0-1; or why samples of other data do not pair."""
-        samples = self._samples[task]
         baseline = samples[self._baseline] if self._baseline is not None else None
         if self._baseline is None or baseline is None:
             return {}

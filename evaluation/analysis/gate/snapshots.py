@@ -54,6 +54,7 @@ def read_run(folder: Path) -> Snapshot:
         if view.manifest.config.get("limit") or any(record.limit for record in records):
             raise UsageError(f"{folder} is a limited run, whose scores mean nothing: run its config without limit.")
         models = _models(folder, records)
+        view.read_all_units()
         jobs = tuple(_judged(view, job) for job in view.jobs)
     except StoreError as error:
         raise UsageError(str(error)) from error

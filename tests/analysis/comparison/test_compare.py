@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from support.fake_runs import query_record
 from support.record_parts import job_audit, manifest, timing
 
 from evaluation import compare, results_frame
-from evaluation.analysis.comparison import standings
+from evaluation.analysis.comparison import evidence, standings
 from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
@@ -24,6 +26,7 @@ from evaluation.errors import ComparisonError, DamagedFileError
 from evaluation.protocols import TaskRules
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
+from evaluation.system import forked_map
 from evaluation.system.atomic_files import write_sealed_json
 
 HIGH, LOW = [0.9] * 30 + [0.7] * 10, [0.5] * 30 + [0.4] * 10
@@ -193,6 +196,35 @@ def test_broken_samples_are_refused_by_name(query_run: Write) -> None:
     with pytest.raises(DamagedFileError, match=r"samples\.parquet is damaged"):
         compare(run)
     assert compare(run, options=BARE).rows[0].cells[0].score == pytest.approx(85)
+
+
+def test_many_jobs_are_examined_in_several_processes_with_the_same_result(
+    query_run: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    tasks = {label: {f"T{n}": (rng.integers(0, 11, 20) / 10).tolist() for n in range(7)} for label in ("a", "b", "c")}
+    run = query_run("r", tasks)
+    alone = compare(run, baseline="b")
+    monkeypatch.setattr(evidence, "MANY_JOBS", 1)
+    monkeypatch.setattr(forked_map, "_processors", lambda: 3)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    together = compare(run, baseline="b")
+    for own, expected in zip(together.rows, alone.rows, strict=True):
+        assert [replace(cell, stored=None) for cell in own.cells] == [
+            replace(cell, stored=None) for cell in expected.cells
+        ]
+    assert together.rows[0].cells[0].interval is not None
+    assert repr((together.standings, together.aggregates)) == repr((alone.standings, alone.aggregates))
+    monkeypatch.setattr(SampleReader, "read", lambda *_: pytest.fail("units are read once"))
+    (view,) = together.runs
+    for job in view.jobs:
+        units = view.units(job)
+        assert units is not None and units.parts[0].arrays["value"].tolist() == tasks[job.label][job.task]
+    shutil.copy(next(run.rglob("T2/*/samples.parquet")), next(run.rglob("T5/*/samples.parquet")))
+    monkeypatch.undo()
+    monkeypatch.setattr(evidence, "MANY_JOBS", 1)
+    with pytest.raises(DamagedFileError, match="T5"):
+        compare(run, baseline="b")
 
 
 def test_incomplete_means_are_marked_and_name_what_is_missing(write_run: Write) -> None:

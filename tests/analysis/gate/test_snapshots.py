@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from support.fake_runs import clustering, retrieval, sts, write_run
 
+from evaluation.analysis import run_view
 from evaluation.analysis.gate.snapshots import check_complete, read_run
-from evaluation.analysis.statistics.units import score
+from evaluation.analysis.statistics.units import score, units_to_bytes
 from evaluation.errors import UsageError
 from evaluation.records.sealed_models import SCHEMA_VERSION
+from evaluation.system import forked_map
 from evaluation.system.atomic_files import read_sealed_json, write_sealed_json
 
 VALUES = np.array([0.5, 1.0, 0.0, 0.25])
@@ -39,6 +42,23 @@ def test_jobs_come_with_scores_conditions_and_units(tmp_path: Path) -> None:
     assert found.models["E5-small"]["settings"]["dtype"] == "float32"
     assert found.versions == {"mteb": "2.26.24", "scikit-learn": "1.9.1", "torch": "2.13.0"}
     check_complete(found, "suite")
+
+
+def test_many_jobs_are_read_in_several_processes_with_the_same_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    jobs = [retrieval(rng.random(12), f"T{n}") for n in range(5)]
+    run = write_run(tmp_path / "run", jobs)
+    alone = [units_to_bytes(job.units) for job in read_run(run).jobs if job.units]
+    monkeypatch.setattr(run_view, "MANY_JOBS", 5)
+    monkeypatch.setattr(forked_map, "_processors", lambda: 3)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    assert [units_to_bytes(job.units) for job in read_run(run).jobs if job.units] == alone
+    assert len(alone) == 5
+    next(run.rglob("T3/*/samples.parquet")).write_bytes(b"PAR1 broken")
+    with pytest.raises(UsageError, match="T3"):
+        read_run(run)
 
 
 def test_failed_jobs_are_there_with_their_reason(tmp_path: Path) -> None:
