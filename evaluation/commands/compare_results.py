@@ -15,7 +15,7 @@ from evaluation.commands.console import Version, check_output, command_app, comm
 from evaluation.errors import UsageError
 
 if TYPE_CHECKING:
-    from evaluation.analysis.comparison.compare import Comparison
+    from evaluation.analysis.comparison.types import Comparison
     from evaluation.analysis.tables.comparison_table import Layout
 
 app = command_app()
@@ -126,7 +126,8 @@ def compare_results(
     if format_ is not Format.LATEX and (caption is not None or label is not None):
         raise UsageError("--caption and --label belong to a LaTeX table: add --format latex.")
     gc.set_threshold(10_000)  # most of what is read stays until the end, so looking for garbage rarely pays
-    from evaluation.analysis.comparison.compare import ComparisonOptions, compare
+    from evaluation.analysis.comparison.compare import compare
+    from evaluation.analysis.comparison.types import ComparisonOptions
     from evaluation.analysis.tables.comparison_table import Layout
 
     options = ComparisonOptions(

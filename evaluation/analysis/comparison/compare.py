@@ -16,34 +16,12 @@ from evaluation.analysis.comparison.published import PublishedScores, load_publi
 from evaluation.analysis.comparison.results_repository import ResultsRepository, read_repository
 from evaluation.analysis.comparison.stored_rows import compare_stored
 from evaluation.analysis.comparison.summaries import benchmark_tasks, summarize
-from evaluation.analysis.comparison.types import (
-    Aggregate,
-    AggregateCell,
-    Cell,
-    Column,
-    Comparison,
-    ComparisonOptions,
-    Row,
-    Speed,
-    Standings,
-)
+from evaluation.analysis.comparison.types import Aggregate, Cell, Comparison, ComparisonOptions, Row, Standings
 from evaluation.analysis.task_scores import TaskScore
 from evaluation.errors import ComparisonError
 from evaluation.models.names import original_name
 from evaluation.models.training_data import trained_on
 from evaluation.tasks.beir_names import mteb_name
-
-__all__ = [
-    "Aggregate",
-    "AggregateCell",
-    "Cell",
-    "Column",
-    "Comparison",
-    "ComparisonOptions",
-    "Row",
-    "Speed",
-    "compare",
-]
 
 _REMEDY = (
     "Use --model to choose columns that agree, or add --mixed to see them together, marked; a difference then "

@@ -199,14 +199,5 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 def _scored(job: _Job, units: Mapping[str, Mapping[str, str]]) -> ScoredJob:
     stored = units.get(job.label, {}).get(job.task)
-    return ScoredJob(
-        label=job.label,
-        task=job.task,
-        type=job.type,
-        metric=job.metric,
-        aggregate=job.aggregate,
-        score=job.score,
-        fault="",
-        conditions=job.conditions,
-        units=None if stored is None else units_from_bytes(base64.b64decode(stored, validate=True)),
-    )
+    read = None if stored is None else units_from_bytes(base64.b64decode(stored, validate=True))
+    return ScoredJob(**dict(job), fault="", units=read)

@@ -80,6 +80,7 @@ def csv_of(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 def comparison_json(comparison: Comparison) -> str:
     """Writes everything but the records as JSON."""
+    labels = [column.label for column in comparison.columns]
     content = {
         "schema_version": 1,
         "name": comparison.name,
@@ -95,9 +96,7 @@ def comparison_json(comparison: Comparison) -> str:
                 "metric": row.metric,
                 "parts": row.parts,
                 "differs": row.differs,
-                "cells": {
-                    column.label: _json_cell(cell) for column, cell in zip(comparison.columns, row.cells, strict=True)
-                },
+                "cells": dict(zip(labels, map(_json_cell, row.cells), strict=True)),
             }
             for row in comparison.rows
         ],
@@ -106,9 +105,7 @@ def comparison_json(comparison: Comparison) -> str:
                 "name": aggregate.name,
                 "kind": aggregate.kind,
                 "type": aggregate.type,
-                "cells": {
-                    column.label: asdict(cell) for column, cell in zip(comparison.columns, aggregate.cells, strict=True)
-                },
+                "cells": dict(zip(labels, map(asdict, aggregate.cells), strict=True)),
             }
             for aggregate in comparison.aggregates
         ],

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from evaluation.analysis.comparison.columns import ScoredModel, models_of
 from evaluation.analysis.comparison.comparability import faults
-from evaluation.analysis.comparison.compare import ComparisonOptions, compare_models
+from evaluation.analysis.comparison.compare import compare_models
+from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.frame import SUMMARY_COLUMNS, summary_rows
 from evaluation.analysis.number_formats import counted
 from evaluation.analysis.run_view import RunView, read_run_view

@@ -16,7 +16,7 @@ from support.record_parts import job_audit, manifest, timing
 
 from evaluation import compare, results_frame
 from evaluation.analysis.comparison import evidence, standings
-from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions
+from evaluation.analysis.comparison.types import Comparison, ComparisonOptions
 from evaluation.analysis.frame import COLUMNS
 from evaluation.analysis.gate.snapshots import read_run
 from evaluation.analysis.statistics.paired_tests import score_interval

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from support.published_results import write_result
 
-from evaluation.analysis.comparison.compare import ComparisonOptions, compare
+from evaluation.analysis.comparison.compare import compare
 from evaluation.analysis.comparison.places import Field
+from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.tables.csv_json import comparison_csv, comparison_json
 from evaluation.errors import ComparisonError

@@ -10,9 +10,10 @@ import pytest
 from support.fake_runs import query_record
 
 from evaluation.analysis.comparison.columns import read_columns
-from evaluation.analysis.comparison.compare import ComparisonOptions, compare
+from evaluation.analysis.comparison.compare import compare
 from evaluation.analysis.comparison.published import PublishedMatch, PublishedScores, load_published
 from evaluation.analysis.comparison.published_tables import PublishedScore, read_published
+from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.tables.comparison_table import comparison_tables
 from evaluation.analysis.task_scores import ScoredJob, TaskScore

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from support.fake_runs import FakeJob, job_record, write_run
 
-from evaluation.analysis.comparison.compare import ComparisonOptions, compare
+from evaluation.analysis.comparison.compare import compare
 from evaluation.analysis.comparison.summaries import benchmark_tasks
+from evaluation.analysis.comparison.types import ComparisonOptions
 from evaluation.analysis.tables.citations import citations
 from evaluation.errors import ComparisonError
 from evaluation.records.origin import Checkout

@@ -16,11 +16,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
+from support.fake_comparisons import column
 from support.fake_runs import query_record
 
-from evaluation.analysis.comparison.compare import Comparison, ComparisonOptions, compare
+from evaluation.analysis.comparison.compare import compare
 from evaluation.analysis.comparison.published import PublishedMatch
-from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Column, Row
+from evaluation.analysis.comparison.types import Aggregate, AggregateCell, Cell, Comparison, ComparisonOptions, Row
 from evaluation.analysis.statistics.intervals import Interval
 from evaluation.analysis.statistics.paired_tests import Difference
 from evaluation.analysis.statistics.suite_tests import SuiteDifference
@@ -31,21 +32,6 @@ from evaluation.analysis.tables.terminal import print_tables, render_plain
 
 HOSTILE = "=1+1|a_b & 50% #1 ${x}~^\\ <script>alert('1')</script> \"q\" `c` *b* [l](http://e.org) --\nnext 中é"
 Write = Callable[..., Path]
-
-
-def column(label: str, **changes: object) -> Column:
-    fields = {
-        "run": "r",
-        "folder": Path("r"),
-        "model": "org/m",
-        "revision": None,
-        "protocol": "e5",
-        "settings": {},
-        "weights": None,
-        "limited": False,
-        "speed": None,
-    }
-    return Column(label=label, **{**fields, **changes})  # type: ignore[arg-type]
 
 
 def example() -> Comparison:
@@ -80,7 +66,7 @@ def example() -> Comparison:
         ),
     )
     ranks = Aggregate("Rank (Borda)", "borda", (AggregateCell(3, 2, ("T2",)), AggregateCell(2, 2), AggregateCell(1, 2)))
-    columns = (column("a"), column("b"), column("c", protocol="none", limited=True))
+    columns = (column("a"), column("b"), replace(column("c", protocol="none"), limited=True))
     options = ComparisonOptions(published=True)
     return Comparison("r", columns, (first, second), (mean, ranks), None, "b", True, options, ("A note.",))
 
@@ -88,7 +74,7 @@ def example() -> Comparison:
 def hostile() -> Comparison:
     comparison = example()
     row = replace(comparison.rows[0], task=HOSTILE)
-    columns = (column(HOSTILE, run=HOSTILE), *comparison.columns[1:])
+    columns = (replace(column(HOSTILE), run=HOSTILE), *comparison.columns[1:])
     return replace(comparison, name=HOSTILE, columns=columns, rows=(row,), notes=(HOSTILE, "{trained} " + HOSTILE))
 
 
