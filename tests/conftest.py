@@ -15,6 +15,7 @@ os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
 from support.data import write_files
+from support.threads import one_thread
 
 pytest_plugins = ["support.tiny_models", "support.typed_data", "support.fake_runs"]
 
@@ -25,18 +26,19 @@ NOT_TEXT = {"_id", "title", "label", "score", "relevance", "query-id", "corpus-i
 
 @pytest.fixture
 def single_thread(request: pytest.FixtureRequest) -> Iterator[None]:
-    """One thread for torch, BLAS and OpenMP: small problems are faster so. Tests marked `full` keep all threads."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
+    """One thread for a test; tests marked `full` keep all threads."""
     if request.node.get_closest_marker("full"):
         yield
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
+    with one_thread():
         yield
-    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def single_thread_module() -> Iterator[None]:
+    """One thread for all tests of a module and its fixtures."""
+    with one_thread():
+        yield
 
 
 @pytest.fixture
@@ -115,28 +117,37 @@ def write_data(tmp_path: Path) -> Callable[[str, Mapping[str, Sequence[Any]]], P
 
 
 @pytest.fixture
-def make_config(tmp_path: Path) -> Callable[..., Any]:
-    """A function: tasks of a config, model and protocol -> RunConfig, in float32 on the CPU, stored below tmp_path."""
+def config_of(tmp_path: Path) -> Callable[..., Any]:
+    """A function: models and tasks of a config -> RunConfig, in float32 on the CPU, stored below tmp_path."""
     from evaluation import load_config
+
+    def make(
+        models: Sequence[Mapping[str, Any]], tasks: Sequence[Mapping[str, Any]], own: Mapping[str, Any] | None = None
+    ) -> Any:
+        document = {
+            "name": "test",
+            "models": [{"dtype": "float32", **model} for model in models],
+            "tasks": tasks,
+            "protocols": own or {},
+            "runtime": {"device": "cpu", "cache": False},
+            "output": tmp_path / "results",
+        }
+        file = tmp_path / "config.yaml"
+        file.write_text(json.dumps(document, default=str), encoding="utf-8")
+        return load_config(file)
+
+    return make
+
+
+@pytest.fixture
+def make_config(config_of: Callable[..., Any]) -> Callable[..., Any]:
+    """A function: tasks of a config, model and protocols -> RunConfig."""
 
     def make(
         tasks: Sequence[Mapping[str, Any]], model: Path | str, *protocols: str, own: Mapping[str, Any] | None = None
     ) -> Any:
-        listed = [{name: str(value) if name == "data" else value for name, value in task.items()} for task in tasks]
-        document = {
-            "name": "test",
-            "models": [
-                {"label": f"tiny {protocol}", "model": str(model), "protocol": protocol, "dtype": "float32"}
-                for protocol in protocols
-            ],
-            "tasks": listed,
-            "protocols": own or {},
-            "runtime": {"device": "cpu", "cache": False},
-            "output": str(tmp_path / "results"),
-        }
-        file = tmp_path / "config.yaml"
-        file.write_text(json.dumps(document), encoding="utf-8")
-        return load_config(file)
+        models = [{"label": f"tiny {protocol}", "model": model, "protocol": protocol} for protocol in protocols]
+        return config_of(models, tasks, own)
 
     return make
 

@@ -59,6 +59,22 @@ def shard_name(hashes: Hashes) -> str:
     return hashlib.blake2b(np.ascontiguousarray(hashes).data, digest_size=12).hexdigest()
 
 
+def shard_file(identity: str, hashes: Hashes, root: Path | None = None) -> Path:
+    """Where a shard lies, for an identity given as JSON."""
+    return (root or embeddings_dir()) / folder_name(identity) / f"{shard_name(hashes)}{SUFFIX}"
+
+
+def store_shard(file: Path, hashes: Hashes, shard: CachedShard, identity: str) -> None:
+    """Writes a shard, and beside it what its folder belongs to.
+
+    Raises:
+        UnwritableError: One of the two can't be written.
+    """
+    write_shard(file, hashes, shard)
+    if not _holds(file.with_name(IDENTITY_FILE), identity):
+        write_text(file.with_name(IDENTITY_FILE), identity)
+
+
 class EmbeddingCache:
     """The vectors of one model under one set of settings. Threads may share it.
 
@@ -91,12 +107,10 @@ class EmbeddingCache:
 
     def put(self, hashes: Hashes, shard: CachedShard) -> None:
         """Store a shard. If the cache can't be written, it stays as it is, with a warning."""
-        file = self._file(hashes)
+        file = shard_file(self._identity, hashes, self._root)
         try:
-            write_shard(file, hashes, shard)
+            store_shard(file, hashes, shard, self._identity)
             self._written.append(file)
-            if not _holds(self._folder / IDENTITY_FILE, self._identity):
-                write_text(self._folder / IDENTITY_FILE, self._identity)
             if prune(self._max_bytes, self._root) and not all(path.exists() for path in self._written):
                 self._warn("this run's vectors exceed the cache's limit (runtime.cache_gib); the first are dropped")
         except UnwritableError as error:
@@ -112,11 +126,8 @@ class EmbeddingCache:
                 Path(claim.lock_file).unlink()
             claim.release()
 
-    def _file(self, hashes: Hashes) -> Path:
-        return self._folder / f"{shard_name(hashes)}{SUFFIX}"
-
     def _read(self, hashes: Hashes) -> CachedShard | None:
-        file = self._file(hashes)
+        file = shard_file(self._identity, hashes, self._root)
         try:
             found = read_shard(file)
         except OSError:

@@ -18,19 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.encoding.cache import Hashes, hash_texts, shard_name
-from evaluation.encoding.cache_files import (
-    IDENTITY_FILE,
-    SUFFIX,
-    CachedShard,
-    embeddings_dir,
-    folder_name,
-    prune,
-    read_shard,
-    write_shard,
-)
+from evaluation.encoding.cache import Hashes, hash_texts, shard_file, store_shard
+from evaluation.encoding.cache_files import CachedShard, prune, read_shard
 from evaluation.errors import UnwritableError
-from evaluation.system.atomic_files import write_text
 
 _LOG = logging.getLogger(__name__)
 PROBES = (
@@ -96,7 +86,7 @@ class EndpointStore:
         """Stores a batch. If the cache can't be written, batches are not kept, and one warning says so."""
         assert self._batches, "opened before the first batch"
         self._write(self._batches, hashes, batch)
-        self._unproved.append(_file(self._batches, hashes))
+        self._unproved.append(shard_file(self._batches, hashes))
 
     def prove(self, *, is_same: bool) -> None:
         """Keeps what was stored since the last call if the server is still the same, else drops it."""
@@ -115,22 +105,15 @@ class EndpointStore:
     def _write(self, identity: str, hashes: Hashes, batch: CachedShard) -> None:
         if not self._is_writable:
             return
-        file = _file(identity, hashes)
         try:
-            write_shard(file, hashes, batch)
-            if not file.with_name(IDENTITY_FILE).exists():
-                write_text(file.with_name(IDENTITY_FILE), identity)
+            store_shard(shard_file(identity, hashes), hashes, batch, identity)
         except UnwritableError as error:
             self._is_writable = False
             _LOG.warning("vectors of the endpoint can't be kept: %s A stopped run sends its texts again.", error)
 
 
-def _file(identity: str, hashes: Hashes) -> Path:
-    return embeddings_dir() / folder_name(identity) / f"{shard_name(hashes)}{SUFFIX}"
-
-
 def _read(identity: str, hashes: Hashes) -> CachedShard | None:
-    file = _file(identity, hashes)
+    file = shard_file(identity, hashes)
     try:
         found = read_shard(file)
     except OSError:

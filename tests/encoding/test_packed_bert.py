@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +29,8 @@ from evaluation.encoding.packed_bert import PackedBert, UnsupportedArchitecture,
 from evaluation.encoding.pooling import pool
 from evaluation.encoding.token_rows import TokenRows
 from evaluation.models.builtin import BUILTIN_MODELS, materialize
+
+pytestmark = pytest.mark.usefixtures("single_thread_module")
 
 CPU = torch.device("cpu")
 POSITIONS, PAD = 512, 1
@@ -65,15 +66,6 @@ def save(model: torch.nn.Module, folder: Path) -> Path:
     randomize(model)
     model.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products run fastest on one thread, and steadily while other processes are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

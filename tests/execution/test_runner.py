@@ -9,13 +9,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 import yaml
 from pyarrow import parquet
 from safetensors.torch import load_file, save_file
@@ -34,7 +33,7 @@ from evaluation.jobs import Job, build_jobs
 from evaluation.records.job_record import JobRecord
 from evaluation.records.store import RunStore
 
-pytestmark = pytest.mark.usefixtures("logging_as_before")
+pytestmark = pytest.mark.usefixtures("logging_as_before", "single_thread_module")
 
 WORDS = ["red", "green", "blue", "cat", "dog", "horse", "runs", "sleeps", "eats", "a", "the", "small"]
 TASK_TYPES = {
@@ -163,14 +162,6 @@ def tables_of(record: JobRecord) -> dict[str, str]:
 def samples(record: JobRecord, folder: Path) -> pd.DataFrame:
     path = RunStore(folder).job_folder(record.label, record.task, record.fingerprint)
     return parquet.read_table(path / "samples.parquet").to_pandas()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _few_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

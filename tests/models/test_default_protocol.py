@@ -14,7 +14,6 @@ import pytest
 from support import checkpoint_variations
 
 from evaluation import run
-from evaluation.config.loading import load_config
 from evaluation.errors import ConfigError
 from evaluation.execution.reporting import Reporter
 from evaluation.jobs import build_jobs
@@ -27,32 +26,22 @@ E5_PROMPTS = {"query": "query: ", "passage": "passage: "}
 
 
 @pytest.fixture
-def config_of(tmp_path: Path, write_data: Callable[..., Path]) -> Callable[..., Any]:
+def config_with(config_of: Callable[..., Any], write_data: Callable[..., Path]) -> Callable[..., Any]:
     """A function: model and other keys of its entry -> a config of one STS task."""
 
     def make(model: str | Path, protocols: dict[str, Any] | None = None, **entry: Any) -> Any:
-        data = write_data("data", {"test.jsonl": STS_ROWS})
-        document = {
-            "name": "test",
-            "models": [{"label": "mine", "model": str(model), "dtype": "float32", **entry}],
-            "tasks": [{"local": "Own", "type": "STS", "data": str(data)}],
-            "protocols": protocols or {},
-            "runtime": {"device": "cpu", "cache": False},
-            "output": str(tmp_path / "results"),
-        }
-        file = tmp_path / "config.yaml"
-        file.write_text(json.dumps(document), encoding="utf-8")
-        return load_config(file)
+        task = {"local": "Own", "type": "STS", "data": write_data("data", {"test.jsonl": STS_ROWS})}
+        return config_of([{"label": "mine", "model": model, **entry}], [task], protocols)
 
     return make
 
 
 @pytest.fixture
-def decide(config_of: Callable[..., Any]) -> Callable[..., Any]:
+def decide(config_with: Callable[..., Any]) -> Callable[..., Any]:
     """A function: model and other keys of its entry -> its protocol."""
 
     def decided(model: str | Path, protocols: dict[str, Any] | None = None, **entry: Any) -> Any:
-        config = config_of(model, protocols, **entry)
+        config = config_with(model, protocols, **entry)
         return protocol_of(config, config.models[0])
 
     return decided
@@ -204,11 +193,11 @@ def test_declared_of_a_model_that_is_not_here_is_undecided(decide, monkeypatch, 
         ),
     ],
 )
-def test_prompts_that_can_not_be_understood_are_a_config_error(config_of, save, content, message):
+def test_prompts_that_can_not_be_understood_are_a_config_error(config_with, save, content, message):
     folder = save("model", {})
     (folder / ST_FILE).write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match="config.yaml, line 1: ") as caught:
-        build_jobs(config_of(folder))
+        build_jobs(config_with(folder))
     assert message in str(caught.value)
 
 
@@ -227,24 +216,24 @@ class Listener(Reporter):
         self.notices.append(sentence)
 
 
-def test_run_says_the_protocol_sends_it_and_stores_it(config_of, save, caplog):
+def test_run_says_the_protocol_sends_it_and_stores_it(config_with, save, caplog):
     listener = Listener()
-    (record,) = run(config_of(save("model", {"STS": "sts: "})), reporter=listener).records
+    (record,) = run(config_with(save("model", {"STS": "sts: "})), reporter=listener).records
     assert listener.notices == ["mine: protocol declared, because it declares prompts of its own (STS 'sts: ')."]
     assert (record.state, record.protocol) == ("done", "declared")
     assert record.audit.sides["text"].examples[0] == "sts: tree 0"
     assert record.audit.rules.text_prefix == "sts: "
 
 
-def test_run_warns_where_no_prompts_are_declared(config_of, save, caplog):
-    (record,) = run(config_of(save("e5-small", {}))).records
+def test_run_warns_where_no_prompts_are_declared(config_with, save, caplog):
+    (record,) = run(config_with(save("e5-small", {}))).records
     assert record.protocol == "none"
     assert any("set protocol: e5" in line.getMessage() for line in caplog.records if line.levelname == "WARNING")
 
 
-def test_model_that_can_not_be_fetched_fails_its_jobs_only(config_of, tmp_path, monkeypatch):
+def test_model_that_can_not_be_fetched_fails_its_jobs_only(config_with, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
-    (record,) = run(config_of("someone/model")).records
+    (record,) = run(config_with("someone/model")).records
     assert (record.state, record.protocol) == ("failed", "undecided")
     assert "someone/model" in record.error.message
 

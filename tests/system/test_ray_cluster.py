@@ -23,6 +23,7 @@ from support.ray_runs import (
     watched_run,
     write_run,
 )
+from support.threads import one_thread
 
 from evaluation import run
 from evaluation.encoding.cache import hash_texts
@@ -85,14 +86,9 @@ def spread_run(tmp_path: Path, save_bert: Callable[..., Path]) -> Path:
 @pytest.fixture
 def local_run(spread_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same run in one process, on one thread as the workers are."""
-    import torch
-
     monkeypatch.setenv("E5_EVALUATION_CACHE", str(tmp_path / "cache of one process"))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    folder = run(config_of(spread_run, "local")).folder
-    torch.set_num_threads(before)
-    return folder
+    with one_thread():
+        return run(config_of(spread_run, "local")).folder
 
 
 def on(nodes: Nodes, file: Path, **overrides: Any) -> Any:

@@ -366,23 +366,23 @@ def test_large_suite_is_small_and_opens_quickly(browser: Any, large_report: Path
 
 @pytest.mark.full
 def test_large_suite_is_accessible(browser: Any, large_report: Path) -> None:
-    found = Opened(browser, large_report)
-    faults = serious_faults(found.page)
-    assert found.errors == []
-    assert found.requests == [large_report.as_uri()]
-    found.context.close()
-    assert faults == []
+    check_page(browser, large_report)
 
 
-def check_real_report(browser: Any, runs: Sequence[Path], folder: Path) -> None:
-    """The report of real runs: no error, no request, no serious fault, every chart drawn."""
-    file = write_report(runs, folder / "report.html", figures=folder / "figures")
+def check_page(browser: Any, file: Path) -> None:
+    """No error, no request, no serious fault."""
     found = Opened(browser, file)
     faults = serious_faults(found.page)
     assert found.errors == []
     assert found.requests == [file.as_uri()]
     found.context.close()
     assert faults == []
+
+
+def check_real_report(browser: Any, runs: Sequence[Path], folder: Path) -> None:
+    """The report of real runs: a sound page, and every chart drawn."""
+    file = write_report(runs, folder / "report.html", figures=folder / "figures")
+    check_page(browser, file)
     figures = sorted(path.name for path in (folder / "figures").iterdir())
     assert any(name.startswith("scores") and name.endswith(".svg") for name in figures)
     assert len([name for name in figures if name.endswith(".pdf")]) == len(figures) / 2
