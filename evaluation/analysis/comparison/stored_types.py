@@ -36,6 +36,11 @@ class StoredRow:
     change: float | None = None
     note: str = ""
 
+    @property
+    def name(self) -> str:
+        """The task, or what the mean is over."""
+        return self.task or "Mean over tested tasks"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredComparison:

@@ -64,7 +64,7 @@ def summarize(
         builder.means(f"Mean of {_counted(means)} {kind}", "type", means, kind) for kind, means in of_types.items()
     ]
     over_all = [mean_over_tasks(own, list(types)) for own in scores]
-    whole = builder.means(f"Mean over {_counted(over_all)} tasks", "mean", over_all)
+    whole = builder.means(f"Mean over {_counted(over_all)} task{'s' * (len(types) != 1)}", "mean", over_all)
     aggregates.append(builder.with_evidence(whole, list(types), evidence, published))
     if any(set(own) & set(types) != set(common) for own in scores) and len(common) > 1:
         name = f"Mean over the {len(common)} tasks of all"

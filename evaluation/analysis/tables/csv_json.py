@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from evaluation.analysis.comparison.places import Place
 from evaluation.analysis.comparison.stored_types import StoredRow
 from evaluation.analysis.comparison.types import AggregateCell, Cell, Column, Comparison
-from evaluation.analysis.tables.stored_table import MEAN_OF_FORM
+from evaluation.analysis.number_formats import counted
 from evaluation.system.inert_text import for_csv
 
 if TYPE_CHECKING:
@@ -52,13 +52,17 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for column in comparison.columns:
         mean = places.get((column.label, None))
         if field is not None and mean is not None:
-            of_mean = {"kind": "ranked mean", "task": f"Mean over {len(field.tasks)} tasks", "score": mean.points}
+            of_mean = {
+                "kind": "ranked mean",
+                "task": f"Mean over {counted(len(field.tasks), 'task')}",
+                "score": mean.points,
+            }
             rows.append({**_column(column), **of_mean, **_bounds("", mean.interval), **_rank(mean)})
         form = stored.get((column.label, None))
         if form is not None:
             vectors = [one.vectors for one in stored.values() if one.label == column.label and one.vectors is not None]
             size = vectors[0].bytes_per_vector if vectors else None
-            of_form = {**_stored(form), "kind": "stored mean", "task": MEAN_OF_FORM, "bytes_per_vector": size}
+            of_form = {**_stored(form), "kind": "stored mean", "task": form.name, "bytes_per_vector": size}
             rows.append({**_column(column), **of_form})
     return [{name: row.get(name) for name in CSV_COLUMNS} for row in rows]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evaluation.analysis.gate.rule import Check, GateReport, Verdict
-from evaluation.analysis.number_formats import MISSING, p_value, points, span
+from evaluation.analysis.number_formats import MISSING, counted, p_value, points, span
 from evaluation.analysis.tables.formats import render_markdown
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 from evaluation.system.inert_text import for_markdown, for_workflow_command
@@ -22,10 +22,10 @@ def headline(report: GateReport) -> str:
     counts = [
         f"{n} {what}" for verdict, what in shown if (n := sum(check.verdict is verdict for check in report.checks))
     ]
-    n = len(report.checks)
+    checks = counted(len(report.checks), "check")
     if report.passed:
-        return f"PASSED: {against}; of {n} checks {', '.join(counts)}"
-    return "; ".join([f"FAILED: {against}, {len(report.failures)} of {n} checks", *filter(None, [", ".join(counts)])])
+        return f"PASSED: {against}; of {checks} {', '.join(counts)}"
+    return "; ".join([f"FAILED: {against}, {len(report.failures)} of {checks}", *filter(None, [", ".join(counts)])])
 
 
 def gate_table(report: GateReport) -> Table:

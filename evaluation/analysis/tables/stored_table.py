@@ -6,7 +6,6 @@ from evaluation.analysis.comparison.stored_types import StoredComparison, Stored
 from evaluation.analysis.number_formats import MISSING, brackets, counted, points
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 
-MEAN_OF_FORM = "Mean over tested tasks"
 _UNREACHABLE = 1_000_000  # units; a change that is about the margin itself would take more
 
 
@@ -30,7 +29,7 @@ def _row(row: StoredRow, *, tested: bool, rule: bool) -> TableRow:
     return TableRow(
         (
             TextCell(row.model),
-            TextCell(row.task or MEAN_OF_FORM),
+            TextCell(row.name),
             TextCell(row.stored),
             *([TextCell(outcome(row))] if tested else []),
             TextCell(f"{vectors.bytes_per_vector:,}" if vectors is not None else MISSING),

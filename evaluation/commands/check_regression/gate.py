@@ -17,6 +17,7 @@ from evaluation.analysis.gate.rule import GateReport, GateRule
 from evaluation.analysis.gate.series import check_series
 from evaluation.analysis.gate.snapshots import Snapshot, check_complete, read_run
 from evaluation.analysis.gate.verdicts import judge
+from evaluation.analysis.number_formats import counted
 from evaluation.analysis.tables.gate_text import gate_markdown, gate_table, headline, remarks, workflow_commands
 from evaluation.analysis.tables.terminal import print_tables
 from evaluation.commands.console import writing_to
@@ -116,7 +117,7 @@ def update(files: GateFiles, pilot: Path | None, *, max_drop: float, alpha: floa
     data = baseline_bytes(run, measure_pilot(run, read_baseline(pilot), str(pilot)) if pilot is not None else None)
     with writing_to("--baseline"):
         write_atomically(files.baseline, lambda path: path.write_bytes(data))
-    what = f"{len(run.jobs)} jobs, {len(data) / 1024:.0f} KiB"
+    what = f"{counted(len(run.jobs), 'job')}, {len(data) / 1024:.0f} KiB"
     typer.echo(f"Baseline written: {files.baseline} ({what}). Review and commit it like code.")
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from evaluation.analysis.number_formats import counted
 from evaluation.commands.console import writing_to
 from evaluation.commands.run_benchmark.run import log_to, quieten_libraries
 from evaluation.config.run_config import RunConfig
@@ -87,7 +88,7 @@ def _fetch_shown(console: Console, found: Sequence[Found]) -> Fetched:
 
         def on_done(item: Found) -> None:
             progress.update(bar, advance=item.missing_bytes)
-            console.print(f"{item.need.name}: {len(item.files)} files", highlight=False, soft_wrap=True)
+            console.print(f"{item.need.name}: {counted(len(item.files), 'file')}", highlight=False, soft_wrap=True)
 
         return fetch_all(found, on_done)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
+from evaluation.analysis.number_formats import counted
 from evaluation.analysis.tables.table import Table, TableRow, TextCell
 from evaluation.analysis.tables.terminal import print_tables
 from evaluation.config.run_config import RunConfig
@@ -106,7 +107,7 @@ def print_plan(
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     left_out = len(cost.jobs) - len(shown)
     if left_out:
-        line = f"{left_out} of {len(cost.jobs)} jobs do not fit into --max-hours and are left out."
+        line = f"Left out, as they do not fit into --max-hours: {left_out} of {counted(len(cost.jobs), 'job')}."
         console.print(line, highlight=False)
 
 

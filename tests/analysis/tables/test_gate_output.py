@@ -100,7 +100,7 @@ def test_markdown_shows_everything_as_it_is() -> None:
 def test_markdown_of_a_clean_run_has_no_failures() -> None:
     text = gate_markdown(report(check(Verdict.NO_DROP, reason="")))
     assert text.startswith(
-        "## PASSED: results/now against results/before.json; of 1 checks 1 without a drop beyond 1.00\n"
+        "## PASSED: results/now against results/before.json; of 1 check 1 without a drop beyond 1.00\n"
     )
     assert "Failures" not in text and "Remarks" not in text and "differs" not in text.lower().partition("rule")[0]
 
@@ -173,7 +173,7 @@ def test_junit_tells_failures_errors_and_skipped_apart() -> None:
 def test_inconclusive_that_fails_the_gate_is_a_failure_of_junit() -> None:
     strict = replace(report(check(Verdict.INCONCLUSIVE)), rule=GateRule(require_conclusive=True))
     assert [child.tag for child in next(ET.fromstring(render_junit(strict)).iter("testcase"))] == ["failure"]
-    assert headline(strict).startswith("FAILED: results/now against results/before.json, 1 of 1 checks")
+    assert headline(strict).startswith("FAILED: results/now against results/before.json, 1 of 1 check")
 
 
 def test_junit_declares_the_rule_and_what_differs() -> None:
