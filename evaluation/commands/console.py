@@ -1,4 +1,4 @@
-"""What all commands share: --version, errors as sentences with the right exit code, and output that may be lost.
+"""What commands share: arguments, errors as sentences with the right exit code, and output that may be lost.
 
 Every command imports this before its first line, so it imports little itself.
 """
@@ -33,6 +33,8 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
 ]
 """The option --version of every command: declare `version: Version = False`."""
+RUN = typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")
+CONFIG = typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")
 
 
 def command_app(**options: Any) -> typer.Typer:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from evaluation.commands.console import Version, command_app, command_line, writing_to
+from evaluation.commands.console import RUN, Version, command_app, command_line, writing_to
 from evaluation.errors import UsageError
 from evaluation.records.store import RUN_FILE
 
@@ -16,7 +16,7 @@ app = command_app()
 
 @app.command()
 def export_results(
-    run: Annotated[Path, typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")],
+    run: Annotated[Path, RUN],
     to: Annotated[Literal["mteb", "model-card", "trec"], typer.Option(help="What to write.")],
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write to; default: export-<to> in the run folder.")

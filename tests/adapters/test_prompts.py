@@ -9,10 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.tiny_models import save_declaring
 from support.typed_data import CORPUS, DATA, QUICK
 
 mteb = pytest.importorskip("mteb")
@@ -119,17 +121,8 @@ def fixtures(make_config, run_job, arrived):
 @pytest.fixture(scope="module")
 def declaring(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A function: key of DECLARED -> the tiny checkpoint, saved by sentence-transformers with these prompts."""
-    from sentence_transformers import SentenceTransformer
-
     folder = tmp_path_factory.mktemp("declaring")
-
-    def save(name: str) -> Path:
-        if not (folder / name).is_dir():
-            model = SentenceTransformer(str(tiny_checkpoint), device="cpu", **DECLARED[name])
-            model.save_pretrained(str(folder / name))
-        return folder / name
-
-    return save
+    return cache(lambda name: save_declaring(tiny_checkpoint, folder / name, **DECLARED[name]))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support import checkpoint_variations
+from support.tiny_models import save_declaring
 
 from evaluation import run
 from evaluation.errors import ConfigError
@@ -50,14 +51,9 @@ def decide(config_with: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def save(tiny_checkpoint: Path, tmp_path: Path) -> Callable[..., Path]:
     """A function: folder's name, prompts, base model on the card -> the tiny checkpoint, saved again."""
-    from sentence_transformers import SentenceTransformer
 
-    def write(name: str, prompts: dict[str, str], base_model: str | None = None, **settings: Any) -> Path:
-        model = SentenceTransformer(str(tiny_checkpoint), device="cpu", prompts=prompts, **settings)
-        if base_model is not None:
-            model.model_card_data.base_model = base_model
-        model.save_pretrained(str(tmp_path / name))
-        return tmp_path / name
+    def write(name: str, prompts: dict[str, str], base_model: str | None = None) -> Path:
+        return save_declaring(tiny_checkpoint, tmp_path / name, base_model=base_model, prompts=prompts)
 
     return write
 

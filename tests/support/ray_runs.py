@@ -25,7 +25,14 @@ prepare("127.0.0.1")  # before ray is imported: whatever the tests start stays o
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
-def write_run(folder: Path, model: Path | str, *, n_documents: int = 1_000, **ray: Any) -> Path:
+def write_run(
+    folder: Path,
+    save_bert: Callable[..., Path],
+    *,
+    n_documents: int = 1_000,
+    sizes: dict[str, int] | None = None,
+    **ray: Any,
+) -> Path:
     """A config whose corpus has many shards (of 131,072 characters), with some texts and ids that are easily lost."""
     documents = [{"_id": f"d{n}", "title": "", "text": text(n % (n_documents - 40), 60)} for n in range(n_documents)]
     documents[7]["title"] = "a title"
@@ -33,7 +40,7 @@ def write_run(folder: Path, model: Path | str, *, n_documents: int = 1_000, **ra
         folder,
         ("Pairs", "Search", "Kinds", "Order"),
         {"e5": "e5", "none": "none"},
-        model=model,
+        model=save_bert(folder / "model", **SIZES | (sizes or {})),
         name="spread",
         documents=documents,
         runtime={"max_tokens": 512, "ray": ray},

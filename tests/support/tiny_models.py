@@ -141,6 +141,17 @@ def tiny_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.Tem
     return save_bert(tmp_path_factory.mktemp("models") / "tiny", **TINY)
 
 
+def save_declaring(checkpoint: Path, folder: Path, *, base_model: str | None = None, **declared: Any) -> Path:
+    """A checkpoint saved again by sentence-transformers, with what it declares: prompts, a base model on its card."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(checkpoint), device="cpu", **declared)
+    if base_model is not None:
+        model.model_card_data.base_model = base_model
+    model.save_pretrained(str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def raw_checkpoint(save_bert: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint without a Normalize module."""

@@ -13,16 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.ray_runs import (
-    SIZES,
-    Watcher,
-    assert_same_runs,
-    config_of,
-    environment,
-    records_of,
-    watched_run,
-    write_run,
-)
+from support.ray_runs import Watcher, assert_same_runs, config_of, environment, records_of, watched_run, write_run
 from support.threads import one_thread
 
 from evaluation import run
@@ -76,11 +67,8 @@ def three_nodes(tmp_path: Path) -> Iterator[Nodes]:
 @pytest.fixture
 def spread_run(tmp_path: Path, save_bert: Callable[..., Path]) -> Path:
     """Seconds of work for each worker, so that it can be killed in the middle."""
-    return write_run(
-        tmp_path,
-        save_bert(tmp_path / "model", max_length=128, **SIZES | {"num_hidden_layers": 8, "intermediate_size": 256}),
-        n_documents=N_DOCUMENTS,
-    )
+    sizes = {"max_length": 128, "num_hidden_layers": 8, "intermediate_size": 256}
+    return write_run(tmp_path, save_bert, n_documents=N_DOCUMENTS, sizes=sizes)
 
 
 @pytest.fixture

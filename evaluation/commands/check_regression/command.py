@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import Version, command_app, command_line
+from evaluation.commands.console import RUN, Version, command_app, command_line
 from evaluation.errors import UsageError
 
 app = command_app()
@@ -15,9 +15,7 @@ app = command_app()
 
 @app.command()
 def check_regression(
-    run: Annotated[
-        Path | None, typer.Argument(help="The run folder, such as results/quickstart.", metavar="RUN")
-    ] = None,
+    run: Annotated[Path | None, RUN] = None,
     baseline: Annotated[
         Path | None,
         typer.Option(metavar="RUN_OR_FILE", help="Another run folder, or a file written with --update-baseline."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import Version, command_app, command_line
+from evaluation.commands.console import CONFIG, Version, command_app, command_line
 from evaluation.errors import UsageError
 
 app = command_app()
@@ -15,9 +15,7 @@ app = command_app()
 
 @app.command()
 def fetch_data(
-    config: Annotated[
-        Path | None, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")
-    ] = None,
+    config: Annotated[Path | None, CONFIG] = None,
     only: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Fetch only for tasks that match; repeatable.")
     ] = None,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from evaluation.commands.console import Version, check_output, command_app, command_line, shown
+from evaluation.commands.console import CONFIG, Version, check_output, command_app, command_line, shown
 from evaluation.errors import Interrupted, UsageError
 
 app = command_app()
@@ -17,7 +17,7 @@ app = command_app()
 
 @app.command()
 def run_benchmark(
-    config: Annotated[Path, typer.Argument(help="The YAML config, such as configs/quickstart.yaml.", metavar="CONFIG")],
+    config: Annotated[Path, CONFIG],
     output: Annotated[Path | None, typer.Option(help="Folder of run folders; replaces the config's output.")] = None,
     only: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Run tasks that match; repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option(metavar="LABEL", help="Run these models; repeatable.")] = None,

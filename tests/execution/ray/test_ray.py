@@ -9,16 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.ray_runs import (
-    SIZES,
-    Watcher,
-    assert_same_runs,
-    config_of,
-    environment,
-    records_of,
-    watched_run,
-    write_run,
-)
+from support.ray_runs import Watcher, assert_same_runs, config_of, environment, records_of, watched_run, write_run
 
 from evaluation import run
 from evaluation.config.run_config import RayConfig
@@ -39,8 +30,7 @@ from evaluation.search.exact import ExactSearch  # noqa: E402
 
 @pytest.fixture(scope="module")
 def spread_run(tmp_path_factory: pytest.TempPathFactory, save_bert: Callable[..., Path]) -> Path:
-    folder = tmp_path_factory.mktemp("ray")
-    return write_run(folder, save_bert(folder / "model", **SIZES), workers=2, cpus=1)
+    return write_run(tmp_path_factory.mktemp("ray"), save_bert, workers=2, cpus=1)
 
 
 # ---------------------------------------------------------------------------------------------------------- the parts
