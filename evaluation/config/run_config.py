@@ -100,7 +100,7 @@ class Runtime(Declared):
     @classmethod
     def _enough_tokens(cls, value: Any) -> Any:
         if value != "auto" and (type(value) is not int or value < 512):
-            raise ValueError("it must be auto or a whole number; at least 512 tokens are needed for one long text")
+            raise ValueError("it must be auto or a whole number of at least 512, the tokens of one long text")
         return value
 
 

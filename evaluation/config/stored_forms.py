@@ -19,7 +19,7 @@ _DEPTH: Final = re.compile(r"_at_(\d+)")
 FORM_IN_LABEL: Final = re.compile(rf"@(?:(?:dims|pca)=\d+|{'|'.join(_PRECISIONS)})(?:,|$)", re.IGNORECASE)
 """What follows a label in the name of a stored row."""
 SCHEMES_VERSION: Final = 1
-"""Of what each form computes (`evaluation.stored_forms`); part of a stored row's fingerprint."""
+"""The version of what each form computes (`evaluation.stored_forms`); part of a stored row's fingerprint."""
 
 _DECLARED = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True, defer_build=True)
 

@@ -133,7 +133,7 @@ class BatchSender:
         if is_empty:
             raise EmptyTextError(f"{refuses} it {reason}")
         raise ModelError(
-            f"{refuses} even a single text, of {len(text):,} characters, {text[:80]!r} {reason} Raise the server's "
+            f"{refuses} even a single text of {len(text):,} characters ({text[:80]!r}) {reason} Raise the server's "
             "limit, or set endpoint.max_characters to have texts cut before they are sent."
         )
 

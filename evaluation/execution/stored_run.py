@@ -1,4 +1,7 @@
-"""Finds out which jobs are stored, without a network and without the machines that ran them."""
+"""Finds out for a plan which jobs are stored, without a network and without the machines that ran them.
+
+A start of the run decides in `runner.py` and `live_manifest.py`, with the models resolved.
+"""
 
 from __future__ import annotations
 

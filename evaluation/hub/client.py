@@ -152,7 +152,7 @@ def _sentence(kind: Kind, name: str, revision: str | None, error: Exception) -> 
     if status == 429:
         return f"{what}: the Hub asks to slow down (HTTP 429); start again later, or {login}, which raises the limit."
     if status is not None:
-        return f"{what}: the Hub answered HTTP {status}; start again later; what was fetched is kept."
+        return f"{what}: the Hub answered HTTP {status}. Start again later: what was fetched is kept."
     if "OfflineModeIsEnabled" in kinds or "LocalEntryNotFoundError" in kinds or is_offline():
         cache = hub_cache()
         return f"{what} is not in the local Hub cache ({cache}); fetch it with fetch-data where there is a network."

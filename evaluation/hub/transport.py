@@ -90,7 +90,7 @@ class _LimitedStream:
                 )
             if time.monotonic() - started > _GRACE_S + received / _SLOWEST_BYTES_PER_S:
                 raise HubError(
-                    f"{self._place} sends less than a kilobyte per second; start again later; what was fetched is kept."
+                    f"{self._place} sends less than a kilobyte per second. Start again later: what was fetched is kept."
                 )
             yield chunk
 

@@ -1,6 +1,6 @@
 """Refuses, by name and from its files alone, whatever is not a dense sentence encoder. Loads no weights.
 
-What the libraries would load anyway and turn into a plausible vector is what matters here: a cross-encoder loses its
+It is about models that libraries would load all the same and turn into plausible vectors: a cross-encoder loses its
 head, a sparse or late-interaction model its way of scoring, an adapter goes unnoticed.
 """
 

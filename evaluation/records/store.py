@@ -1,4 +1,4 @@
-"""Writes and reads the files of one run's folder. The layout is in CONTRIBUTING.md, "A run on disk".
+"""Writes and reads the files of one run's folder. docs/run-folder.md has the layout.
 
 A record is written last, so that a job without one never ended. It holds the checksum of each file beside it and, like
 run.json, one of itself; everything is checked when it is read.

@@ -1,1 +1,1 @@
-"""What storing vectors in a smaller form makes of them; knows vectors, not tasks."""
+"""What becomes of vectors that are stored in a smaller form; knows vectors, not tasks."""

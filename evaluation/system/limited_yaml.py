@@ -1,4 +1,4 @@
-"""Reads untrusted YAML with limits on values, aliases and depth, which let a few kilobytes describe gigabytes."""
+"""Reads untrusted YAML with limits on values, aliases and depth: without them, kilobytes can describe gigabytes."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ def test_wrong_max_tokens_is_one_sentence_with_the_value(tmp_path: Path) -> None
         (MINIMAL + "    splits: []\n", ["line 7: tasks[0].splits is []: the list must not be empty"]),
         (MINIMAL + "    splits: test\n", ['line 7: tasks[0].splits is "test": it must be a list, such as [test]']),
         (MINIMAL + "limit: 3\n", ["line 7: limit is 3: it must be a mapping of keys to values"]),
-        (MINIMAL + "runtime: {max_tokens: 100}\n", ["at least 512 tokens are needed"]),
+        (MINIMAL + "runtime: {max_tokens: 100}\n", ["auto or a whole number of at least 512"]),
         (MINIMAL + "runtime: {store_texts: 1}\n", ["runtime.store_texts is 1: it must be true or false"]),
         (MINIMAL + "runtime: {device: gpu}\n", ['runtime.device is "gpu"; expected: auto, cpu, mps, cuda or cuda:N.']),
         (

@@ -101,7 +101,7 @@ def test_download_that_was_cut_goes_on_where_it_stopped(answers: dict[str, objec
         ("missing", COMMIT, "is not on the Hub, or is private: check the name"),
         ("gated", COMMIT, "is gated: accept its conditions on https://huggingface.co/datasets/some/gated"),
         ("closed", COMMIT, "log in with `hf auth login`"),
-        ("down", COMMIT, "the Hub answered HTTP 503; start again later"),
+        ("down", COMMIT, "the Hub answered HTTP 503. Start again later"),
         ("plain", "no-such-branch", "has no such revision on the Hub"),
     ],
 )

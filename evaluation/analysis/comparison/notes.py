@@ -1,4 +1,4 @@
-"""Words the notes below a comparison: protocols, what is mixed, limited or missing, standings, how sure it is."""
+"""Writes the notes below a comparison: protocols, what is mixed, limited or missing, standings, how sure it is."""
 
 from __future__ import annotations
 

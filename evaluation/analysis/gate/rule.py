@@ -1,4 +1,4 @@
-"""The types of a gate: its rule, the verdicts, the report. `verdicts.py` judges with them."""
+"""The rule of a gate, its verdicts (which of them fail) and its report. `verdicts.py` judges with them."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class GateRule:
         drop, alpha = f"{self.max_drop:.2f} points", f"{self.alpha:g}"
         return (
             "Fails: a task that is missing or failed, or whose protocol, dataset, splits or metric changed.",
-            f"Regression, fails: a task dropped by more than {drop}, and chance does not explain that it dropped: its "
-            f"one-sided p, Holm-corrected over all tasks of this gate, is below {alpha}. A mean over tasks may drop by "
-            f"at most {NEGLIGIBLE:g} points: more, with such a p, is a regression, as small drops everywhere add up.",
+            f"Regression, fails: a task dropped by more than {drop}, and chance does not explain the drop: its "
+            f"one-sided p, Holm-corrected over all tasks of this gate, is below {alpha}. A mean over tasks that "
+            f"drops by more than {NEGLIGIBLE:g} points with such a p is a regression too, since small drops add up.",
             f"A drop by more than {drop} that no test can call chance fails as well: fewer than {MIN_UNITS} "
             "independent examples (of a pair task: with the rarer label), too few for this gate's number of tests, "
             "or nothing but the score is stored. So does a collapse: the loss of two thirds of what the baseline had "

@@ -156,7 +156,7 @@ def _missing(difference: Difference, unit: str, rule: GateRule) -> str:
     assert difference.error is not None, difference
     n, low = difference.n_clusters, difference.lower_bound
     if _is_unchanged(difference):
-        return f"{counted(n, unit)} cannot rule out a drop, though unchanged; {MIN_UNITS} unchanged would"
+        return f"{counted(n, unit)} cannot rule out a drop, although none changed; {MIN_UNITS} without a change would"
     ratio = examples_to_rule_out(100 * difference.error, rule.max_drop)
     kept = math.log1p(-min(rule.max_drop / 100, 1 - _ROUNDING))  # logarithm of the share of unchanged examples
     if n < MIN_UNITS or low is None:

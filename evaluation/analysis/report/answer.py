@@ -1,4 +1,4 @@
-"""Words the answer a report begins with: which model is better, by how much, how sure. Computes no statistics."""
+"""Writes the answer that a report begins with: which model is better, by how much, how sure. Computes no statistics."""
 
 from __future__ import annotations
 

@@ -65,11 +65,11 @@ def opened(folder: Path) -> Iterator[DataPath]:
     try:
         archive = zipfile.ZipFile(folder)
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError([f"{folder}: is not a readable .zip archive: {error}; download it again."]) from error
+        raise DataError([f"{folder} is not a readable .zip archive ({error}); download it again."]) from error
     with archive:
         for name in archive.namelist():
             if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-                raise DataError([f"{folder}: holds the path {name!r}, which leads out of the archive; do not use it."])
+                raise DataError([f"{folder} holds the path {name!r}, which leads out of the archive; do not use it."])
         root: DataPath = zipfile.Path(archive)
         inner = _entries(root)
         yield inner[0] if len(inner) == 1 and inner[0].is_dir() else root

@@ -150,7 +150,7 @@ def test_drop_of_too_few_units_to_test_fails() -> None:
 def test_so_few_unchanged_queries_that_they_show_nothing_are_inconclusive() -> None:
     one = judged(np.ones(1), np.ones(1))
     assert one.verdict is Verdict.INCONCLUSIVE and one.unchanged
-    assert one.reason == "1 query cannot rule out a drop, though unchanged; 10 unchanged would"
+    assert one.reason == "1 query cannot rule out a drop, although none changed; 10 without a change would"
     assert judged(values(n=9), values(n=9)).verdict is Verdict.INCONCLUSIVE
     assert judged(values(n=10), values(n=10)).verdict is Verdict.NO_DROP
 
