@@ -79,8 +79,8 @@ class GateRule:
             "above a model that gives every example the same answer.",
             f"No drop beyond max-drop, passes: the 95 % interval of the change lies above -{drop}. "
             f"Where fewer than {FEW_CHANGED} examples of a task, a subset or a mean's task changed, a drop must be "
-            "ruled out as well if as many more lose as the number of examples allows, each the most seen there, or all of "
-            f"its score where none changed. Of a task without any change, {MIN_UNITS} examples are enough.",
+            "ruled out as well if as many more lose as the number of examples allows, each the most seen there, or "
+            f"all of its score where none changed. Of a task without any change, {MIN_UNITS} examples are enough.",
             f"{self.inconclusive}: neither of the two is shown; the number of examples that would rule out a drop is "
             "given.",
             f"Clustering has runs of an algorithm instead of examples: a drop by more than {drop} and by more than "
