@@ -82,6 +82,8 @@ def measure(n_texts: dict[str, int], folder: Path | None) -> list[Row]:
     """A row per kind of text."""
     words = " ".join(read_texts(None, None)).split()
     lengths = {"short": SHORT_WORDS, "long": LONG_WORDS}
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         checkpoint = small_checkpoint(Path(name) / "model")
         return [
