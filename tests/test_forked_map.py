@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -34,6 +35,14 @@ def test_results_are_in_order_and_from_several_processes() -> None:
 
 def test_process_with_threads_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading, "active_count", lambda: 2)
+    assert map_forked(lambda item: os.getpid(), ITEMS) == [os.getpid()] * len(ITEMS)
+
+
+def test_system_without_a_free_process_is_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
     assert map_forked(lambda item: os.getpid(), ITEMS) == [os.getpid()] * len(ITEMS)
 
 

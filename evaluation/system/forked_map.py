@@ -40,9 +40,10 @@ def map_forked(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
         queue.write(array(_POSITION.typecode, range(len(items))).tobytes())
         queue.seek(0)
         try:
-            for _ in range(n - 1):
-                stream = _memory_file()
-                children[_fork(function, items, queue, stream)] = stream
+            with contextlib.suppress(BlockingIOError):  # the system allows no more processes
+                for _ in range(n - 1):
+                    stream = _memory_file()
+                    children[_fork(function, items, queue, stream)] = stream
             for at in _taken_from(queue):
                 results[at] = function(items[at])
             while children:

@@ -218,6 +218,7 @@ def _points(found: Difference) -> Difference:
         interval=_interval_points(found.interval) if found.interval is not None else None,
         error=None if found.error is None else 100 * found.error,
         lower_bound=None if found.lower_bound is None else 100 * found.lower_bound,
+        rare_losses=100 * found.rare_losses,
         residuals=None,
         unit_ids=(),
     )
